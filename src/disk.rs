@@ -1,0 +1,61 @@
+//! Files behind a trait, so that a simulated disk can lose, tear and refuse what the real one would on a bad day.
+//!
+//! Everything blocks: callers choose the thread. Nothing is retried here; a short write is completed, any error is passed on.
+
+use std::io;
+use std::path::Path;
+
+/// A folder tree that can be made durable piece by piece; cheap to clone.
+pub trait Disk: Clone + Send + Sync + 'static {
+    type File: DiskFile;
+    /// Keeps a lock until dropped.
+    type Lock: Send + Sync + 'static;
+
+    /// Makes `path` and its missing parents, mode 0700, each entry synced into its parent.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+
+    /// Names in the folder `path`, in no order.
+    fn list(&self, path: &Path) -> io::Result<Vec<String>>;
+
+    /// Opens an existing file for reading alone.
+    fn open(&self, path: &Path) -> io::Result<Self::File>;
+
+    /// Opens an existing file for reading and writing.
+    fn open_writable(&self, path: &Path) -> io::Result<Self::File>;
+
+    /// Creates a file, mode 0600; it must not exist.
+    fn create_new(&self, path: &Path) -> io::Result<Self::File>;
+
+    /// Renames within a folder; durable after [`Disk::sync_dir`].
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file; durable after [`Disk::sync_dir`].
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the folder's entries durable.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Locks the file `path`, made if missing, for this process alone; `None` if another process holds it.
+    fn lock(&self, path: &Path) -> io::Result<Option<Self::Lock>>;
+
+    /// Bytes that may still be written below `path`.
+    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+}
+
+/// One open file.
+pub trait DiskFile: Send + Sync + 'static {
+    /// Reads up to `buffer.len()` bytes at `offset`; fewer only at the file's end.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes all of `bytes` at `offset`.
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Length, bytes.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Cuts the file to `length` bytes.
+    fn truncate(&self, length: u64) -> io::Result<()>;
+
+    /// fdatasync: content and length are durable when it returns.
+    fn sync(&self) -> io::Result<()>;
+}

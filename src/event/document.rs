@@ -1,0 +1,60 @@
+//! What comes out at the other end: which index a table goes to, with which fields, and what is done to a document.
+//!
+//! The mapping fills these, the sinks carry them out; neither knows the other.
+
+use super::Version;
+
+/// What a bulk action does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verb {
+    /// Write the whole document.
+    Index,
+    /// Remove the document.
+    Delete,
+}
+
+/// One document's change, as a sink is given it; the JSON body of an [`Verb::Index`] goes beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Action<'a> {
+    pub verb: Verb,
+    /// The document's id, at most 512 bytes.
+    pub id: &'a str,
+    pub version: Version,
+}
+
+/// A table's place in the search engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexSpec {
+    /// The alias that documents are written to.
+    pub alias: String,
+    /// One per document field, in document order.
+    pub fields: Vec<Field>,
+}
+
+/// A document field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    pub name: String,
+    pub kind: FieldKind,
+}
+
+/// What a field holds; a sink says which of its engine's mapping types that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FieldKind {
+    Byte,
+    Short,
+    Integer,
+    Long,
+    UnsignedLong,
+    Float,
+    Double,
+    /// Short text: searchable and exact.
+    TextWithKeyword,
+    Text,
+    Keyword,
+    Binary,
+    /// `2026-11-23`, `2026-11-23T06:47:08.120`, the same with `Z`.
+    Date,
+    /// Any JSON value, its inner fields mapped by the engine as they come.
+    Object,
+}

@@ -1,0 +1,79 @@
+//! One column of one row, in nobody's dialect.
+//!
+//! The same enum carries the binlog's row images and, in its bincode form, the log's bytes
+//! ([`codec`](super::codec)). Values keep what the source had (zero dates, exact decimal digits); what becomes of
+//! them in a document is the mapping's decision.
+
+use bincode::{BorrowDecode, Decode, Encode};
+
+/// A column's value, borrowing from the bytes it was decoded from.
+#[derive(Clone, Copy, Debug, PartialEq, Encode, BorrowDecode)]
+pub enum Value<'a> {
+    Null,
+    I64(i64),
+    /// Unsigned integers, YEAR and BIT.
+    U64(u64),
+    F32(f32),
+    F64(f64),
+    /// Decimal digits as MySQL prints them: `-12.30`.
+    Decimal(&'a str),
+    Text(&'a str),
+    Bytes(&'a [u8]),
+    Date(Date),
+    DateTime(DateTime),
+    Instant(Instant),
+    Time(Time),
+    /// JSON text, as the server prints it.
+    Json(&'a str),
+    /// An ENUM's label; index 0 (the error value) is `""`.
+    Enum(&'a str),
+    /// A SET's labels joined by commas (no label can contain one); the empty set is `""`.
+    Set(&'a str),
+}
+
+/// A calendar date; month and day may be 0, year 0 with both 0 is MySQL's zero date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Date {
+    /// 0 to 9999.
+    pub year: u16,
+    /// 0 to 12.
+    pub month: u8,
+    /// 0 to 31.
+    pub day: u8,
+}
+
+impl Date {
+    /// A month or day of 0: no calendar knows this day.
+    #[must_use]
+    pub fn is_zero_in_part(self) -> bool {
+        self.month == 0 || self.day == 0
+    }
+}
+
+/// A date with a time of day and no time zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct DateTime {
+    pub date: Date,
+    /// Microseconds since midnight, below 86,400,000,000.
+    pub micros: u64,
+    /// Digits after the second that the column keeps, 0 to 6.
+    pub decimals: u8,
+}
+
+/// A point in time, UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Instant {
+    /// Microseconds since 1970-01-01T00:00:00Z; 0 is MySQL's zero TIMESTAMP, which no real one equals.
+    pub micros: u64,
+    /// Digits after the second that the column keeps, 0 to 6.
+    pub decimals: u8,
+}
+
+/// A signed duration, MySQL's TIME: -838:59:59.999999 to 838:59:59.999999.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Time {
+    /// Microseconds, negative before midnight.
+    pub micros: i64,
+    /// Digits after the second that the column keeps, 0 to 6.
+    pub decimals: u8,
+}

@@ -1,0 +1,307 @@
+//! What the log's frames say, and [`Batch`]: frames in the making.
+//!
+//! # Format
+//!
+//! A frame is a [`HEADER`]-byte head and a payload. All integers of the head are little-endian.
+//!
+//! ```text
+//!  0        4        8                 16     17      18
+//!  +--------+--------+-----------------+------+-------+----------+
+//!  | length | crc32  | seq             | kind | flags | payload… |
+//!  +--------+--------+-----------------+------+-------+----------+
+//! ```
+//!
+//! `length` counts the payload; `crc32` covers length, seq, kind, flags and payload and is seeded with the segment's salt;
+//! `flags` is 0 and anything else is refused. Payloads are bincode 2, standard configuration, of the types below; a change's
+//! payload is a [`ChangeHead`] followed by the row's values (see [`codec`]), and for [`Op::Rekey`] by the
+//! before-image's key values.
+//!
+//! A source fills a [`Batch`] without knowing sequence numbers or segments: the writer sets length, seq and CRC.
+
+use bincode::{Decode, Encode};
+
+use crate::event::codec::{self, Row};
+use crate::event::{Gtid, GtidSet, Op, TableNo, TableSchema};
+
+/// Bytes before a frame's payload.
+pub const HEADER: usize = 18;
+
+/// Limit on what decoding one `state`, `schema`, `commit` or `mark` payload may allocate, bytes.
+pub const DECODE_LIMIT: usize = 64 << 20;
+
+/// What a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// Opens each segment: where the source stands. Payload: [`State`].
+    State = 1,
+    /// A table's schema, before its first use in a segment. Payload: [`SchemaRecord`].
+    Schema = 2,
+    /// A row change. Payload: [`ChangeHead`] and values.
+    Change = 3,
+    /// Ends a transaction. Payload: [`Commit`].
+    Commit = 4,
+    /// The position moved without rows. Payload: [`Mark`].
+    Mark = 5,
+}
+
+impl Kind {
+    /// `None` for a byte that no version of this format wrote.
+    #[must_use]
+    pub fn from_byte(byte: u8) -> Option<Kind> {
+        Some(match byte {
+            1 => Kind::State,
+            2 => Kind::Schema,
+            3 => Kind::Change,
+            4 => Kind::Commit,
+            5 => Kind::Mark,
+            _ => return None,
+        })
+    }
+}
+
+/// Where the source stands at a segment's start.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct State {
+    /// Everything committed below this segment; `None` before the log was given a start.
+    pub gtids: Option<GtidSet>,
+    /// The segment starts inside a transaction, whose first frame this is.
+    pub open_since: Option<crate::event::Seq>,
+}
+
+/// One version of a table's schema and the number that changes refer to it by.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct SchemaRecord {
+    pub table: TableNo,
+    pub schema: TableSchema,
+}
+
+/// The start of a change's payload; the row's values follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ChangeHead {
+    /// First, and of one byte, so that it can be set when the row is known.
+    pub op: Op,
+    pub table: TableNo,
+}
+
+/// The offset in its segment that was known to be synced when a commit or mark was written, bytes. Sources leave it 0;
+/// the writer sets it in place: it is the payload's first 8 bytes, little-endian.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Synced(pub [u8; 8]);
+
+/// The end of a transaction: from here on its changes count.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Commit {
+    pub synced: Synced,
+    pub gtid: Gtid,
+    /// The server's commit time, microseconds since 1970 UTC.
+    pub time_micros: u64,
+    /// Where the transaction ends at the source, for people: file and offset.
+    pub position: Position,
+}
+
+/// A place in a binlog file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Position {
+    /// UUID of the server that sent it.
+    pub server: [u8; 16],
+    pub file: String,
+    /// Offset after the event, bytes.
+    pub offset: u64,
+}
+
+/// The position moved without rows: transactions of other tables, or the start of an empty log.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Mark {
+    pub synced: Synced,
+    /// Everything committed up to here.
+    pub gtids: GtidSet,
+    /// The server's time, microseconds since 1970 UTC; 0 where it is not known.
+    pub time_micros: u64,
+    pub position: Position,
+}
+
+/// Frames in the making, heads not yet filled in.
+///
+/// A batch holds whole frames, but may begin and end inside a transaction.
+#[derive(Debug, Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    frames: usize,
+    changes: usize,
+    commits: usize,
+    open: bool,
+}
+
+impl Batch {
+    #[must_use]
+    pub fn new() -> Batch {
+        Batch::default()
+    }
+
+    /// Adds a table's schema; needed before the first change that names `record.table`, and then never again.
+    pub fn schema(&mut self, record: &SchemaRecord) {
+        self.frame(Kind::Schema, record);
+    }
+
+    /// Starts a change of `table`; it counts once [`ChangeWriter::finish`] is called, and leaves nothing behind otherwise.
+    pub fn change(&mut self, table: TableNo) -> ChangeWriter<'_> {
+        let start = self.bytes.len();
+        self.head(Kind::Change);
+        let head = ChangeHead { op: Op::Insert, table };
+        codec::encode(&head, &mut self.bytes);
+        ChangeWriter { batch: self, start, finished: false }
+    }
+
+    /// Ends the open transaction.
+    pub fn commit(&mut self, commit: &Commit) {
+        self.frame(Kind::Commit, commit);
+        self.commits += 1;
+        self.open = false;
+    }
+
+    /// Moves the position; only between transactions.
+    pub fn mark(&mut self, mark: &Mark) {
+        debug_assert!(!self.open, "a mark stands between transactions only");
+        self.frame(Kind::Mark, mark);
+        self.commits += 1;
+    }
+
+    /// Size so far, bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Row changes so far.
+    #[must_use]
+    pub fn changes(&self) -> usize {
+        self.changes
+    }
+
+    /// Commits and marks so far: ends up to which the batch can become visible.
+    #[must_use]
+    pub fn commits(&self) -> usize {
+        self.commits
+    }
+
+    /// Frames so far.
+    #[must_use]
+    pub fn frames(&self) -> usize {
+        self.frames
+    }
+
+    /// Forgets the frames and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        (self.frames, self.changes, self.commits, self.open) = (0, 0, 0, false);
+    }
+
+    /// The frames with unfilled heads, for the writer.
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
+    fn frame<T: Encode>(&mut self, kind: Kind, payload: &T) {
+        let start = self.bytes.len();
+        self.head(kind);
+        codec::encode(payload, &mut self.bytes);
+        self.end(start);
+    }
+
+    fn head(&mut self, kind: Kind) {
+        let start = self.bytes.len();
+        self.bytes.resize(start + HEADER, 0);
+        self.bytes[start + 16] = kind as u8;
+    }
+
+    /// Fills in the length of the frame that began at `start`; a length over u32 is left for the writer to refuse.
+    fn end(&mut self, start: usize) {
+        let length = self.bytes.len() - start - HEADER;
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        self.bytes[start..start + 4].copy_from_slice(&length.to_le_bytes());
+        self.frames += 1;
+    }
+}
+
+/// One change being written into a [`Batch`].
+#[derive(Debug)]
+pub struct ChangeWriter<'a> {
+    batch: &'a mut Batch,
+    start: usize,
+    finished: bool,
+}
+
+impl ChangeWriter<'_> {
+    /// The bytes to append the row's values to, and for [`Op::Rekey`] the old key's after them.
+    pub fn values(&mut self) -> &mut Vec<u8> {
+        &mut self.batch.bytes
+    }
+
+    /// Completes the change.
+    pub fn finish(mut self, op: Op) {
+        self.batch.bytes[self.start + HEADER] = op as u8;
+        self.batch.end(self.start);
+        self.batch.changes += 1;
+        self.batch.open = true;
+        self.finished = true;
+    }
+}
+
+impl Drop for ChangeWriter<'_> {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.batch.bytes.truncate(self.start);
+        }
+    }
+}
+
+/// A change as read back.
+#[derive(Clone, Copy, Debug)]
+pub struct Change<'a> {
+    pub op: Op,
+    pub table: TableNo,
+    pub row: Row<'a>,
+}
+
+impl<'a> Change<'a> {
+    /// # Errors
+    /// `payload` is no change.
+    pub fn decode(payload: &'a [u8]) -> Result<Change<'a>, bincode::error::DecodeError> {
+        let (head, rest) = codec::decode_owned::<ChangeHead, 16>(payload)?;
+        Ok(Change { op: head.op, table: head.table, row: Row::new(rest) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::codec::RowWriter;
+
+    #[test]
+    fn a_change_not_finished_leaves_nothing_behind() {
+        let mut batch = Batch::new();
+        let mut change = batch.change(TableNo(3));
+        RowWriter::new(change.values()).i64(7);
+        drop(change);
+        assert!(batch.is_empty());
+        assert_eq!(batch.frames(), 0);
+    }
+
+    #[test]
+    fn the_op_is_set_when_the_row_is_known() {
+        for op in [Op::Insert, Op::Update, Op::Rekey, Op::Delete] {
+            let mut batch = Batch::new();
+            let mut change = batch.change(TableNo(300));
+            RowWriter::new(change.values()).i64(7);
+            change.finish(op);
+            let change = Change::decode(&batch.bytes[HEADER..]).unwrap();
+            assert_eq!((change.op, change.table), (op, TableNo(300)));
+        }
+    }
+}

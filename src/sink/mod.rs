@@ -1,0 +1,116 @@
+//! Where documents go: the [`Sink`] edge, and Elasticsearch behind it.
+//!
+//! The relay fills [`Bulk`]s by [`Sink::encode`], sends them, and is told a [`Disposition`] for every item or why the
+//! whole bulk has none. What a sink cannot tell for certain it calls unknown; it never guesses that something was done.
+
+use std::error::Error;
+use std::future::Future;
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::event::Version;
+use crate::event::document::{Action, IndexSpec, Verb};
+
+pub mod elastic;
+
+/// Number of an index that a [`Sink`] has ensured, dense from 0 in the order of the first [`Sink::ensure`] per alias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IndexNo(pub u32);
+
+/// An index that is ready to be written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Index {
+    pub no: IndexNo,
+    /// The concrete index's name.
+    pub name: String,
+    /// The engine's own id of it: another one under the same name is another index.
+    pub uuid: String,
+}
+
+/// A request of many actions, encoded once and sent as often as it takes.
+#[derive(Clone, Debug)]
+pub struct Bulk {
+    /// Unique per bulk and process; goes along as `X-Opaque-Id`.
+    pub opaque_id: String,
+    pub body: Bytes,
+    /// In body order; no document twice.
+    pub items: Vec<Item>,
+}
+
+/// One action of a bulk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    pub index: IndexNo,
+    pub verb: Verb,
+    pub id: Box<str>,
+    pub version: Version,
+    /// Its own bytes in the body, complete in themselves.
+    pub bytes: Range<usize>,
+}
+
+/// What became of one item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// Applied.
+    Done,
+    /// The document has `current`, a version above ours, already; `None` where the engine does not say which.
+    Superseded { current: Option<Version> },
+    /// Not applied, and may be later: send again.
+    Transient { reason: String },
+    /// The engine will never take this document.
+    Poison { reason: String },
+    /// Nothing that sending again or leaving out would mend; the indexer stops.
+    Definite { reason: String },
+}
+
+/// Why a bulk has no dispositions.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BulkError {
+    /// Certainly not applied: send again later, after `retry_after` if the engine named one.
+    #[error("{reason}")]
+    Transient { reason: String, retry_after: Option<Duration> },
+    /// Applied in part, in whole, or not at all, now or later: send the same again before anything newer of its documents.
+    #[error("the outcome is unknown: {reason}")]
+    Unknown { reason: String },
+    /// The body is too large for the engine (413): halve it.
+    #[error("{reason}")]
+    TooLarge { reason: String },
+    /// Sending again would not help.
+    #[error("{reason}")]
+    Definite { reason: String },
+}
+
+/// Why an index could not be made ready.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// Try again, with backoff, for as long as it takes.
+    #[error("{0}")]
+    Transient(#[source] Box<dyn Error + Send + Sync>),
+    /// Trying again would not help: stop, and say what an operator can do.
+    #[error("{0}")]
+    Definite(#[source] Box<dyn Error + Send + Sync>),
+}
+
+/// A search engine, or what stands for one.
+pub trait Sink: Send + Sync + 'static {
+    /// Makes sure that the alias, its index and all fields exist; called before the first write to an index and again when
+    /// fields were added. Idempotent.
+    fn ensure(&self, spec: &IndexSpec) -> impl Future<Output = Result<Index, SinkError>> + Send;
+
+    /// Appends one action to a bulk's body. `document` appends the JSON object, on one line; it is called once for
+    /// [`Verb::Index`], not at all for [`Verb::Delete`]. On its error `body` is as it was.
+    fn encode<E>(
+        &self,
+        index: IndexNo,
+        action: &Action<'_>,
+        document: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+        body: &mut Vec<u8>,
+    ) -> Result<(), E>;
+
+    /// Sends a bulk once, within the sink's own deadline.
+    ///
+    /// Returns one disposition per item, in order.
+    fn send(&self, bulk: &Bulk) -> impl Future<Output = Result<Vec<Disposition>, BulkError>> + Send;
+}

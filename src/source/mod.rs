@@ -1,0 +1,59 @@
+//! Where changes come from: the [`Source`] edge, and MySQL behind it.
+//!
+//! A source writes what it reads straight into a log [`Batch`]; it never sees the log itself. Its errors say what happens
+//! next: see [`SourceError`].
+
+use std::error::Error;
+use std::future::Future;
+
+use crate::event::GtidSet;
+use crate::log::record::Batch;
+
+pub mod mysql;
+
+/// Where an empty log begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With the oldest transaction that the server still has.
+    Earliest,
+    /// With the next transaction.
+    Now,
+    /// After these transactions.
+    After(GtidSet),
+}
+
+/// A stream of committed transactions.
+pub trait Source: Send + 'static {
+    /// The set of transactions that an empty log starts after.
+    fn resolve_start(&mut self, start: &Start) -> impl Future<Output = Result<GtidSet, SourceError>> + Send;
+
+    /// Connects anew and asks for what follows `after`; anything of an earlier connection is forgotten.
+    fn connect(&mut self, after: &GtidSet) -> impl Future<Output = Result<(), SourceError>> + Send;
+
+    /// Waits for something to write, then appends frames to `batch` for as long as more is at hand and `batch` is under its
+    /// usual size. A call may add nothing (a heartbeat). The batch may end inside a transaction; it ends right
+    /// after a commit where the source has nothing further at hand.
+    ///
+    /// Not cancel safe: after a dropped call or an error, [`Source::connect`] comes next. What a failed call left in `batch` is
+    /// whole frames, and may be written.
+    fn fill(&mut self, batch: &mut Batch) -> impl Future<Output = Result<(), SourceError>> + Send;
+
+    /// What was decoded so far was written to a new log segment or abandoned: forget nothing of the position, but send schemas
+    /// again before their next use.
+    fn forget_schemas(&mut self);
+}
+
+/// What went wrong, sorted by what happens next.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// Connect again, with backoff, for as long as it takes.
+    #[error("{0}")]
+    Transient(#[source] Box<dyn Error + Send + Sync>),
+    /// The stream says what cannot be (a checksum, a length, an order): connect again, and at the third time in the same
+    /// place treat it as definite.
+    #[error("{0}")]
+    Garbled(#[source] Box<dyn Error + Send + Sync>),
+    /// Trying again would not help: stop, and say what an operator can do.
+    #[error("{0}")]
+    Definite(#[source] Box<dyn Error + Send + Sync>),
+}

@@ -1,0 +1,1 @@
+//! MySQL, read as a replica reads it.
