@@ -6,6 +6,7 @@
 //! | floor | room | what it promises |
 //! |---|---|---|
 //! | 3 edges | [`source`] | every committed row change, in order, or a definite error |
+//! | | [`mapping`] | the same row always gives the same document under the same id |
 //! | | [`sink`] | every item's outcome, or that it is unknown |
 //! | 2 storage | [`log`] | what it made visible it never loses and never changes |
 //! | 1 | [`event`] | the words that all rooms share |
@@ -16,5 +17,6 @@ pub mod clock;
 pub mod disk;
 pub mod event;
 pub mod log;
+pub mod mapping;
 pub mod sink;
 pub mod source;
