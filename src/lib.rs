@@ -6,6 +6,7 @@
 //! | floor | room | what it promises |
 //! |---|---|---|
 //! | 3 edges | [`source`] | every committed row change, in order, or a definite error |
+//! | | [`mapping`] | the same row always gives the same document under the same id |
 //! | | [`sink`] | every item's outcome, or that it is unknown |
 //! | 2 storage | [`log`] | what it made visible it never loses and never changes |
 //! | 1 | [`event`] | the words that all rooms share |
@@ -20,6 +21,7 @@ pub mod disk;
 pub mod event;
 pub mod lifecycle;
 pub mod log;
+pub mod mapping;
 pub mod metrics;
 pub mod secret;
 pub mod sink;
