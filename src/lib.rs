@@ -9,6 +9,7 @@
 //! | | [`mapping`] | the same row always gives the same document under the same id |
 //! | | [`sink`] | every item's outcome, or that it is unknown |
 //! | 2 storage | [`log`] | what it made visible it never loses and never changes |
+//! | | [`settled`] | how far each sink has come: it may fall back, never run ahead |
 //! | 1 | [`event`] | the words that all rooms share |
 //! | 0 ground | [`clock`] [`disk`] | time and files, replaceable by simulated ones |
 //! | | [`lifecycle`] [`backoff`] | how the process ends, says that it is well, and waits |
@@ -24,5 +25,6 @@ pub mod log;
 pub mod mapping;
 pub mod metrics;
 pub mod secret;
+pub mod settled;
 pub mod sink;
 pub mod source;

@@ -68,7 +68,9 @@ fn change(batch: &mut Batch, table: TableNo, value: u64) {
 }
 
 fn commit(batch: &mut Batch, number: u64) {
-    let (synced, position) = (Synced::default(), Position::default());
+    // Ends with a byte that is not 0, so that a frame without its last byte and zeros behind it is not whole by chance.
+    let position = Position { offset: 200, ..Position::default() };
+    let synced = Synced::default();
     batch.commit(&Commit { synced, gtid: gtid(number), time_micros: NOW + number, position });
 }
 
