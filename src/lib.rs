@@ -11,6 +11,7 @@
 //! | 2 storage | [`log`] | what it made visible it never loses and never changes |
 //! | 1 | [`event`] | the words that all rooms share |
 //! | 0 ground | [`clock`] [`disk`] | time and files, replaceable by simulated ones |
+//! | | [`secret`] | credentials that no message shows |
 #![forbid(unsafe_code)]
 
 pub mod clock;
@@ -18,5 +19,6 @@ pub mod disk;
 pub mod event;
 pub mod log;
 pub mod mapping;
+pub mod secret;
 pub mod sink;
 pub mod source;

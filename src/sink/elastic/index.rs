@@ -108,9 +108,8 @@ pub(super) async fn ensure(
             (Resolved::Index(index), _) => {
                 let found = describe(client, &spec.alias, index).await?;
                 let Some(found) = found else { continue };
-                if let Some(known) = known
-                    && (known.index != found.name || known.uuid != found.uuid)
-                {
+                let other = |known: &&Target| known.index != found.name || known.uuid != found.uuid;
+                if let Some(known) = known.filter(other) {
                     let now = format!("leads to `{}` ({})", found.name, found.uuid);
                     return Err(changed(known, now));
                 }
