@@ -14,6 +14,7 @@
 //! | 0 ground | [`clock`] [`disk`] | time and files, replaceable by simulated ones |
 //! | | [`lifecycle`] [`backoff`] | how the process ends, says that it is well, and waits |
 //! | | [`metrics`] [`secret`] | what is counted, and what must not be seen |
+//! | | [`secret`] | credentials that no message shows |
 #![forbid(unsafe_code)]
 
 pub mod backoff;

@@ -70,7 +70,7 @@ enum Failure {
 }
 
 impl Client {
-    pub(super) fn new(options: ElasticOptions) -> Result<Client, ElasticError> {
+    pub(super) fn new(options: &ElasticOptions) -> Result<Client, ElasticError> {
         let nodes = options.url.split(',').map(node_url).collect::<Result<Vec<_>, _>>()?;
         let builder = match &nodes[..] {
             [node] => TransportBuilder::new(SingleNodeConnectionPool::new(node.clone())),
@@ -99,7 +99,7 @@ impl Client {
             nodes,
             request_timeout: options.request_timeout,
             connect_timeout: options.connect_timeout,
-            opaque_prefix: options.opaque_prefix,
+            opaque_prefix: options.opaque_prefix.clone(),
             reached: AtomicBool::new(true),
         })
     }
@@ -194,9 +194,8 @@ impl Client {
             version: String,
         }
         let root = self.control(Method::Get, "", &[], None).await?;
-        if root.status == 200
-            && let Ok(Root { version }) = serde_json::from_slice(&root.body)
-        {
+        let said = serde_json::from_slice(&root.body).ok().filter(|_| root.status == 200);
+        if let Some(Root { version }) = said {
             let distribution = version.distribution.or_else(|| Some("elasticsearch".to_owned()));
             return Ok(EngineVersion { distribution, number: version.number });
         }
@@ -276,9 +275,7 @@ impl Client {
     }
 
     async fn body(&self, response: Response, limit: u64) -> Result<Bytes, String> {
-        if let Some(length) = response.content_length()
-            && length > limit
-        {
+        if let Some(length) = response.content_length().filter(|length| *length > limit) {
             self.reached.store(false, Ordering::Relaxed);
             return Err(format!("the answer announces {length} bytes, more than the {limit} that are taken"));
         }
@@ -445,17 +442,23 @@ fn method_name(method: Method) -> &'static str {
     }
 }
 
-/// An error and what caused it, on one line.
+/// An error and what caused it, on one line, with the node but not the long URL that the client's text has.
 fn causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
+    let (mut text, mut node) = (String::new(), None);
+    let mut next = Some(error);
     while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
+        node = node
+            .or_else(|| cause.downcast_ref::<reqwest::Error>()?.url().map(|url| url.authority().to_owned()));
+        let said = cause.to_string();
+        let said = said.split(" for url (").next().unwrap_or_default();
+        if !text.ends_with(said) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(said);
         }
         next = cause.source();
+    }
+    if let Some(node) = node {
+        text.push_str(&format!(" ({node})"));
     }
     text.escape_debug().to_string()
 }

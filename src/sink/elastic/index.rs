@@ -108,9 +108,8 @@ pub(super) async fn ensure(
             (Resolved::Index(index), _) => {
                 let found = describe(client, &spec.alias, index).await?;
                 let Some(found) = found else { continue };
-                if let Some(known) = known
-                    && (known.index != found.name || known.uuid != found.uuid)
-                {
+                let other = |known: &&Target| known.index != found.name || known.uuid != found.uuid;
+                if let Some(known) = known.filter(other) {
                     let now = format!("leads to `{}` ({})", found.name, found.uuid);
                     return Err(changed(known, now));
                 }
@@ -211,7 +210,7 @@ async fn create(client: &Client, spec: &IndexSpec) -> Result<(), SinkError> {
         }
         return Err(IndexError::Refused {
             what: format!("create index `{index}`"),
-            said: said(answer.status, &answer.body),
+            said: said_of(spec, &answer),
             advice: "look for an index template that matches its name, or create index and alias by hand",
         }
         .into());
@@ -286,20 +285,28 @@ async fn add_fields(client: &Client, spec: &IndexSpec, index: &str) -> Result<()
         }
         return Err(IndexError::Refused {
             what: format!("add {} fields to index `{index}`", missing.len()),
-            said: said(answer.status, &answer.body),
+            said: said_of(spec, &answer),
             advice: "look at the index's field limit (`index.mapping.total_fields.limit`), or add the fields by hand",
         }
         .into());
     }
 }
 
-/// "No handler for type \[unsigned_long\] declared on field \[x\]": 9.5.3, where the type's module is not installed.
+/// 7.x says "No handler for type \[unsigned_long\] declared on field \[x\]", 9.5.3 "The mapper type \[unsigned_long\] declared on field
+/// \[x\] does not exist".
 fn lacks_unsigned_long(answer: &Answer) -> bool {
     answer.status == 400
-        && error_of(&answer.body).is_some_and(|error| {
-            let text = error.text();
-            text.contains("No handler for type [unsigned_long]")
-        })
+        && error_of(&answer.body)
+            .is_some_and(|error| error.text().contains("type [unsigned_long] declared on field"))
+}
+
+/// What the engine says of a mapping that it refused: the field is named where its text names one.
+fn said_of(spec: &IndexSpec, answer: &Answer) -> String {
+    let fields: Vec<String> = spec.fields.iter().map(|field| field.name.clone()).collect();
+    match error_of(&answer.body) {
+        Some(error) => format!("{} {}", answer.status, error.public(&fields)),
+        None => answer.status.to_string(),
+    }
 }
 
 fn object(answer: &Answer, what: impl Fn() -> String) -> Result<Map<String, Value>, IndexError> {

@@ -36,7 +36,7 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | [`options`] | [`ElasticOptions`], [`Auth`], [`Secret`] |
+//! | [`options`] | [`ElasticOptions`], [`Auth`] |
 //! | `action` | bulk bodies |
 //! | `client` | one request and its answer, or what its failure proves |
 //! | `outcome` | a bulk's answer, judged item by item |
@@ -55,7 +55,7 @@ mod reason;
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub use client::EngineVersion;
-pub use options::{Auth, ElasticError, ElasticOptions, Secret};
+pub use options::{Auth, ElasticError, ElasticOptions};
 
 use self::action::Prefixes;
 use self::client::Client;
@@ -87,7 +87,7 @@ impl ElasticSink {
     ///
     /// # Errors
     /// A URL, credential or certificate file that cannot be used.
-    pub fn new(options: ElasticOptions) -> Result<ElasticSink, ElasticError> {
+    pub fn new(options: &ElasticOptions) -> Result<ElasticSink, ElasticError> {
         Ok(ElasticSink { client: Client::new(options)?, targets: RwLock::new(Vec::new()) })
     }
 

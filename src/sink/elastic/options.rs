@@ -1,31 +1,9 @@
 //! How to reach the engine.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A credential: not printed by `Debug`, and without a `Display`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    #[must_use]
-    pub fn new(secret: impl Into<String>) -> Secret {
-        Secret(secret.into())
-    }
-
-    /// The secret itself, for the request that needs it.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
+use crate::secret::Secret;
 
 /// What a request proves its sender by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
