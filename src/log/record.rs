@@ -203,6 +203,18 @@ impl Batch {
         (self.frames, self.changes, self.commits, self.open) = (0, 0, 0, false);
     }
 
+    /// The frames' kinds and payloads, in order: for tests and for whoever takes a batch elsewhere than into a log.
+    pub fn payloads(&self) -> impl Iterator<Item = (Kind, &[u8])> {
+        let mut rest = self.bytes.as_slice();
+        std::iter::from_fn(move || {
+            let (head, after) = rest.split_first_chunk::<HEADER>()?;
+            let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+            let (payload, next) = after.split_at_checked(length)?;
+            rest = next;
+            Some((Kind::from_byte(head[16])?, payload))
+        })
+    }
+
     /// The frames with unfilled heads, for the writer.
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.bytes
