@@ -11,14 +11,18 @@
 //! | 2 storage | [`log`] | what it made visible it never loses and never changes |
 //! | 1 | [`event`] | the words that all rooms share |
 //! | 0 ground | [`clock`] [`disk`] | time and files, replaceable by simulated ones |
-//! | | [`secret`] | credentials that no message shows |
+//! | | [`lifecycle`] [`backoff`] | how the process ends, says that it is well, and waits |
+//! | | [`metrics`] [`secret`] | what is counted, and what must not be seen |
 #![forbid(unsafe_code)]
 
+pub mod backoff;
 pub mod clock;
 pub mod disk;
 pub mod event;
+pub mod lifecycle;
 pub mod log;
 pub mod mapping;
+pub mod metrics;
 pub mod secret;
 pub mod sink;
 pub mod source;
