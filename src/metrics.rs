@@ -17,6 +17,7 @@ pub mod names {
     pub const LOG_BYTES: &str = "everrelay_log_bytes";
     pub const LOG_SEGMENTS: &str = "everrelay_log_segments";
     pub const LOG_SYNCS: &str = "everrelay_log_syncs_total";
+    pub const VALUES_NULLED: &str = "everrelay_values_nulled_total";
     pub const SINK_CURSOR_SEQ: &str = "everrelay_sink_cursor_seq";
     pub const SINK_LAG_SECONDS: &str = "everrelay_sink_lag_seconds";
     pub const SINK_LAG_RECORDS: &str = "everrelay_sink_lag_records";
@@ -55,6 +56,10 @@ fn describe() {
     describe_gauge!(LOG_BYTES, Unit::Bytes, "Size of all log segments");
     describe_gauge!(LOG_SEGMENTS, "Number of log segments");
     describe_counter!(LOG_SYNCS, "fdatasync calls on the log");
+    describe_counter!(
+        VALUES_NULLED,
+        "Dates that no calendar knows and numbers that are not finite, indexed as null"
+    );
     describe_gauge!(SINK_CURSOR_SEQ, "Sequence number up to which everything is settled");
     describe_gauge!(
         SINK_LAG_SECONDS,

@@ -44,6 +44,7 @@ use bincode::error::DecodeError;
 use crate::event::codec::Row;
 use crate::event::document::{Field, FieldKind, IndexSpec};
 use crate::event::{ColumnType, TableName, TableSchema, Value};
+use crate::metrics::names::VALUES_NULLED;
 
 /// Why a table or one of its rows cannot become documents.
 #[derive(Debug, thiserror::Error)]
@@ -197,8 +198,7 @@ impl TableMapping {
         }
         out.push(b'}');
         if nulled > 0 {
-            metrics::counter!("everrelay_values_nulled_total", "table" => self.label.clone())
-                .increment(nulled);
+            metrics::counter!(VALUES_NULLED, "table" => self.label.clone()).increment(nulled);
         }
         Ok(())
     }
