@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// A password or key. Only [`Secret::reveal`] gives it out, and only the code that sends it calls that.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {

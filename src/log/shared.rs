@@ -14,7 +14,7 @@ use super::record::HEADER;
 use super::segment::{SEGMENT_HEADER, SegmentHeader, segment_name};
 use super::{Corrupt, Location, LogOptions, Visible};
 use crate::disk::{Disk, DiskFile};
-use crate::event::Seq;
+use crate::event::{Seq, Version};
 
 /// Files kept open for [`Log::read_at`].
 const OPEN_FILES: usize = 16;
@@ -169,6 +169,14 @@ impl<D: Disk> Log<D> {
         let kind = head.check(&buffer[..wanted], seq, segment.header.salt).map_err(nowhere)?;
         let version = segment.header.version(seq);
         Ok(Frame { seq, version, kind, payload: &buffer[HEADER..wanted], at })
+    }
+
+    /// The highest version that a visible change of this log can have; versions above it are somebody else's.
+    #[must_use]
+    pub fn highest_version(&self) -> Version {
+        let visible = self.visible().seq;
+        let base = self.shared.segments().last().map_or(0, |entry| entry.header.base);
+        Version(base.saturating_add(visible.0))
     }
 
     /// Bytes from `at` to the end of what is visible.

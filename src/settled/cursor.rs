@@ -19,7 +19,7 @@ const DECODE_LIMIT: usize = 64 << 20;
 /// Everything up to here is settled: done, superseded, or parked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Cursor {
-    /// The last frame, a commit or mark of the log. 0: nothing yet.
+    /// The last frame of the settled prefix; it may lie inside a transaction. 0: nothing yet.
     pub seq: Seq,
     /// The source's position there.
     pub gtids: GtidSet,

@@ -141,10 +141,6 @@ impl Binlog {
         if self.transaction.is_some() { None } else { Some(self.marks.since? + self.marks.interval) }
     }
 
-    pub fn forget_schemas(&mut self) {
-        self.tables.forget_schemas();
-    }
-
     /// Hands over what was counted since the last call.
     pub fn publish_metrics(&mut self) {
         self.replaced.increment(std::mem::take(&mut self.decoder.replaced));
