@@ -42,6 +42,7 @@ fn main() {
             ("log.read_bytes_per_cpu_second", "bytes/s"),
             ("log.durable_append_vs_fdatasync", "ratio"),
             ("log.durable_append_p50_us", "us"),
+            ("log.open_torn_segment_ms", "ms"),
         ];
         let values = measure(&root);
         for ((name, unit), value) in measured.into_iter().zip(values) {
@@ -59,16 +60,17 @@ fn main() {
     let _ = std::fs::remove_dir_all(&root);
 }
 
-fn measure(root: &Path) -> [f64; 6] {
+fn measure(root: &Path) -> [f64; 7] {
     let dir = root.join("log");
     let (wall, cpu, bytes) = append(&dir);
     let plain = sequential_write(&root.join("plain"), bytes);
     let read = read(&dir);
+    let torn = open_torn(&dir);
     std::fs::remove_dir_all(&dir).expect("what was written can be removed");
     let (one, limit) = durable(&dir, &root.join("plain"));
     std::fs::remove_dir_all(&dir).expect("what was written can be removed");
     let rate = bytes as f64 / wall;
-    [plain / wall, RECORDS as f64 / cpu, rate / 1e6, read, one / limit, one * 1e6]
+    [plain / wall, RECORDS as f64 / cpu, rate / 1e6, read, one / limit, one * 1e6, torn * 1e3]
 }
 
 /// CPU of this thread, seconds.
@@ -158,6 +160,25 @@ fn read(dir: &Path) -> f64 {
         bytes += black_box(frame.payload).len() + HEADER;
     }
     bytes as f64 / (cpu() - used)
+}
+
+/// Seconds to open a log whose last segment is full and has bad bytes behind, in the page cache.
+fn open_torn(dir: &Path) -> f64 {
+    let mut files: Vec<_> =
+        std::fs::read_dir(dir).expect("it was just read").flatten().map(|entry| entry.path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
+    files.sort();
+    // As if the process had ended when the second segment was full.
+    for later in files.drain(2..) {
+        std::fs::remove_file(later).expect("what was written can be removed");
+    }
+    let last = File::options().write(true).open(&files[1]).expect("it was just read");
+    let length = last.metadata().expect("it is open").len();
+    last.write_all_at(&vec![0x5A; 1 << 20], length).expect("the disk has room");
+    let begun = Instant::now();
+    let opened = open(&SystemDisk, &SystemClock, dir, LogOptions::default()).expect("it opens again");
+    black_box(opened.recovered);
+    begun.elapsed().as_secs_f64()
 }
 
 fn median(mut seconds: Vec<f64>) -> f64 {
