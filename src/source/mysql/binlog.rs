@@ -249,20 +249,20 @@ impl Binlog {
     }
 
     fn garbled(&self, what: impl Into<String>) -> MysqlError {
-        MysqlError::Garbled { place: self.place.clone(), what: what.into() }
+        MysqlError::Garbled { place: self.place.clone().into(), what: what.into() }
     }
 
     fn short(&self, event: &str) -> impl Fn(Short) -> MysqlError + use<> {
         let (place, what) = (self.place.clone(), format!("{event} ends early"));
-        move |Short| MysqlError::Garbled { place: place.clone(), what: what.clone() }
+        move |Short| MysqlError::Garbled { place: place.clone().into(), what: what.clone() }
     }
 
     fn refuse(&self, event: &str, why: &'static str) -> MysqlError {
-        MysqlError::Event { event: event.to_owned(), place: self.place.clone(), why }
+        MysqlError::Event { event: event.to_owned(), place: self.place.clone().into(), why }
     }
 
     fn refuse_table(&self, event: &str, table: TableName, why: &'static str) -> MysqlError {
-        MysqlError::Table { event: event.to_owned(), table, place: self.place.clone(), why }
+        MysqlError::Table { event: event.to_owned(), table, place: self.place.clone().into(), why }
     }
 
     fn between_transactions(&self, what: &str) -> Result<(), MysqlError> {
@@ -330,7 +330,7 @@ impl Binlog {
     fn table_map(&mut self, event: &RawEvent) -> Result<(), MysqlError> {
         let map = TableMap::parse(event.body()).map_err(self.short("a TABLE_MAP event"))?;
         self.tables.map(&map).map_err(|error| match error {
-            TableError::Schema(source) => MysqlError::Schema { table: map.name(), place: self.place.clone(), source },
+            TableError::Schema(source) => MysqlError::Schema { table: map.name(), place: self.place.clone().into(), source },
             TableError::Changed => self.refuse_table(
                 "TABLE_MAP event",
                 map.name(),
@@ -369,7 +369,7 @@ impl Binlog {
                         return Err(MysqlError::Rows {
                             event: name,
                             table,
-                            place: self.place.clone(),
+                            place: self.place.clone().into(),
                             source,
                         });
                     }

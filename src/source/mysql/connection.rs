@@ -194,7 +194,7 @@ impl BinlogConnection {
                 doing,
                 server: server.to_owned(),
                 advice: "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO the user".to_owned(),
-                source,
+                source: source.into(),
             },
             source => fail(source),
         })?;
@@ -228,7 +228,7 @@ impl BinlogConnection {
             Err(_) if Instant::now() >= silent => Err(MysqlError::Silent {
                 server: self.server.clone(),
                 seconds: self.last_heard.elapsed().as_secs(),
-                place: place.clone(),
+                place: place.clone().into(),
             }),
             Err(_) => Ok(Next::Deadline),
         }
@@ -242,12 +242,14 @@ impl BinlogConnection {
         self.last_heard = Instant::now();
         let event = match event {
             Some(Ok(event)) => RawEvent(event),
-            Some(Err(source)) => return Err(MysqlError::stream(&self.server, place.clone(), source)),
-            None => return Err(MysqlError::Ended { server: self.server.clone(), place: place.clone() }),
+            Some(Err(source)) => return Err(MysqlError::stream(&self.server, place, source)),
+            None => {
+                return Err(MysqlError::Ended { server: self.server.clone(), place: place.clone().into() });
+            }
         };
         if !event.checksum_matches() {
             let what = format!("the checksum of the next event (type {}) does not match", event.kind());
-            return Err(MysqlError::Garbled { place: place.clone(), what });
+            return Err(MysqlError::Garbled { place: place.clone().into(), what });
         }
         Ok(event)
     }

@@ -86,6 +86,12 @@ impl MysqlSource {
         Ok(MysqlSource { options, patterns, stream: None, binlog })
     }
 
+    /// The id that the server knows this source by.
+    #[must_use]
+    pub fn server_id(&self) -> u32 {
+        self.options.server_id()
+    }
+
     /// Everything read so far, committed transactions only.
     #[must_use]
     pub fn gtids(&self) -> &GtidSet {

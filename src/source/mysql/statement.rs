@@ -153,35 +153,67 @@ impl<'a> Reader<'a> {
             // Maintenance and accounts: no row changes. ANALYZE, OPTIMIZE and REPAIR TABLE are logged by name alone.
             "ANALYZE" | "OPTIMIZE" | "REPAIR" | "CHECK" | "FLUSH" | "GRANT" | "REVOKE" | "INSTALL"
             | "UNINSTALL" | "RESET" | "PURGE" | "SET" => Meaning::OtherDdl,
+            "INSERT" | "REPLACE" => {
+                while MODIFIERS.iter().any(|word| self.word(word)) {}
+                self.stops_if_followed(&in_statement_format(word))
+            }
+            // The tables stand before SET, and for DELETE before WHERE; what stands behind is columns and what is read.
+            "UPDATE" => self.any_name_before(&["SET"], word),
+            "DELETE" => self.any_name_before(&["WHERE", "ORDER", "LIMIT", "RETURNING"], word),
+            "LOAD" => {
+                while self.peek().is_some() && !self.words(&["INTO", "TABLE"]) {
+                    self.at += 1;
+                }
+                self.stops_if_followed(&in_statement_format(word))
+            }
             _ => self.any_name(),
         }
     }
 
-    /// Statements that are not known, DML among them: each name that stands in it could be a table's.
+    /// Statements that are not known: each name that stands in one could be a table's.
     fn any_name(&self) -> Meaning {
         let what = match self.tokens.first() {
-            Some(Token::Word(word)) => format!("{} in statement format", word.to_ascii_uppercase()),
+            Some(Token::Word(word)) => in_statement_format(word),
             _ => "a statement that is not understood".to_owned(),
         };
-        match self.first_followed_name() {
+        match self.followed_name(self.tokens) {
             Some(table) => Meaning::Stops { table, what },
             None => Meaning::Nothing,
         }
     }
 
-    /// The first name from here on that could mean a followed table.
-    fn first_followed_name(&self) -> Option<TableName> {
-        let tokens = self.tokens;
+    /// The same for the names before the first of `ends` outside parentheses.
+    fn any_name_before(&self, ends: &[&str], verb: &str) -> Meaning {
+        let mut depth = 0_usize;
+        let rest = self.tokens.get(self.at..).unwrap_or_default();
+        let end = rest.iter().position(|token| {
+            match token {
+                Token::Mark('(') => depth += 1,
+                Token::Mark(')') => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            depth == 0 && ends.iter().any(|end| token.is(end))
+        });
+        let section = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
+        match self.followed_name(section) {
+            Some(table) => Meaning::Stops { table, what: in_statement_format(verb) },
+            None => Meaning::Nothing,
+        }
+    }
+
+    /// The first name that could mean a followed table.
+    fn followed_name(&self, tokens: &[Token]) -> Option<TableName> {
         tokens.iter().enumerate().find_map(|(i, token)| {
             let name = token.name()?;
             let qualified = match (tokens.get(i + 1), tokens.get(i + 2).and_then(Token::name)) {
                 (Some(Token::Mark('.')), Some(table)) => Some(TableName::new(name, table)),
                 _ => None,
             };
+            if RESERVED.iter().any(|word| token.is(word)) {
+                return None;
+            }
             let plain = TableName::new(self.schema, name);
-            qualified
-                .filter(|table| self.follows(table))
-                .or_else(|| Some(plain).filter(|table| self.follows(table)))
+            qualified.or(Some(plain)).filter(|table| self.follows(table))
         })
     }
 
@@ -422,6 +454,73 @@ impl<'a> Reader<'a> {
     fn no_partitions(&self) -> bool {
         !self.tokens.iter().any(|token| token.is("PARTITION") || token.is("PARTITIONING"))
     }
+}
+
+/// Words between INSERT or REPLACE and the table.
+const MODIFIERS: [&str; 5] = ["LOW_PRIORITY", "DELAYED", "HIGH_PRIORITY", "IGNORE", "INTO"];
+
+/// Reserved words that stand where tables do or in statements of any kind: unquoted, none can be a table's name.
+const RESERVED: [&str; 56] = [
+    "ALL",
+    "AND",
+    "AS",
+    "ASC",
+    "BETWEEN",
+    "BY",
+    "CALL",
+    "CASE",
+    "CROSS",
+    "DELETE",
+    "DESC",
+    "DISTINCT",
+    "ELSE",
+    "EXISTS",
+    "FALSE",
+    "FOR",
+    "FORCE",
+    "FROM",
+    "GROUP",
+    "HAVING",
+    "IF",
+    "IGNORE",
+    "IN",
+    "INDEX",
+    "INNER",
+    "INSERT",
+    "INTO",
+    "IS",
+    "JOIN",
+    "KEY",
+    "LEFT",
+    "LIKE",
+    "LIMIT",
+    "LOW_PRIORITY",
+    "NATURAL",
+    "NOT",
+    "NULL",
+    "ON",
+    "OR",
+    "ORDER",
+    "OUTER",
+    "REPLACE",
+    "RIGHT",
+    "SELECT",
+    "SET",
+    "STRAIGHT_JOIN",
+    "TABLE",
+    "THEN",
+    "TRUE",
+    "UNION",
+    "UPDATE",
+    "USE",
+    "USING",
+    "VALUES",
+    "WHEN",
+    "WHERE",
+];
+
+fn in_statement_format(verb: &str) -> String {
+    format!("{} in statement format", verb.to_ascii_uppercase())
 }
 
 impl Alteration {

@@ -134,7 +134,7 @@ pub fn old_time(bytes: &[u8]) -> Option<Time> {
     // Sign-extended from 24 bits.
     let value = i64::from((value << 8) as i32 >> 8);
     let magnitude = value.unsigned_abs();
-    let packed = (magnitude / 10_000) << 12 | (magnitude / 100 % 100) << 6 | magnitude % 100;
+    let packed = (magnitude / 10_000) << 12 | (magnitude / 100 % 100) << 6 | (magnitude % 100);
     from_packed_time(packed, 0, value < 0, 0)
 }
 
