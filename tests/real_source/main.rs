@@ -5,5 +5,6 @@
 
 mod errors;
 mod golden;
+mod rate;
 mod server;
 mod transactions;

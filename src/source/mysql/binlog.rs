@@ -7,10 +7,9 @@
 //! ```
 //!
 //! Rows go into the batch as they come; they count with the commit frame, which carries the GTID. A transaction without
-//! followed rows adds its GTID to the set in memory, and a mark frame records the set between transactions: at least
-//! every so often, so that the position never falls behind what the server purges.
-//!
-//! Every event that is not understood is an error unless it says itself that it may be ignored.
+//! followed rows adds its GTID to the set in memory, and a mark frame records the set between transactions, so often that
+//! the position never falls behind what the server purges. An event that is not understood is an error unless it says
+//! itself that it may be ignored.
 //!
 //! XA: a prepared transaction's rows do not count before its XA COMMIT, which is not followed yet. One with rows of followed tables
 //! is an error at its PREPARE. One without is folded, its id kept, so that its XA COMMIT is known to mean
@@ -35,6 +34,7 @@ use super::schema::TableMap;
 use super::statement::{Alteration, Meaning, classify};
 use super::tables::{TableError, Tables, Target};
 use super::wire::{Short, Wire};
+use super::xa::XaPrepare;
 
 /// The table id of a rows event without rows, which only ends its statement (MySQL, Table_id's dummy).
 const NO_TABLE: u64 = 0x00ff_ffff;
@@ -262,7 +262,7 @@ impl Binlog {
     }
 
     fn refuse_table(&self, event: &str, table: TableName, why: &'static str) -> MysqlError {
-        MysqlError::Table { event: event.to_owned(), table, place: self.place.clone().into(), why }
+        MysqlError::Table { event: event.into(), table, place: self.place.clone().into(), why }
     }
 
     fn between_transactions(&self, what: &str) -> Result<(), MysqlError> {
@@ -496,22 +496,6 @@ impl Binlog {
     }
 }
 
-/// What an XA_PREPARE event says (MySQL, *XA_prepare_event*).
-#[derive(Debug)]
-struct XaPrepare {
-    one_phase: bool,
-    /// As XA COMMIT will write it, in lower case.
-    xid: String,
-}
-
-impl XaPrepare {
-    fn parse(body: &[u8]) -> Result<XaPrepare, Short> {
-        let mut wire = Wire::new(body);
-        let one_phase = wire.u8()? != 0;
-        let format = wire.u32()?;
-        let (global, branch) = (wire.u32()? as usize, wire.u32()? as usize);
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        let (global, branch) = (hex(wire.take(global)?), hex(wire.take(branch)?));
-        Ok(XaPrepare { one_phase, xid: format!("x'{global}',x'{branch}',{format}") })
-    }
-}
+#[cfg(test)]
+#[path = "binlog_tests.rs"]
+mod tests;

@@ -64,6 +64,20 @@ const CHECKSUM: usize = 4;
 pub struct RawEvent(Event);
 
 impl RawEvent {
+    /// An event without a checksum.
+    #[cfg(test)]
+    pub fn of(kind: u8, flags: u16, body: &[u8]) -> RawEvent {
+        use mysql_common::binlog::consts::BinlogVersion;
+        use mysql_common::binlog::events::FormatDescriptionEvent;
+        let mut bytes = vec![0, 0, 0, 0, kind, 1, 0, 0, 0];
+        bytes.extend_from_slice(&(body.len() as u32 + 19).to_le_bytes());
+        bytes.extend_from_slice(&[0, 0, 0, 0]);
+        bytes.extend_from_slice(&flags.to_le_bytes());
+        bytes.extend_from_slice(body);
+        let description = FormatDescriptionEvent::new(BinlogVersion::Version4);
+        RawEvent(Event::read(&description, bytes.as_slice()).expect("a whole event"))
+    }
+
     #[must_use]
     pub fn kind(&self) -> u8 {
         self.0.header().event_type_raw()

@@ -23,8 +23,8 @@
 //! | [`options`] | what a configuration says about a server |
 //! | [`control`] | what is asked before streaming, and refused |
 //! | [`connection`] | the binlog stream, checksums, silence |
-//! | [`binlog`] | transactions: which events make one, and when it counts |
-//! | [`query`] [`statement`] [`tokens`] | what statements in the binlog mean for followed tables |
+//! | [`binlog`] [`xa`] | transactions: which events make one, and when it counts |
+//! | [`query`] [`statement`] [`ddl`] [`tokens`] | what statements in the binlog mean for followed tables |
 //! | [`patterns`] | which tables are followed |
 //! | [`tables`] | the tables seen so far, by their table maps |
 //! | [`schema`] | a table map as schema and decode plan |
@@ -36,6 +36,7 @@ pub mod binlog;
 pub mod charset;
 pub mod connection;
 pub mod control;
+pub mod ddl;
 pub mod decode;
 pub mod error;
 pub mod json;
@@ -49,6 +50,7 @@ pub mod tables;
 pub mod temporal;
 pub mod tokens;
 pub mod wire;
+pub mod xa;
 
 use std::time::Duration;
 
