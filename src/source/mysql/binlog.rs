@@ -16,6 +16,7 @@
 //! nothing here; an XA COMMIT of an id that was never seen might mean rows that were prepared before our position, and is an error.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -79,7 +80,7 @@ struct Transaction {
 struct Marks {
     pending: u64,
     since: Option<Instant>,
-    interval: std::time::Duration,
+    interval: Duration,
     transactions: u64,
     asked: bool,
 }
@@ -145,7 +146,7 @@ impl Binlog {
         self.tables.forget_schemas();
     }
 
-    /// Hands over what was counted since the last call.
+    /// Hands over what was counted.
     pub fn publish_metrics(&mut self) {
         self.replaced.increment(std::mem::take(&mut self.decoder.replaced));
         if self.last_micros > 0 {
@@ -258,7 +259,7 @@ impl Binlog {
     }
 
     fn refuse(&self, event: &str, why: &'static str) -> MysqlError {
-        MysqlError::Event { event: event.to_owned(), place: self.place.clone().into(), why }
+        MysqlError::Event { event: event.into(), place: self.place.clone().into(), why }
     }
 
     fn refuse_table(&self, event: &str, table: TableName, why: &'static str) -> MysqlError {
