@@ -225,3 +225,20 @@ async fn a_killed_stream_is_transient() {
     follower.catch_up(&mut server).await;
     assert_eq!(follower.briefs(), ["insert t 1"]);
 }
+
+#[tokio::test]
+#[ignore = "purges the server's binlogs: run alone"]
+async fn purged_transactions_are_a_definite_error_that_names_them() {
+    let Some(mut server) = Server::new("purged").await else { return };
+    let mut source = MysqlSource::new(server.options()).unwrap();
+    let before = source.resolve_start(&Start::Now).await.unwrap();
+    server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
+    let lost = server.executed().await.subtract(&before);
+    server.run("FLUSH BINARY LOGS").await;
+    server.run("PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY").await;
+    let text = definite(source.connect(&before).await.unwrap_err());
+    assert!(text.contains(&lost.to_string()), "{text}");
+    // What is left is where the earliest start is.
+    let start = source.resolve_start(&Start::Earliest).await.unwrap();
+    source.connect(&start).await.unwrap();
+}

@@ -16,7 +16,6 @@
 //! nothing here; an XA COMMIT of an id that was never seen might mean rows that were prepared before our position, and is an error.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -28,6 +27,7 @@ use super::connection::{RawEvent, kind};
 use super::control::FollowedKeys;
 use super::decode::{Change, Decoder, RowsHeader};
 use super::error::{MysqlError, Place};
+use super::marks::Marks;
 use super::options::MysqlOptions;
 use super::patterns::Patterns;
 use super::query::Query;
@@ -75,16 +75,6 @@ struct Transaction {
     rows_of: Option<TableName>,
 }
 
-/// Transactions that are in the set but not in the log.
-#[derive(Debug)]
-struct Marks {
-    pending: u64,
-    since: Option<Instant>,
-    interval: Duration,
-    transactions: u64,
-    asked: bool,
-}
-
 impl Binlog {
     #[must_use]
     pub fn new(options: &MysqlOptions) -> Binlog {
@@ -97,13 +87,7 @@ impl Binlog {
             described: false,
             transaction: None,
             prepared: HashSet::new(),
-            marks: Marks {
-                pending: 0,
-                since: None,
-                interval: options.mark_interval,
-                transactions: options.mark_transactions,
-                asked: false,
-            },
+            marks: Marks::new(options.mark_interval, options.mark_transactions),
             events: metrics::counter!("everrelay_source_events_total"),
             replaced: metrics::counter!("everrelay_source_replaced_values_total"),
             last_event: metrics::gauge!("everrelay_source_last_event_seconds"),
@@ -117,7 +101,7 @@ impl Binlog {
         self.tables.forget_schemas();
         (self.gtids, self.server) = (after, server);
         (self.place, self.described, self.transaction) = (Place::default(), false, None);
-        (self.marks.pending, self.marks.since, self.marks.asked) = (0, None, false);
+        self.marks.clear();
     }
 
     #[must_use]
@@ -139,7 +123,7 @@ impl Binlog {
     #[must_use]
     pub fn mark_due(&self) -> Option<Instant> {
         // Inside a transaction none can be written.
-        if self.transaction.is_some() { None } else { Some(self.marks.since? + self.marks.interval) }
+        if self.transaction.is_some() { None } else { self.marks.deadline() }
     }
 
     pub fn forget_schemas(&mut self) {
@@ -156,22 +140,16 @@ impl Binlog {
 
     /// Writes a mark where one is due.
     pub fn mark_if_due(&mut self, batch: &mut Batch) {
-        let (marks, now) = (&self.marks, Instant::now);
-        if marks.pending == 0 || self.transaction.is_some() {
+        if self.transaction.is_some() || !self.marks.is_due() {
             return;
         }
-        let due = marks.asked
-            || marks.pending >= marks.transactions
-            || marks.since.is_some_and(|since| now() >= since + marks.interval);
-        if due {
-            batch.mark(&Mark {
-                synced: Synced::default(),
-                gtids: self.gtids.clone(),
-                time_micros: self.last_micros,
-                position: self.position(),
-            });
-            (self.marks.pending, self.marks.since, self.marks.asked) = (0, None, false);
-        }
+        self.marks.clear();
+        batch.mark(&Mark {
+            synced: Synced::default(),
+            gtids: self.gtids.clone(),
+            time_micros: self.last_micros,
+            position: self.position(),
+        });
     }
 
     /// Takes one event; appends what it means to `batch`.
@@ -202,8 +180,7 @@ impl Binlog {
             kind::ROTATE => self.rotate(event),
             kind::STOP => self.between_transactions("a STOP event"),
             kind::HEARTBEAT | kind::HEARTBEAT_V2 => {
-                // Nothing else to send: what is pending need not wait.
-                self.marks.asked = self.marks.pending > 0;
+                self.marks.idle();
                 Ok(())
             }
             kind::PREVIOUS_GTIDS
@@ -322,8 +299,7 @@ impl Binlog {
                 position: self.position(),
             });
         } else {
-            self.marks.pending += 1;
-            self.marks.since.get_or_insert_with(Instant::now);
+            self.marks.folded();
         }
         Ok(())
     }

@@ -24,6 +24,7 @@
 //! | [`control`] | what is asked before streaming, and refused |
 //! | [`connection`] | the binlog stream, checksums, silence |
 //! | [`binlog`] [`xa`] | transactions: which events make one, and when it counts |
+//! | [`marks`] | when the position is recorded without rows |
 //! | [`query`] [`statement`] [`ddl`] [`tokens`] | what statements in the binlog mean for followed tables |
 //! | [`patterns`] | which tables are followed |
 //! | [`tables`] | the tables seen so far, by their table maps |
@@ -31,6 +32,9 @@
 //! | [`decode`] | row images to log bytes |
 //! | [`numbers`] [`temporal`] [`charset`] [`json`] | the types |
 //! | [`wire`] | checked reading |
+
+// The server's bytes are not trusted: nothing here may panic on them.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]
 
 pub mod binlog;
 pub mod charset;
@@ -40,6 +44,7 @@ pub mod ddl;
 pub mod decode;
 pub mod error;
 pub mod json;
+pub mod marks;
 pub mod numbers;
 pub mod options;
 pub mod patterns;
