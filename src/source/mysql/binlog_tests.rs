@@ -88,6 +88,24 @@ fn a_gtid_counts_with_its_commit() {
     assert_eq!(feed(&mut binlog, again(3)).unwrap(), [Kind::Schema, Kind::Change, Kind::Commit]);
 }
 
+/// `id INT PRIMARY KEY, a INT` in schema `shop`.
+fn wider_table_map() -> RawEvent {
+    let mut body = vec![5, 0, 0, 0, 0, 0, 1, 0, 4];
+    body.extend_from_slice(b"shop\0\x01t\0\x02\x03\x03\x00\x00\x04\x05\x02id\x01a\x08\x01\x00");
+    RawEvent::of(kind::TABLE_MAP, 0, &body)
+}
+
+#[test]
+fn a_column_may_go_only_where_the_stream_goes_back() {
+    let mut binlog = binlog();
+    let both = vec![gtid(1), query("BEGIN"), wider_table_map(), table_map("shop")];
+    assert!(definite(feed(&mut binlog, both)).contains("TABLE_MAP event of shop.t"));
+    let patterns = Patterns::parse(&["shop.*"]).unwrap();
+    binlog.restart(GtidSet::default(), [1; 16], patterns, FollowedKeys::new());
+    let narrow = vec![gtid(1), query("BEGIN"), table_map("shop"), insert(1), xid()];
+    assert_eq!(feed(&mut binlog, narrow).unwrap(), [Kind::Schema, Kind::Change, Kind::Commit]);
+}
+
 #[test]
 fn transactions_without_followed_rows_become_marks() {
     let mut binlog = binlog();
