@@ -20,10 +20,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub fn url() -> Option<&'static str> {
     static URL: OnceLock<Option<String>> = OnceLock::new();
     URL.get_or_init(|| {
-        let named = std::env::var("EVERRELAY_TEST_MYSQL").ok().filter(|url| !url.is_empty());
+        let named = ["EVERRELAY_TEST_MYSQL_URL", "EVERRELAY_TEST_MYSQL"]
+            .iter()
+            .find_map(|name| std::env::var(name).ok().filter(|url| !url.is_empty()));
         let url = named.or_else(started);
         if url.is_none() {
-            eprintln!("skipped: no EVERRELAY_TEST_MYSQL, and dev/servers starts none here");
+            eprintln!("skipped: no EVERRELAY_TEST_MYSQL_URL, and dev/servers starts none here");
         }
         url
     })
@@ -34,7 +36,8 @@ fn started() -> Option<String> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/dev/servers");
     let output = Command::new(script).args(["up", "mysql", "--instance", "test", "--json"]).output().ok()?;
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
-    Some(format!("mysql://root@127.0.0.1:{}", json["mysql"]["port"].as_u64()?))
+    let (port, socket) = (json["mysql"]["port"].as_u64()?, json["mysql"]["socket"].as_str()?);
+    Some(format!("mysql://root@127.0.0.1:{port}?socket={socket}"))
 }
 
 /// One test's server connection and schema.
@@ -52,6 +55,15 @@ impl Server {
         // A name that no earlier run left in the binlog.
         let since = std::time::UNIX_EPOCH.elapsed().expect("a clock after 1970").as_millis();
         let schema = format!("src_{name}_{since}");
+        if opts.socket().is_some() {
+            // root may come by the socket alone: the source comes by TCP.
+            for sql in [
+                "CREATE USER IF NOT EXISTS root@'127.0.0.1'",
+                "GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION",
+            ] {
+                conn.query_drop(sql).await.expect("a user for TCP");
+            }
+        }
         for sql in [
             format!("CREATE DATABASE {schema}"),
             format!("USE {schema}"),
