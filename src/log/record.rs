@@ -18,6 +18,7 @@
 //!
 //! A source fills a [`Batch`] without knowing sequence numbers or segments: the writer sets length, seq and CRC.
 
+use bincode::error::DecodeError;
 use bincode::{Decode, Encode};
 
 use crate::event::codec::{self, Row};
@@ -273,6 +274,25 @@ impl Drop for ChangeWriter<'_> {
     }
 }
 
+/// Decodes a whole payload.
+fn decode<T: Decode<()>>(payload: &[u8]) -> Result<T, DecodeError> {
+    let (value, rest) = codec::decode_owned::<T, DECODE_LIMIT>(payload)?;
+    if rest.is_empty() { Ok(value) } else { Err(DecodeError::Other("bytes follow its end")) }
+}
+
+macro_rules! decoded_whole {
+    ($($record:ident)*) => {$(
+        impl $record {
+            /// # Errors
+            /// `payload` is something else.
+            pub fn decode(payload: &[u8]) -> Result<$record, DecodeError> {
+                decode(payload)
+            }
+        }
+    )*};
+}
+decoded_whole!(State SchemaRecord Commit Mark);
+
 /// A change as read back.
 #[derive(Clone, Copy, Debug)]
 pub struct Change<'a> {
@@ -284,7 +304,7 @@ pub struct Change<'a> {
 impl<'a> Change<'a> {
     /// # Errors
     /// `payload` is no change.
-    pub fn decode(payload: &'a [u8]) -> Result<Change<'a>, bincode::error::DecodeError> {
+    pub fn decode(payload: &'a [u8]) -> Result<Change<'a>, DecodeError> {
         let (head, rest) = codec::decode_owned::<ChangeHead, 16>(payload)?;
         Ok(Change { op: head.op, table: head.table, row: Row::new(rest) })
     }

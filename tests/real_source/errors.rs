@@ -1,6 +1,7 @@
 //! What cannot be carried stops the source, and the error names event, table and place.
 
-use everrelay::source::mysql::{MysqlSource, Secret};
+use everrelay::secret::Secret;
+use everrelay::source::mysql::MysqlSource;
 use everrelay::source::{Source, SourceError, Start};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;

@@ -1,6 +1,7 @@
 //! Encrypted connections, and those that must not come about.
 
-use everrelay::source::mysql::{MysqlOptions, MysqlSource, Secret, Tls};
+use everrelay::secret::Secret;
+use everrelay::source::mysql::{MysqlOptions, MysqlSource, Tls};
 use everrelay::source::{Source, SourceError, Start};
 use mysql_async::prelude::Queryable;
 

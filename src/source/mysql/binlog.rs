@@ -126,10 +126,6 @@ impl Binlog {
         if self.transaction.is_some() { None } else { self.marks.deadline() }
     }
 
-    pub fn forget_schemas(&mut self) {
-        self.tables.forget_schemas();
-    }
-
     /// Hands over what was counted.
     pub fn publish_metrics(&mut self) {
         self.replaced.increment(std::mem::take(&mut self.decoder.replaced));

@@ -1,7 +1,8 @@
 use super::*;
 use crate::log::record::Kind;
+use crate::secret::Secret;
 use crate::source::SourceError;
-use crate::source::mysql::options::{Address, Secret};
+use crate::source::mysql::options::Address;
 
 const UUID: [u8; 16] = [7; 16];
 
@@ -81,10 +82,15 @@ fn a_gtid_counts_with_its_commit() {
     assert!(binlog.gtids().is_empty() && binlog.in_transaction());
     assert_eq!(feed(&mut binlog, vec![xid()]).unwrap(), [Kind::Commit]);
     assert_eq!(binlog.gtids().count(), 1);
-    // The schema is not repeated until it is forgotten.
+    // The schema is not repeated within a connection.
     let again = |number| vec![gtid(number), query("BEGIN"), table_map("shop"), insert(2), xid()];
     assert_eq!(feed(&mut binlog, again(2)).unwrap(), [Kind::Change, Kind::Commit]);
-    binlog.forget_schemas();
+    binlog.restart(
+        binlog.gtids().clone(),
+        [1; 16],
+        Patterns::parse(&["shop.*"]).unwrap(),
+        FollowedKeys::new(),
+    );
     assert_eq!(feed(&mut binlog, again(3)).unwrap(), [Kind::Schema, Kind::Change, Kind::Commit]);
 }
 

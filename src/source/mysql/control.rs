@@ -300,7 +300,7 @@ impl Server {
 fn client_options(options: &MysqlOptions) -> OptsBuilder {
     let builder = OptsBuilder::default()
         .user(Some(&options.user))
-        .pass(Some(options.password.expose()))
+        .pass(Some(options.password.reveal()))
         .prefer_socket(false)
         .stmt_cache_size(0)
         .tcp_keepalive(Some(Duration::from_secs(60)))

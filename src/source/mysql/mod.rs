@@ -69,7 +69,7 @@ use binlog::Binlog;
 use connection::{BinlogConnection, Next};
 use control::Control;
 pub use error::{MysqlError, Place};
-pub use options::{Address, MysqlOptions, Secret, Tls};
+pub use options::{Address, MysqlOptions, Tls};
 use patterns::Patterns;
 
 /// Size at which a batch is handed over even if more is at hand, bytes.
@@ -180,9 +180,5 @@ impl Source for MysqlSource {
         }
         self.binlog.publish_metrics();
         Ok(result?)
-    }
-
-    fn forget_schemas(&mut self) {
-        self.binlog.forget_schemas();
     }
 }

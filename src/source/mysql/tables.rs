@@ -164,7 +164,7 @@ impl Tables {
         self.open.clear();
     }
 
-    /// The log starts a new segment: schemas have to be sent again.
+    /// Schemas are to be sent again before their next use.
     pub fn forget_schemas(&mut self) {
         self.versions.iter_mut().for_each(|version| version.sent = false);
     }
