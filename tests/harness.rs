@@ -138,7 +138,7 @@ async fn thousands_on_demand() -> String {
 
 #[tokio::test]
 async fn the_proxy_cuts_where_its_script_says_and_nowhere_else() {
-    let proxy = Proxy::start(thousands_on_demand().await, [50_001, 20_000]).await.unwrap();
+    let proxy = Proxy::start("127.0.0.1:0", thousands_on_demand().await, [50_001, 20_000]).await.unwrap();
     let mut got = Vec::new();
     for thousands in [10, 100, 10, 100, 100] {
         let mut socket = TcpStream::connect(proxy.address).await.unwrap();

@@ -49,7 +49,7 @@ async fn compare_one(stage: &Stage, table: &str) -> Result<TableComparison> {
 
 #[tokio::test]
 async fn the_comparison_finds_what_is_missing_stale_and_extra() -> Result<()> {
-    let stage = Stage::set("harness", 3000).await?;
+    let stage = Stage::set("the_comparison_finds_what_is_missing_stale_and_extra", 3000).await?;
     let url = &stage.shop.mysql_url;
     let schema = &stage.shop.schema;
 
@@ -79,7 +79,8 @@ async fn the_comparison_finds_what_is_missing_stale_and_extra() -> Result<()> {
 
 #[tokio::test]
 async fn the_workload_commits_in_every_table_and_survives_a_restart_of_mysql() -> Result<()> {
-    let stage = Stage::set("harness", 2000).await?;
+    let stage =
+        Stage::set("the_workload_commits_in_every_table_and_survives_a_restart_of_mysql", 2000).await?;
     let mut workload = stage.workload(Some(300));
     tokio::time::sleep(Duration::from_secs(2)).await;
     stage.servers.restart(support::servers::Server::Mysql).await?;

@@ -26,13 +26,13 @@ struct Script {
 }
 
 impl Proxy {
-    /// Listens on a port of its own. `cuts`: how many bytes from the server the next connection that gets so far has been
+    /// Listens on `address`. `cuts`: how many bytes from the server the next connection that gets so far has been
     /// given when it is reset, one cut after the other. Connections that get fewer bytes are not touched.
     ///
     /// # Errors
-    /// No port.
-    pub async fn start(server: String, cuts: impl IntoIterator<Item = u64>) -> Result<Proxy> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// The address is taken.
+    pub async fn start(address: &str, server: String, cuts: impl IntoIterator<Item = u64>) -> Result<Proxy> {
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let script =
             Arc::new(Script { cuts: Mutex::new(cuts.into_iter().collect()), done: AtomicU64::new(0) });

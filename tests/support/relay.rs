@@ -68,6 +68,13 @@ impl RelayOptions {
     }
 }
 
+/// The binary that cargo has built for the tests; a relay built elsewhere can be tried by `EVERRELAY_TEST_BINARY`.
+#[must_use]
+pub fn relay_binary() -> PathBuf {
+    let built = option_env!("CARGO_BIN_EXE_everrelay").unwrap_or("everrelay");
+    std::env::var_os("EVERRELAY_TEST_BINARY").map_or_else(|| PathBuf::from(built), PathBuf::from)
+}
+
 /// One relay: its folder, and its process while there is one. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Relay {
@@ -162,7 +169,7 @@ impl Relay {
     /// Nothing runs.
     pub fn signal(&mut self, signal: Signal) -> Result<()> {
         self.note_peak();
-        let pid = Pid::from_raw(self.pid()?.cast_signed()).context("a process has a pid above 0")?;
+        let pid = Pid::from_raw(i32::try_from(self.pid()?)?).context("a process has a pid above 0")?;
         kill_process(pid, signal)?;
         Ok(())
     }

@@ -12,7 +12,7 @@ pub struct Seed {
 }
 
 impl Seed {
-    /// The seed in `EVERRELAY_TEST_SEED`, else a new one; printed either way.
+    /// The seed in `EVERRELAY_TEST_SEED`, else a new one; printed either way. `test`: the test function's name.
     ///
     /// # Errors
     /// The variable is no number.

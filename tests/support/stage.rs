@@ -1,6 +1,5 @@
 //! Everything set up for one test: servers, a shop in a schema of its own, and a relay that does not run yet.
 
-use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
@@ -9,7 +8,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::compare::{Comparison, compare};
 use super::engine::Engine;
-use super::relay::{Relay, RelayOptions};
+use super::relay::{Relay, RelayOptions, relay_binary};
 use super::seed::Seed;
 use super::servers::Servers;
 use super::shop::{Scale, Shop};
@@ -25,6 +24,8 @@ pub struct Stage {
     pub servers: Servers,
     pub engine: Engine,
     pub shop: Shop,
+    /// What is compared: the shop's tables, and those that a test adds.
+    pub tables: Vec<String>,
     pub scale: Scale,
     pub seed: Seed,
     pub relay: Relay,
@@ -33,7 +34,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// `test`: its name, which names the schema and what replays it. `rows`: what the shop opens with.
+    /// `test`: the test function's name, which names the schema and what replays it. `rows`: what the shop opens with.
     ///
     /// # Errors
     /// No servers, or they refuse.
@@ -44,7 +45,8 @@ impl Stage {
         let engine = Engine::new(&servers.engine_url)?;
         // No run meets what an earlier one left, in the engine or in the binlog.
         let started = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
-        let shop = Shop::new(&servers.mysql_url, &format!("{test}_{:x}", started & 0xffff_ffff));
+        let name = &test[..test.len().min(30)];
+        let shop = Shop::new(&servers.mysql_url, &format!("{name}_{:x}", started & 0xffff_ffff));
         let before = mysql::executed(&servers.mysql_url).await?;
         shop.create().await?;
         let scale = Scale::of_rows(rows);
@@ -52,19 +54,34 @@ impl Stage {
             shop.seed(scale, seed.number).await?;
         }
         let folder = tempfile::Builder::new().prefix("everrelay-test-").tempdir()?;
-        let binary = Path::new(option_env!("CARGO_BIN_EXE_everrelay").unwrap_or("everrelay"));
-        let mut options = RelayOptions::new(binary, &servers.mysql_url, &servers.engine_url, &shop.schema);
+        let mut options =
+            RelayOptions::new(relay_binary(), &servers.mysql_url, &servers.engine_url, &shop.schema);
         if !before.is_empty() {
             options.start = before;
         }
         let relay = Relay::prepare(folder.path(), options)?;
-        Ok(Stage { servers, engine, shop, scale, seed, relay, folder: Some(folder), _alone: alone })
+        let tables = shop.tables().into_iter().map(str::to_owned).collect();
+        Ok(Stage { servers, engine, shop, tables, scale, seed, relay, folder: Some(folder), _alone: alone })
     }
 
     /// Starts a workload of several connections.
     #[must_use]
     pub fn workload(&self, rate: Option<u32>) -> Workload {
         Workload::start(&self.shop, self.scale, self.seed.number, Pace { connections: 3, rate })
+    }
+
+    /// Waits for the relay to end by itself with this exit code, and returns all that it said.
+    ///
+    /// # Errors
+    /// It does not end in time, or with another status.
+    pub async fn relay_ends_with(&mut self, code: i32, within: Duration) -> Result<String> {
+        let status = self.relay.exit(within).await?;
+        let words = self.relay.words();
+        ensure!(
+            status.code() == Some(code),
+            "the relay was to exit with {code}, it ended with {status}:\n{words}"
+        );
+        Ok(words)
     }
 
     /// Waits until the running relay has caught up, and compares every table with its index. Nobody may write meanwhile.
@@ -82,12 +99,11 @@ impl Stage {
             .await
             .with_context(|| format!("the relay's last words:\n{}", self.relay.last_words()))?;
         self.relay.until_settled(within).await?;
-        let tables = self.shop.tables();
-        let comparison =
-            compare(&self.shop.mysql_url, &self.engine, &self.shop.schema, tables.iter().copied()).await?;
+        let names = self.tables.iter().map(String::as_str);
+        let comparison = compare(&self.shop.mysql_url, &self.engine, &self.shop.schema, names).await?;
         ensure!(comparison.differences() == 0, "table and index differ:\n{comparison}");
         let ours: Vec<String> =
-            tables.iter().map(|table| format!("{}.{table}-000001", self.shop.schema)).collect();
+            self.tables.iter().map(|table| format!("{}.{table}-000001", self.shop.schema)).collect();
         let found = self.engine.indices(&self.shop.schema).await?;
         ensure!(
             found.iter().all(|name| ours.contains(name)),
