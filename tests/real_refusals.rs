@@ -110,7 +110,7 @@ async fn truncate_of_a_followed_table_is_named_and_exits_with_3_after_earlier_ro
 fn segments(stage: &Stage) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![stage.relay.state_dir()];
-    while let Some(folder) = folders.pop() {
+    while let Some(folder) = folders.pop().filter(|folder| folder.exists()) {
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
             if path.is_dir() {

@@ -8,12 +8,13 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::compare::{Comparison, compare};
 use super::engine::Engine;
+use super::mysql;
+use super::pulse::Beat;
 use super::relay::{Relay, RelayOptions, relay_binary};
 use super::seed::Seed;
 use super::servers::Servers;
 use super::shop::{Scale, Shop};
 use super::workload::{Pace, Workload};
-use super::{mysql, pulse};
 
 /// Tests stop and restart the servers that they share: one at a time, whatever the number of test threads.
 static ALONE: Mutex<()> = Mutex::const_new(());
@@ -95,9 +96,17 @@ impl Stage {
 
     async fn caught_up_and_equal(&mut self, within: Duration) -> Result<Comparison> {
         self.relay.ensure_alive()?;
-        pulse::beat(&self.shop, &self.engine, within)
-            .await
-            .with_context(|| format!("the relay's last words:\n{}", self.relay.last_words()))?;
+        let beat = Beat::commit(&self.shop).await?;
+        while !beat.has_arrived(&self.engine).await? {
+            self.relay.ensure_alive()?;
+            let last_words = || self.relay.last_words();
+            ensure!(
+                beat.age() < within,
+                "nothing new in the engine for {within:?}; the relay's last words:\n{}",
+                last_words()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         self.relay.until_settled(within).await?;
         let names = self.tables.iter().map(String::as_str);
         let comparison = compare(&self.shop.mysql_url, &self.engine, &self.shop.schema, names).await?;
