@@ -5,6 +5,10 @@
 use std::io;
 use std::path::Path;
 
+mod system;
+
+pub use system::{SystemDisk, SystemLock};
+
 /// A folder tree that can be made durable piece by piece; cheap to clone.
 pub trait Disk: Clone + Send + Sync + 'static {
     type File: DiskFile;
@@ -26,10 +30,10 @@ pub trait Disk: Clone + Send + Sync + 'static {
     /// Creates a file, mode 0600; it must not exist.
     fn create_new(&self, path: &Path) -> io::Result<Self::File>;
 
-    /// Renames within a folder; durable after [`Disk::sync_dir`].
+    /// Renames within a folder, replacing what `to` names; durable after [`Disk::sync_dir`]. Open files follow their name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
-    /// Removes a file; durable after [`Disk::sync_dir`].
+    /// Removes a file; durable after [`Disk::sync_dir`]. Who has it open goes on reading it.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
     /// Makes the folder's entries durable.
@@ -43,6 +47,10 @@ pub trait Disk: Clone + Send + Sync + 'static {
 }
 
 /// One open file.
+#[allow(
+    clippy::len_without_is_empty,
+    reason = "a length that can fail has no use for an emptiness that can fail too"
+)]
 pub trait DiskFile: Send + Sync + 'static {
     /// Reads up to `buffer.len()` bytes at `offset`; fewer only at the file's end.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;

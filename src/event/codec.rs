@@ -87,7 +87,7 @@ impl<'a> RowWriter<'a> {
     pub fn i64(&mut self, value: i64) {
         self.out.push(tag::I64);
         // bincode's zigzag: the sign in the lowest bit.
-        self.varint(((value << 1) ^ (value >> 63)).cast_unsigned());
+        self.varint(((value << 1) ^ (value >> 63)) as u64);
     }
 
     #[inline]
@@ -261,7 +261,7 @@ mod tests {
         both(Value::Null, |w| w.null());
         for v in [0, 1, -1, 125, -126, 250, 251, 65_535, 65_536, i64::MAX, i64::MIN] {
             both(Value::I64(v), |w| w.i64(v));
-            both(Value::U64(v.cast_unsigned()), |w| w.u64(v.cast_unsigned()));
+            both(Value::U64(v as u64), |w| w.u64(v as u64));
         }
         both(Value::F32(1.5), |w| w.f32(1.5));
         both(Value::F64(-0.0), |w| w.f64(-0.0));

@@ -1,3 +1,123 @@
-//! The write-ahead log.
+//! The write-ahead log: what it made visible it never loses and never changes.
+//!
+//! # Constraints
+//!
+//! - One process writes; readers of that process never see a byte past the last durable end of a transaction.
+//! - A crash at any instant, power loss included, leaves a prefix of what was appended, ending with a whole transaction,
+//!   and at least everything that was visible.
+//! - The source's position is in the log itself, so the two cannot disagree.
+//! - A transaction may be larger than memory; nothing here grows with it. Memory is one read buffer a reader, the schemas of the
+//!   tables in use, and some 70 bytes a segment.
+//! - A failed write or sync is final: see [`WriteError`].
+//!
+//! # Format
+//!
+//! A folder of segments `{first seq:020}.log`, a `LOCK`, and after a crash `.torn` files with what was cut. A segment is a header
+//! (`segment`) and frames ([`record`]): first its [`State`](record::State), from which the log's
+//! suffix recovers alone.
+//!
+//! # Operation
+//!
+//! [`open`] recovers (`recovery`), begins a new segment, and hands out the one [`Writer`] and a [`Log`] that can be
+//! cloned. The writer appends batches, and [`Writer::sync`] makes them durable and then [`Visible`]. [`Log::reader`] follows from any
+//! retained frame; [`Log::read_at`] reads a frame again; [`Log::retain`] removes what nobody needs. [`inspect`] and
+//! [`read_only`] look at a log beside the process that writes it.
+//!
+//! | file | idea |
+//! |---|---|
+//! | [`record`] | what frames say; [`record::Batch`]: frames in the making |
+//! | `frame` | a frame's head: filled in, checked |
+//! | `segment` | a segment's header, name and birth |
+//! | `scan` | the frames of one file, in big reads |
+//! | `recovery` | where a log found on disk ends, and cutting it there |
+//! | `open` | from folder to writer and log |
+//! | `writer` | append, rotate, sync, abandon |
+//! | `shared` | [`Log`]: what everybody but the writer holds |
+//! | `reader` | frames in order, up to what is visible |
+//! | `retention` | removing segments |
+//! | `error` | what can go wrong, and what to do |
 
+mod error;
+mod frame;
+mod open;
+mod reader;
 pub mod record;
+mod recovery;
+mod retention;
+mod scan;
+mod segment;
+mod shared;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use error::{Corrupt, OpenError, ReadError, RetainError, Step, WriteError};
+pub use frame::{MAX_PAYLOAD, Problem};
+pub use open::{NOT_BEFORE_MICROS, Opened, inspect, open, read_only};
+pub use reader::{Frame, Reader};
+pub use recovery::{Cut, Recovered, Torn};
+pub use retention::Retained;
+pub use segment::{FORMAT, LOCK};
+pub use shared::{Log, SegmentInfo, Stats};
+pub use writer::Writer;
+
+use std::time::Duration;
+
+use crate::event::Seq;
+
+/// How a log is kept.
+#[derive(Clone, Debug)]
+pub struct LogOptions {
+    /// A segment is closed before it grows over this, bytes; a single larger frame gets one of its own.
+    pub segment_bytes: u64,
+    /// Longest payload of a change that is written, at most [`MAX_PAYLOAD`], bytes.
+    pub max_frame_bytes: u64,
+    pub retention: Retention,
+}
+
+impl Default for LogOptions {
+    fn default() -> LogOptions {
+        // The largest row is 64 MiB; its names, keys and JSON text may add a little.
+        LogOptions { segment_bytes: 128 << 20, max_frame_bytes: 72 << 20, retention: Retention::default() }
+    }
+}
+
+/// How long segments stay that every cursor has passed, so that they can be replayed: until either is exceeded.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// Since the segment was closed.
+    pub age: Duration,
+    /// Sum of such segments, bytes.
+    pub bytes: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Retention {
+        Retention { age: Duration::from_secs(24 * 60 * 60), bytes: 16 << 30 }
+    }
+}
+
+/// A frame's place: valid for as long as its segment is retained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Location {
+    /// First seq of the segment.
+    pub segment: Seq,
+    /// In the segment's file, bytes.
+    pub offset: u64,
+}
+
+/// How far the log may be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Visible {
+    /// The last commit or mark that is durable. A log without one, and one just opened: the last frame before the first that can
+    /// be written.
+    pub seq: Seq,
+    /// Where that frame ends.
+    pub end: Location,
+    /// The server's time of it, microseconds since 1970 UTC; 0 where it is not known.
+    pub time_micros: u64,
+    /// Commits and marks that became visible since the log was opened.
+    pub commits: u64,
+    /// Bytes appended since the log was opened, abandoned ones included, headers and states of segments not.
+    pub bytes: u64,
+}

@@ -18,6 +18,7 @@
 //!
 //! A source fills a [`Batch`] without knowing sequence numbers or segments: the writer sets length, seq and CRC.
 
+use bincode::error::DecodeError;
 use bincode::{Decode, Encode};
 
 use crate::event::codec::{self, Row};
@@ -202,6 +203,18 @@ impl Batch {
         (self.frames, self.changes, self.commits, self.open) = (0, 0, 0, false);
     }
 
+    /// The frames' kinds and payloads, in order: for tests and for whoever takes a batch elsewhere than into a log.
+    pub fn payloads(&self) -> impl Iterator<Item = (Kind, &[u8])> {
+        let mut rest = self.bytes.as_slice();
+        std::iter::from_fn(move || {
+            let (head, after) = rest.split_first_chunk::<HEADER>()?;
+            let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+            let (payload, next) = after.split_at_checked(length)?;
+            rest = next;
+            Some((Kind::from_byte(head[16])?, payload))
+        })
+    }
+
     /// The frames with unfilled heads, for the writer.
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.bytes
@@ -261,6 +274,25 @@ impl Drop for ChangeWriter<'_> {
     }
 }
 
+/// Decodes a whole payload.
+fn decode<T: Decode<()>>(payload: &[u8]) -> Result<T, DecodeError> {
+    let (value, rest) = codec::decode_owned::<T, DECODE_LIMIT>(payload)?;
+    if rest.is_empty() { Ok(value) } else { Err(DecodeError::Other("bytes follow its end")) }
+}
+
+macro_rules! decoded_whole {
+    ($($record:ident)*) => {$(
+        impl $record {
+            /// # Errors
+            /// `payload` is something else.
+            pub fn decode(payload: &[u8]) -> Result<$record, DecodeError> {
+                decode(payload)
+            }
+        }
+    )*};
+}
+decoded_whole!(State SchemaRecord Commit Mark);
+
 /// A change as read back.
 #[derive(Clone, Copy, Debug)]
 pub struct Change<'a> {
@@ -272,7 +304,7 @@ pub struct Change<'a> {
 impl<'a> Change<'a> {
     /// # Errors
     /// `payload` is no change.
-    pub fn decode(payload: &'a [u8]) -> Result<Change<'a>, bincode::error::DecodeError> {
+    pub fn decode(payload: &'a [u8]) -> Result<Change<'a>, DecodeError> {
         let (head, rest) = codec::decode_owned::<ChangeHead, 16>(payload)?;
         Ok(Change { op: head.op, table: head.table, row: Row::new(rest) })
     }

@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::future::Future;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,7 +33,7 @@ pub struct Index {
 /// A request of many actions, encoded once and sent as often as it takes.
 #[derive(Clone, Debug)]
 pub struct Bulk {
-    /// Unique per bulk and process; goes along as `X-Opaque-Id`.
+    /// Unique in this run; the sink puts its own prefix before it and sends it along as `X-Opaque-Id`.
     pub opaque_id: String,
     pub body: Bytes,
     /// In body order; no document twice.
@@ -44,7 +45,7 @@ pub struct Bulk {
 pub struct Item {
     pub index: IndexNo,
     pub verb: Verb,
-    pub id: Box<str>,
+    pub id: Arc<str>,
     pub version: Version,
     /// Its own bytes in the body, complete in themselves.
     pub bytes: Range<usize>,

@@ -27,7 +27,8 @@ pub trait Source: Send + 'static {
     /// The set of transactions that an empty log starts after.
     fn resolve_start(&mut self, start: &Start) -> impl Future<Output = Result<GtidSet, SourceError>> + Send;
 
-    /// Connects anew and asks for what follows `after`; anything of an earlier connection is forgotten.
+    /// Connects anew and asks for what follows `after`; anything of an earlier connection is forgotten,
+    /// schemas are sent again before their next use.
     fn connect(&mut self, after: &GtidSet) -> impl Future<Output = Result<(), SourceError>> + Send;
 
     /// Waits for something to write, then appends frames to `batch` for as long as more is at hand and `batch` is under its
@@ -37,10 +38,6 @@ pub trait Source: Send + 'static {
     /// Not cancel safe: after a dropped call or an error, [`Source::connect`] comes next. What a failed call left in `batch` is
     /// whole frames, and may be written.
     fn fill(&mut self, batch: &mut Batch) -> impl Future<Output = Result<(), SourceError>> + Send;
-
-    /// What was decoded so far was written to a new log segment or abandoned: forget nothing of the position, but send schemas
-    /// again before their next use.
-    fn forget_schemas(&mut self);
 }
 
 /// What went wrong, sorted by what happens next.

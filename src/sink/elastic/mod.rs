@@ -1,1 +1,162 @@
-//! Elasticsearch and OpenSearch.
+//! Elasticsearch 7 to 9 and OpenSearch.
+//!
+//! # Constraints
+//!
+//! - An item counts as done only when the engine's own answer says so of that item: its place, verb, id, version and *concrete
+//!   index* are compared with what was sent. `took` and `errors: false` prove nothing.
+//! - "Not applied" is said only where it is certain: the connection was never made, or the engine itself refused the whole request.
+//!   Everything else is unknown ([`BulkError::Unknown`]): a time-out, a reset, a gateway's 5xx, an answer that cannot be read.
+//! - Nothing is created by accident: bulks carry `require_alias`, and since a versioned *delete* creates a missing index even so
+//!   (seen on 9.5.3), the index of each answer is compared too.
+//! - Reasons never quote values: the engine's do ("Preview of field's value: …"), so its error type and names of known
+//!   columns are all that is kept of them.
+//! - Every request has a deadline.
+//!
+//! # Format
+//!
+//! `POST /_bulk?require_alias=true&filter_path=…`, newline-delimited, plain `application/x-ndjson` (the vendor types with
+//! `compatible-with` are refused by older engines and by OpenSearch):
+//!
+//! ```text
+//! {"index":{"_index":"shop.orders","_id":"7","version":1763880000000007,"version_type":"external_gte"}}
+//! {"id":7,"status":"new"}
+//! {"delete":{"_index":"shop.orders","_id":"8","version":1763880000000008,"version_type":"external_gte"}}
+//! ```
+//!
+//! # Operation
+//!
+//! Requests go through the `elasticsearch` crate's transport, whose client has three traits that this room works around:
+//!
+//! - It follows redirects, and that cannot be turned off (credentials it drops at another host). An answer from another URL
+//!   than the one asked is therefore refused with a definite error that names it, whatever it says; [`Sink::ensure`] meets such an address
+//!   before the first row is sent.
+//! - It has one time limit for connecting and all the rest. After any failure a bulk therefore first asks for any answer at all, with
+//!   the connect time-out: bodies are not sent into the void, and what was not sent is certainly not applied.
+//! - It reads an answer whole. The announced length is checked before; one that is not announced is bounded by the deadline.
+//!
+//! | file | idea |
+//! |---|---|
+//! | [`options`] | [`ElasticOptions`], [`Auth`] |
+//! | `action` | bulk bodies |
+//! | `client` | one request and its answer, or what its failure proves |
+//! | `outcome` | a bulk's answer, judged item by item |
+//! | `reason` | what an engine's error says, without the row's values |
+//! | `index` | aliases, indices and mappings |
+//! | `field` | mapping types, and which existing ones will do |
+
+mod action;
+mod client;
+mod field;
+mod index;
+pub mod options;
+mod outcome;
+mod reason;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+pub use client::EngineVersion;
+pub use options::{Auth, ElasticError, ElasticOptions};
+
+use self::action::Prefixes;
+use self::client::Client;
+use super::{Bulk, BulkError, Disposition, Index, IndexNo, Sink, SinkError};
+use crate::event::document::{Action, IndexSpec};
+
+/// A search engine behind one URL, or several of the same cluster.
+#[derive(Debug)]
+pub struct ElasticSink {
+    client: Client,
+    /// Indices ensured so far, by their number.
+    targets: RwLock<Vec<Arc<Target>>>,
+}
+
+/// An alias that was ensured.
+#[derive(Clone, Debug)]
+struct Target {
+    alias: String,
+    /// The concrete index behind it.
+    index: String,
+    uuid: String,
+    /// Field names, to recognise them in the engine's errors.
+    fields: Vec<String>,
+    prefixes: Prefixes,
+}
+
+impl ElasticSink {
+    /// Prepares a client; connects to nothing.
+    ///
+    /// # Errors
+    /// A URL, credential or certificate file that cannot be used.
+    pub fn new(options: &ElasticOptions) -> Result<ElasticSink, ElasticError> {
+        Ok(ElasticSink { client: Client::new(options)?, targets: RwLock::new(Vec::new()) })
+    }
+
+    /// Which engine answers, and its version.
+    ///
+    /// # Errors
+    /// None does, or what answers is no search engine.
+    pub async fn version(&self) -> Result<EngineVersion, SinkError> {
+        self.client.version().await
+    }
+
+    fn targets(&self) -> Vec<Arc<Target>> {
+        self.targets.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn target_of(&self, alias: &str) -> Option<Arc<Target>> {
+        let targets = self.targets.read().unwrap_or_else(PoisonError::into_inner);
+        targets.iter().find(|target| target.alias == alias).cloned()
+    }
+
+    /// Adds `target`, or puts it in the place of the one with its alias.
+    fn remember(&self, target: Target) -> IndexNo {
+        let mut targets = self.targets.write().unwrap_or_else(PoisonError::into_inner);
+        let target = Arc::new(target);
+        let no = match targets.iter().position(|known| known.alias == target.alias) {
+            Some(no) => {
+                targets[no] = target;
+                no
+            }
+            None => {
+                targets.push(target);
+                targets.len() - 1
+            }
+        };
+        IndexNo(u32::try_from(no).expect("fewer aliases than 2^32 fit into memory"))
+    }
+}
+
+impl Sink for ElasticSink {
+    async fn ensure(&self, spec: &IndexSpec) -> Result<Index, SinkError> {
+        let known = self.target_of(&spec.alias);
+        let found = index::ensure(&self.client, spec, known.as_deref()).await?;
+        let no = self.remember(Target {
+            prefixes: Prefixes::new(&spec.alias),
+            alias: spec.alias.clone(),
+            index: found.name.clone(),
+            uuid: found.uuid.clone(),
+            fields: spec.fields.iter().map(|field| field.name.clone()).collect(),
+        });
+        Ok(Index { no, name: found.name, uuid: found.uuid })
+    }
+
+    fn encode<E>(
+        &self,
+        index: IndexNo,
+        action: &Action<'_>,
+        document: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+        body: &mut Vec<u8>,
+    ) -> Result<(), E> {
+        let targets = self.targets.read().unwrap_or_else(PoisonError::into_inner);
+        let target = targets.get(index.0 as usize).expect("an index number comes from `ensure`");
+        action::encode(&target.prefixes, action, document, body)
+    }
+
+    async fn send(&self, bulk: &Bulk) -> Result<Vec<Disposition>, BulkError> {
+        let answer = self.client.bulk(bulk).await?;
+        outcome::judge(&answer, &bulk.items, &self.targets())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

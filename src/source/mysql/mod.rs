@@ -1,1 +1,171 @@
 //! MySQL, read as a replica reads it.
+//!
+//! # Constraints
+//!
+//! Every committed row change of a followed table reaches the log once, in commit order, with the value that the server would print;
+//! what cannot be carried so is a definite error that names event, table and place. Nothing is skipped. A GTID counts with its commit and
+//! not before. Nothing is written to the server and no lock is taken.
+//!
+//! # Format
+//!
+//! The server's binlog events, version 4, as *COM_BINLOG_DUMP_GTID* sends them (MySQL, sql/rpl_binlog_sender.cc). A row image becomes the
+//! log's bytes in one pass ([`decode`]); a table's columns come from its table map ([`schema`]), so they are those of the moment
+//! when the row was written, however far behind we read.
+//!
+//! # Operation
+//!
+//! [`connect`](MysqlSource::connect) asks the server's settings over an ordinary connection ([`control`]) and turns it into a stream
+//! ([`connection`]); [`fill`](MysqlSource::fill) feeds events to the state machine of transactions ([`binlog`]), which
+//! writes frames into the batch. Reconnecting is the relay's business: errors say whether it is worth it ([`error`]).
+//!
+//! | file | idea |
+//! |---|---|
+//! | [`options`] | what a configuration says about a server |
+//! | [`control`] | what is asked before streaming, and refused |
+//! | [`connection`] | the binlog stream, checksums, silence |
+//! | [`binlog`] | transactions: which events make one, and when it counts |
+//! | [`query`] [`statement`] [`tokens`] | what statements in the binlog mean for followed tables |
+//! | [`patterns`] | which tables are followed |
+//! | [`tables`] | the tables seen so far, by their table maps |
+//! | [`schema`] | a table map as schema and decode plan |
+//! | [`decode`] | row images to log bytes |
+//! | [`numbers`] [`temporal`] [`charset`] [`json`] | the types |
+//! | [`wire`] | checked reading |
+
+pub mod binlog;
+pub mod charset;
+pub mod connection;
+pub mod control;
+pub mod decode;
+pub mod error;
+pub mod json;
+pub mod numbers;
+pub mod options;
+pub mod patterns;
+pub mod query;
+pub mod schema;
+pub mod statement;
+pub mod tables;
+pub mod temporal;
+pub mod tokens;
+pub mod wire;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::event::GtidSet;
+use crate::log::record::Batch;
+use crate::source::{Source, SourceError, Start};
+
+use binlog::Binlog;
+use connection::{BinlogConnection, Next};
+use control::Control;
+pub use error::{MysqlError, Place};
+pub use options::{Address, MysqlOptions, Tls};
+use patterns::Patterns;
+
+/// Size at which a batch is handed over even if more is at hand, bytes.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// A MySQL server's binlog as a [`Source`].
+#[derive(Debug)]
+pub struct MysqlSource {
+    options: MysqlOptions,
+    patterns: Patterns,
+    stream: Option<BinlogConnection>,
+    binlog: Binlog,
+}
+
+impl MysqlSource {
+    /// # Errors
+    /// A table pattern that means nothing.
+    pub fn new(options: MysqlOptions) -> Result<MysqlSource, MysqlError> {
+        let patterns = Patterns::parse(&options.tables)?;
+        let binlog = Binlog::new(&options);
+        Ok(MysqlSource { options, patterns, stream: None, binlog })
+    }
+
+    /// Everything read so far, committed transactions only.
+    #[must_use]
+    pub fn gtids(&self) -> &GtidSet {
+        self.binlog.gtids()
+    }
+
+    async fn connect_stream(&mut self, after: &GtidSet) -> Result<(), MysqlError> {
+        self.stream = None;
+        let mut control = Control::connect(&self.options).await?;
+        let server = control.server().await?;
+        server.check()?;
+        let patterns = self.patterns.clone().with_case(server.name_case());
+        control.check_history(after, self.options.failover_grace).await?;
+        let keys = control.keys(&patterns).await?;
+        self.binlog.restart(after.clone(), server.uuid, patterns, keys);
+        let stream = control.stream(after, &self.options).await?;
+        tracing::info!(server = %self.options.address, version = %server.version, "connected to the binlog stream");
+        self.stream = Some(stream);
+        Ok(())
+    }
+
+    async fn fill_batch(&mut self, batch: &mut Batch) -> Result<(), MysqlError> {
+        let MysqlSource { stream, binlog, options, .. } = self;
+        let stream = stream.as_mut().ok_or(MysqlError::NotConnected)?;
+        let mut waited = false;
+        while batch.len() < BATCH_BYTES {
+            let next = match stream.at_hand(binlog.place())? {
+                Some(event) => Next::Event(event),
+                // In the middle of a transaction its rest is on its way: what has not ended is not worth handing over.
+                None if waited && !(binlog.in_transaction() && batch.commits() == 0) => break,
+                None => {
+                    let until = binlog.mark_due().unwrap_or_else(|| Instant::now() + FAR);
+                    stream.wait(until, options.heartbeat, binlog.place()).await?
+                }
+            };
+            waited = true;
+            match next {
+                Next::Event(event) => binlog.event(&event, batch)?,
+                Next::Deadline => {}
+            }
+            binlog.mark_if_due(batch);
+        }
+        Ok(())
+    }
+}
+
+/// Further away than any deadline that matters.
+const FAR: Duration = Duration::from_secs(86_400);
+
+impl Source for MysqlSource {
+    async fn resolve_start(&mut self, start: &Start) -> Result<GtidSet, SourceError> {
+        if let Start::After(set) = start {
+            return Ok(set.clone());
+        }
+        let mut control = Control::connect(&self.options).await?;
+        control.server().await?.check()?;
+        if *start == Start::Now {
+            return Ok(control.executed().await?);
+        }
+        let purged = control.purged().await?;
+        if !purged.is_empty() {
+            tracing::warn!(
+                server = %self.options.address,
+                %purged,
+                "the server has purged its oldest transactions: rows last changed in them are not carried"
+            );
+        }
+        Ok(purged)
+    }
+
+    async fn connect(&mut self, after: &GtidSet) -> Result<(), SourceError> {
+        Ok(self.connect_stream(after).await?)
+    }
+
+    async fn fill(&mut self, batch: &mut Batch) -> Result<(), SourceError> {
+        let result = self.fill_batch(batch).await;
+        if result.is_err() {
+            self.stream = None;
+        }
+        self.binlog.publish_metrics();
+        Ok(result?)
+    }
+}

@@ -1,0 +1,140 @@
+//! The HTTP side, for people, probes and Prometheus. It reads; it changes nothing.
+//!
+//! | route | answer |
+//! |---|---|
+//! | `GET /healthz` | 200 while the process is alive |
+//! | `GET /readyz` | 200 while nothing stands in the way of progress, else 503 and what does, a line each |
+//! | `GET /metrics` | Prometheus text format |
+//! | `GET /status` | the same state as one JSON object |
+//!
+//! It listens on loopback unless told otherwise, and answers requests only that name this machine: a web page somewhere
+//! cannot reach it through a visitor's browser by a name of its own (DNS rebinding).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use metrics::gauge;
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde::Serialize;
+use tokio::net::TcpListener;
+
+use crate::lifecycle::{Readiness, Shutdown};
+use crate::metrics::names;
+
+/// Gives the state that `/status` shows; called per request.
+pub type StatusFn = Arc<dyn Fn() -> PipelineStatus + Send + Sync>;
+
+/// One pipeline's state, for `/status` and the `status` command.
+#[derive(Clone, Debug, Serialize, serde::Deserialize)]
+pub struct PipelineStatus {
+    /// First sequence number still in the log.
+    pub retained_start: u64,
+    /// Sequence number of the last durable commit.
+    pub visible: u64,
+    /// Everything up to here is settled in the search engine.
+    pub cursor: u64,
+    /// Server time of the last durable commit, microseconds since 1970 UTC.
+    pub visible_time_micros: u64,
+    pub log_bytes: u64,
+    pub log_segments: u64,
+    /// Transactions settled in the search engine.
+    pub gtids: String,
+}
+
+/// What `/status` answers.
+#[derive(Clone, Debug, Serialize, serde::Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub ready: bool,
+    /// What stands in the way, by part.
+    pub obstacles: std::collections::BTreeMap<String, String>,
+    pub pipeline: PipelineStatus,
+}
+
+#[derive(Clone)]
+struct Shared {
+    metrics: PrometheusHandle,
+    readiness: Readiness,
+    status: StatusFn,
+    address: SocketAddr,
+}
+
+/// Listens on `address`.
+///
+/// # Errors
+/// The address cannot be listened on.
+pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
+/// Serves until a drain is asked for.
+///
+/// # Errors
+/// The listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    metrics: PrometheusHandle,
+    readiness: Readiness,
+    status: StatusFn,
+    shutdown: Shutdown,
+) -> std::io::Result<()> {
+    let shared = Shared { metrics, readiness, status, address: listener.local_addr()? };
+    let routes = Router::new()
+        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(scrape))
+        .route("/status", get(status_json))
+        .layer(middleware::from_fn_with_state(shared.clone(), own_name_only))
+        .with_state(shared);
+    tokio::select! {
+        result = axum::serve(listener, routes).into_future() => result,
+        () = shutdown.wait() => Ok(()),
+    }
+}
+
+async fn own_name_only(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+    // A name may only be localhost; addresses cannot be rebound, so any of them will do.
+    let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    if name == "localhost" || bare.parse::<std::net::IpAddr>().is_ok() || !shared.address.ip().is_loopback() {
+        next.run(request).await
+    } else {
+        (StatusCode::FORBIDDEN, "ask by address or as localhost\n").into_response()
+    }
+}
+
+async fn readyz(State(shared): State<Shared>) -> Response {
+    let obstacles = shared.readiness.obstacles();
+    if obstacles.is_empty() {
+        return (StatusCode::OK, "ready\n").into_response();
+    }
+    let lines: String = obstacles.iter().map(|(part, reason)| format!("{part}: {reason}\n")).collect();
+    (StatusCode::SERVICE_UNAVAILABLE, lines).into_response()
+}
+
+async fn scrape(State(shared): State<Shared>) -> Response {
+    gauge!(names::READY).set(if shared.readiness.obstacles().is_empty() { 1.0 } else { 0.0 });
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
+    (kind, shared.metrics.render()).into_response()
+}
+
+async fn status_json(State(shared): State<Shared>) -> Response {
+    let obstacles = shared.readiness.obstacles();
+    let status = Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ready: obstacles.is_empty(),
+        obstacles: obstacles.into_iter().map(|(part, reason)| (part.to_owned(), reason)).collect(),
+        pipeline: (shared.status)(),
+    };
+    match serde_json::to_string(&status) {
+        Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}

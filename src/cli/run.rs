@@ -1,0 +1,138 @@
+//! `everrelay run`: the daemon, from start to exit, read top to bottom.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use super::{ConfigArgument, Failure};
+use crate::admin::{self, PipelineStatus};
+use crate::clock::SystemClock;
+use crate::config::Settings;
+use crate::disk::SystemDisk;
+use crate::lifecycle::{Exit, Readiness, Shutdown};
+use crate::log::Log;
+use crate::relay::committer::Committer;
+use crate::relay::deliver::{Deliver, DeliverError, DeliverOptions};
+use crate::relay::ingest::{Ingest, IngestError};
+use crate::relay::{RelayError, Retention};
+use crate::settled::{CursorStore, Settled, SledCursor};
+use crate::sink::elastic::{ElasticOptions, ElasticSink};
+use crate::source::mysql::{MysqlOptions, MysqlSource};
+
+/// The sink's name in the state folder.
+const SINK: &str = "main";
+
+pub(super) fn run(arguments: &ConfigArgument) -> Result<Exit, Failure> {
+    let settings = arguments.load()?;
+    // One provider in the whole tree; a second installation would only say that this one is there.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Unexpected, error))?;
+    let result = runtime.block_on(daemon(settings));
+    // A blocking call that hangs must not hold the exit up: everything that matters is durable by now.
+    runtime.shutdown_background();
+    result
+}
+
+async fn daemon(settings: Settings) -> Result<Exit, Failure> {
+    let shutdown = Shutdown::new();
+    let second_signal = shutdown.on_signals().map_err(|error| Failure::new(Exit::Unexpected, error))?;
+    tokio::select! {
+        result = serve(settings, &shutdown) => result.map(|()| Exit::Done),
+        () = second_signal => Ok(Exit::Signal),
+    }
+}
+
+async fn serve(settings: Settings, shutdown: &Shutdown) -> Result<(), Failure> {
+    let metrics = crate::metrics::install().map_err(|error| Failure::new(Exit::Unexpected, error))?;
+    let readiness = Readiness::new();
+    readiness.obstacle("source", "connecting");
+
+    let state = &settings.state_dir;
+    let opened = crate::log::open(&SystemDisk, &SystemClock, &state.join("log"), settings.log.clone())
+        .map_err(|error| Failure::new(Exit::State, error))?;
+    tracing::info!(folder = %state.display(), recovered = ?opened.recovered, "log open");
+    let settled = Settled::open(&state.join("settled")).map_err(|e| Failure::new(Exit::State, e))?;
+    let cursor = || settled.cursor(SINK).map_err(|error| Failure::new(Exit::State, error));
+    let folder_id = settled.folder_id();
+
+    let options = MysqlOptions { relay_id: folder_id, ..settings.source };
+    let source = MysqlSource::new(options).map_err(|error| Failure::new(Exit::Usage, error))?;
+    // The folder's part of the prefix is stable: what a former run left in the engine can be told by it.
+    let run_id: u32 = rand::random();
+    let opaque_prefix = format!("everrelay-{folder_id:016x}-{run_id:08x}-");
+    let options = ElasticOptions { opaque_prefix, ..settings.sink };
+    let sink = ElasticSink::new(&options).map_err(|error| Failure::new(Exit::Usage, error))?;
+
+    let listener = admin::bind(settings.admin_listen)
+        .await
+        .with_context(|| format!("cannot listen on {} ([admin] listen)", settings.admin_listen))
+        .map_err(|error| Failure::new(Exit::Usage, error))?;
+    let log = opened.log;
+    let status = status_of(log.clone(), cursor()?);
+    tracing::info!(address = %settings.admin_listen, "admin listening: /metrics /healthz /readyz /status");
+
+    let deliver = Deliver::open(
+        log.clone(),
+        Arc::new(sink),
+        cursor()?,
+        SystemClock,
+        DeliverOptions::default(),
+        readiness.clone(),
+    )
+    .map_err(|error| failure(RelayError::from(error)))?;
+    let committer = Committer::start(opened.writer).map_err(|e| Failure::new(Exit::Unexpected, e))?;
+    let ingest = Ingest::new(source, committer, settings.start, SystemClock, readiness.clone());
+    let retention = Retention::new(log, cursor()?, SystemClock);
+
+    let pipeline = crate::relay::run(ingest, deliver, retention, shutdown);
+    let admin = admin::serve(listener, metrics, readiness, status, shutdown.clone());
+    let (pipeline, admin) = tokio::join!(pipeline, admin);
+    pipeline.map_err(failure)?;
+    admin.map_err(|error| Failure::new(Exit::Unexpected, error))?;
+    tracing::info!("everything is committed; goodbye");
+    Ok(())
+}
+
+fn status_of(log: Log<SystemDisk>, store: SledCursor) -> admin::StatusFn {
+    Arc::new(move || {
+        let stats = log.stats();
+        let visible = log.visible();
+        let cursor = store.load().ok().flatten().unwrap_or_default();
+        PipelineStatus {
+            retained_start: log.retained_start().0,
+            visible: visible.seq.0,
+            cursor: cursor.seq.0,
+            visible_time_micros: visible.time_micros,
+            log_bytes: stats.bytes,
+            log_segments: stats.segments as u64,
+            gtids: cursor.gtids.to_string(),
+        }
+    })
+}
+
+/// Which exit code a pipeline's end has.
+fn failure(error: RelayError) -> Failure {
+    let exit = match &error {
+        RelayError::Ingest(IngestError::Source(_)) => Exit::Source,
+        RelayError::Ingest(IngestError::Write(_)) | RelayError::Retain(_) | RelayError::Cursor(_) => {
+            Exit::State
+        }
+        RelayError::Deliver(error) => match error {
+            DeliverError::Sink(_)
+            | DeliverError::OtherIndex { .. }
+            | DeliverError::Refused { .. }
+            | DeliverError::ForeignWriter { .. }
+            | DeliverError::Mapping(_) => Exit::Sink,
+            DeliverError::Read(_)
+            | DeliverError::Record { .. }
+            | DeliverError::CursorAhead { .. }
+            | DeliverError::CursorBehind { .. }
+            | DeliverError::Cursor(_) => Exit::State,
+        },
+    };
+    Failure::new(exit, error)
+}

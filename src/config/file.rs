@@ -1,0 +1,120 @@
+//! The file's shape. Every struct refuses keys that it does not know; serde's errors name line and column.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    pub source: Source,
+    pub sink: Sink,
+    #[serde(default)]
+    pub state: State,
+    #[serde(default)]
+    pub log: Log,
+    #[serde(default)]
+    pub admin: Admin,
+}
+
+/// Where changes come from.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// `mysql://user@host[:3306]`, or `mysql://user@localhost?socket=/path/to/mysqld.sock`.
+    pub url: String,
+    /// Name of the environment variable that holds the password.
+    pub password_env: Option<String>,
+    /// File that holds the password; a line break at its end is not part of it.
+    pub password_file: Option<PathBuf>,
+    /// Patterns `schema.table` with `*` and `?`; with a leading `!` they take tables out again.
+    pub tables: Vec<String>,
+    /// Where an empty log begins: `earliest`, `now` or a GTID set.
+    #[serde(default = "earliest")]
+    pub start: String,
+    pub tls: Option<Tls>,
+    /// PEM file with the authorities to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Largest row that is accepted, bytes.
+    pub max_row_bytes: Option<u64>,
+}
+
+fn earliest() -> String {
+    "earliest".to_owned()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tls {
+    /// Encrypted, the certificate and its name verified: the default off this machine.
+    VerifyIdentity,
+    /// Encrypted, the certificate not looked at.
+    Required,
+    /// Not encrypted: the default on loopback and sockets.
+    Disabled,
+}
+
+/// Where documents go.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sink {
+    /// `https://host:9200`.
+    pub url: String,
+    pub api_key_env: Option<String>,
+    pub api_key_file: Option<PathBuf>,
+    /// User name for basic authentication.
+    pub username: Option<String>,
+    pub password_env: Option<String>,
+    pub password_file: Option<PathBuf>,
+    pub ca_file: Option<PathBuf>,
+    /// Do not verify the engine's certificate.
+    #[serde(default)]
+    pub insecure: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// The state folder: the log and the cursor.
+    #[serde(default = "state_dir")]
+    pub dir: PathBuf,
+}
+
+fn state_dir() -> PathBuf {
+    PathBuf::from("/var/lib/everrelay")
+}
+
+impl Default for State {
+    fn default() -> Self {
+        State { dir: state_dir() }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// Size at which a segment ends, bytes.
+    pub segment_bytes: Option<u64>,
+    /// How long settled segments are kept for a replay, seconds.
+    pub retention_seconds: Option<u64>,
+    /// How much of settled segments is kept for a replay, bytes.
+    pub retention_bytes: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    #[serde(default = "listen")]
+    pub listen: SocketAddr,
+}
+
+fn listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 9609))
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Admin { listen: listen() }
+    }
+}

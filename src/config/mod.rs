@@ -1,0 +1,53 @@
+//! The configuration file: one TOML file, eight lines in the usual case.
+//!
+//! # Promise
+//!
+//! A key that is not known, a value of the wrong type or out of range, and a missing value are refused with line, column and the
+//! line itself; nothing is guessed, nothing is ignored. Secrets come from the environment or from files, never from the file
+//! itself, and no error shows one.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `mod.rs` | reading and refusing |
+//! | [`file`] | the file's shape, for serde |
+//! | [`resolve`] | from the file to each room's options |
+
+pub mod file;
+pub mod resolve;
+
+use std::path::{Path, PathBuf};
+
+pub use resolve::Settings;
+
+/// Why a configuration cannot be used. Every message names the file; most name line and column.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read the configuration file {path:?}: {source}; name another with --config")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path}: {problem}")]
+    Parse { path: String, problem: String },
+    #[error("{path}: [{section}] {key}: {problem}")]
+    Value { path: String, section: &'static str, key: &'static str, problem: String },
+}
+
+/// Reads and checks the configuration at `path`.
+///
+/// # Errors
+/// See [`ConfigError`].
+pub fn load(path: &Path) -> Result<Settings, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    parse(&text, &path.display().to_string())
+}
+
+/// Checks the configuration `text`; `path` is for messages.
+///
+/// # Errors
+/// See [`ConfigError`].
+pub fn parse(text: &str, path: &str) -> Result<Settings, ConfigError> {
+    let file: file::File = toml::from_str(text).map_err(|error| ConfigError::Parse {
+        path: path.to_owned(),
+        problem: error.to_string().trim_end().to_owned(),
+    })?;
+    resolve::resolve(file, path)
+}

@@ -1,0 +1,238 @@
+//! From the file to each room's options: URLs taken apart, secrets fetched, defaults filled in.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::ConfigError;
+use super::file;
+use crate::log::{LogOptions, Retention};
+use crate::secret::Secret;
+use crate::sink::elastic::{Auth, ElasticOptions, ElasticSink};
+use crate::source::Start;
+use crate::source::mysql::{Address, MysqlOptions, Tls};
+
+/// Everything that a pipeline is made from.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `relay_id` is 0 until the state folder's own id is known.
+    pub source: MysqlOptions,
+    pub start: Start,
+    pub sink: ElasticOptions,
+    pub log: LogOptions,
+    /// The state folder.
+    pub state_dir: PathBuf,
+    pub admin_listen: SocketAddr,
+}
+
+/// Largest `max_row_bytes`.
+const MAX_ROW_BYTES: u64 = 1 << 30;
+/// What a row may grow by on its way into a frame: names, keys, JSON text.
+const FRAME_SLACK: u64 = 8 << 20;
+/// Smallest and largest segment.
+const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 40;
+
+/// Names the place of a wrong value.
+struct At<'a> {
+    path: &'a str,
+    section: &'static str,
+}
+
+impl At<'_> {
+    fn wrong(&self, key: &'static str, problem: impl Into<String>) -> ConfigError {
+        ConfigError::Value { path: self.path.to_owned(), section: self.section, key, problem: problem.into() }
+    }
+}
+
+/// # Errors
+/// A value that means nothing, or a secret that is not where the file says.
+pub fn resolve(file: file::File, path: &str) -> Result<Settings, ConfigError> {
+    let max_row = file.source.max_row_bytes;
+    Ok(Settings {
+        start: start(&file.source, path)?,
+        source: source(file.source, path)?,
+        sink: sink(file.sink, path)?,
+        log: log(&file.log, max_row, path)?,
+        state_dir: file.state.dir,
+        admin_listen: file.admin.listen,
+    })
+}
+
+fn start(source: &file::Source, path: &str) -> Result<Start, ConfigError> {
+    Ok(match source.start.as_str() {
+        "earliest" => Start::Earliest,
+        "now" => Start::Now,
+        set => Start::After(set.parse().map_err(|error| {
+            let problem = format!("neither \"earliest\" nor \"now\", and {error}");
+            At { path, section: "source" }.wrong("start", problem)
+        })?),
+    })
+}
+
+fn source(source: file::Source, path: &str) -> Result<MysqlOptions, ConfigError> {
+    let at = At { path, section: "source" };
+    let shape = "expected mysql://user@host:3306 or mysql://user@localhost?socket=/path/to/mysqld.sock";
+    // The URL itself is not printed: it may hold a password.
+    let url = url::Url::parse(&source.url).map_err(|error| at.wrong("url", format!("{error}; {shape}")))?;
+    if !matches!(url.scheme(), "mysql" | "mariadb") {
+        return Err(at.wrong("url", format!("its scheme is not mysql; {shape}")));
+    }
+    if url.password().is_some() {
+        return Err(
+            at.wrong("url", "it holds a password; take it out and name it by password_env or password_file")
+        );
+    }
+    let mut socket = None;
+    for (key, value) in url.query_pairs() {
+        match &*key {
+            "socket" if value.starts_with('/') => socket = Some(PathBuf::from(value.into_owned())),
+            _ => return Err(at.wrong("url", format!("its parameter {key:?} is not known; {shape}"))),
+        }
+    }
+    if !matches!(url.path(), "" | "/") {
+        return Err(at.wrong("url", format!("it names a database; tables go into `tables`; {shape}")));
+    }
+    let address = match (socket, url.host_str()) {
+        (Some(socket), _) => Address::Socket(socket),
+        (None, Some(host)) if !host.is_empty() => {
+            Address::Tcp { host: percent_decoded(host), port: url.port().unwrap_or(3306) }
+        }
+        (None, _) => return Err(at.wrong("url", format!("it names no host; {shape}"))),
+    };
+    let user = percent_decoded(url.username());
+    if user.is_empty() {
+        return Err(at.wrong("url", format!("it names no user; {shape}")));
+    }
+    if source.tables.is_empty() {
+        return Err(at.wrong("tables", "it names no table; for all tables of a schema: [\"shop.*\"]"));
+    }
+    let password = secret(&at, &source.password_env, &source.password_file)?.unwrap_or_default();
+    let mut options = MysqlOptions::new(address, user, password, 0);
+    if let Some(tls) = source.tls {
+        options.tls = match tls {
+            file::Tls::VerifyIdentity => Tls::VerifyIdentity,
+            file::Tls::Required => Tls::Required,
+            file::Tls::Disabled => Tls::Disabled,
+        };
+    }
+    options.ca_file = readable(&at, "ca_file", source.ca_file)?;
+    if let Some(bytes) = source.max_row_bytes {
+        let fits = usize::try_from(bytes).ok().filter(|_| (1..=MAX_ROW_BYTES).contains(&bytes));
+        options.max_row_bytes = fits
+            .ok_or_else(|| at.wrong("max_row_bytes", format!("{bytes} is not from 1 to {MAX_ROW_BYTES}")))?;
+    }
+    crate::source::mysql::patterns::Patterns::parse(&source.tables)
+        .map_err(|error| at.wrong("tables", error.to_string()))?;
+    options.tables = source.tables;
+    Ok(options)
+}
+
+fn sink(sink: file::Sink, path: &str) -> Result<ElasticOptions, ConfigError> {
+    let at = At { path, section: "sink" };
+    let mut options = ElasticOptions::new(sink.url);
+    let key = secret_of(&at, "api_key_env", &sink.api_key_env, "api_key_file", &sink.api_key_file)?;
+    let password = secret(&at, &sink.password_env, &sink.password_file)?;
+    options.auth = match (key, sink.username, password) {
+        (None, None, None) => Auth::None,
+        (Some(key), None, None) => Auth::ApiKey(key),
+        (None, Some(user), Some(password)) => Auth::Basic { user, password },
+        (None, Some(_), None) => {
+            return Err(
+                at.wrong("username", "its password is missing: name it by password_env or password_file")
+            );
+        }
+        (None, None, Some(_)) => return Err(at.wrong("username", "missing beside the password")),
+        (Some(_), _, _) => {
+            return Err(
+                at.wrong("api_key_env", "an API key and a user name exclude each other: give one of them")
+            );
+        }
+    };
+    options.ca_file = readable(&at, "ca_file", sink.ca_file)?;
+    options.insecure = sink.insecure;
+    if options.insecure && options.ca_file.is_some() {
+        return Err(
+            at.wrong("insecure", "ca_file says whom to trust, and insecure = true that anybody is: give one")
+        );
+    }
+    ElasticSink::new(&options).map_err(|error| at.wrong("url", error.to_string()))?;
+    Ok(options)
+}
+
+fn log(log: &file::Log, max_row: Option<u64>, path: &str) -> Result<LogOptions, ConfigError> {
+    let at = At { path, section: "log" };
+    let mut options = LogOptions::default();
+    if let Some(bytes) = log.segment_bytes {
+        if !SEGMENT_BYTES.contains(&bytes) {
+            let (least, most) = (SEGMENT_BYTES.start(), SEGMENT_BYTES.end());
+            return Err(at.wrong("segment_bytes", format!("{bytes} is not from {least} to {most}")));
+        }
+        options.segment_bytes = bytes;
+    }
+    let Retention { age, bytes } = options.retention;
+    options.retention = Retention {
+        age: log.retention_seconds.map_or(age, Duration::from_secs),
+        bytes: log.retention_bytes.unwrap_or(bytes),
+    };
+    if let Some(row) = max_row {
+        options.max_frame_bytes = row.saturating_add(FRAME_SLACK);
+    }
+    Ok(options)
+}
+
+/// `%40` as `@`, and so on; what is no UTF-8 then stays as it is written.
+fn percent_decoded(text: &str) -> String {
+    percent_encoding::percent_decode_str(text).decode_utf8().map_or_else(|_| text.to_owned(), Into::into)
+}
+
+fn secret(at: &At<'_>, env: &Option<String>, file: &Option<PathBuf>) -> Result<Option<Secret>, ConfigError> {
+    secret_of(at, "password_env", env, "password_file", file)
+}
+
+fn secret_of(
+    at: &At<'_>,
+    env_key: &'static str,
+    env: &Option<String>,
+    file_key: &'static str,
+    file: &Option<PathBuf>,
+) -> Result<Option<Secret>, ConfigError> {
+    match (env, file) {
+        (None, None) => Ok(None),
+        (Some(_), Some(_)) => {
+            Err(at.wrong(env_key, format!("it and {file_key} exclude each other: give one of them")))
+        }
+        (Some(name), None) => match std::env::var(name) {
+            Ok(value) => Ok(Some(Secret::new(value))),
+            Err(std::env::VarError::NotPresent) => {
+                Err(at.wrong(env_key, format!("the environment variable {name:?} is not set")))
+            }
+            Err(std::env::VarError::NotUnicode(_)) => {
+                Err(at.wrong(env_key, format!("the environment variable {name:?} is not UTF-8")))
+            }
+        },
+        (None, Some(path)) => Ok(Some(secret_file(at, file_key, path)?)),
+    }
+}
+
+fn secret_file(at: &At<'_>, key: &'static str, path: &Path) -> Result<Secret, ConfigError> {
+    use std::os::unix::fs::PermissionsExt;
+    let failed = |error: std::io::Error| at.wrong(key, format!("cannot read {path:?}: {error}"));
+    let mode = std::fs::metadata(path).map_err(failed)?.permissions().mode();
+    if mode & 0o007 != 0 {
+        return Err(
+            at.wrong(key, format!("{path:?} is open to everybody (mode {:o}): chmod o-rwx it", mode & 0o777))
+        );
+    }
+    let text = std::fs::read_to_string(path).map_err(failed)?;
+    Ok(Secret::new(text.strip_suffix('\n').map_or(text.as_str(), |t| t.strip_suffix('\r').unwrap_or(t))))
+}
+
+fn readable(at: &At<'_>, key: &'static str, path: Option<PathBuf>) -> Result<Option<PathBuf>, ConfigError> {
+    if let Some(path) = &path {
+        std::fs::File::open(path).map_err(|error| at.wrong(key, format!("cannot read {path:?}: {error}")))?;
+    }
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+use super::super::{ConfigError, parse};
+use super::*;
+
+const USUAL: &str = r#"
+[source]
+url = "mysql://relay@db.internal:3307"
+tables = ["shop.*", "!shop.audit_*"]
+[sink]
+url = "https://search.internal:9200"
+"#;
+
+fn refused(text: &str) -> String {
+    parse(text, "everrelay.toml").unwrap_err().to_string()
+}
+
+#[test]
+fn the_usual_file_is_enough() {
+    let settings = parse(USUAL, "everrelay.toml").unwrap();
+    assert_eq!(settings.source.address, Address::Tcp { host: "db.internal".into(), port: 3307 });
+    assert_eq!(settings.source.user, "relay");
+    assert_eq!(settings.source.tls, Tls::VerifyIdentity);
+    assert_eq!(settings.start, Start::Earliest);
+    assert_eq!(settings.state_dir, PathBuf::from("/var/lib/everrelay"));
+    assert_eq!(settings.admin_listen.to_string(), "127.0.0.1:9609");
+    assert_eq!(settings.log.segment_bytes, 128 << 20);
+}
+
+#[test]
+fn a_socket_and_escaped_characters_are_understood() {
+    let text = USUAL.replace(
+        "mysql://relay@db.internal:3307",
+        "mysql://re%40lay@localhost?socket=/run/mysqld/mysqld.sock",
+    );
+    let settings = parse(&text, "f").unwrap();
+    assert_eq!(settings.source.address, Address::Socket("/run/mysqld/mysqld.sock".into()));
+    assert_eq!(settings.source.user, "re@lay");
+    assert_eq!(settings.source.tls, Tls::Disabled);
+}
+
+#[test]
+fn a_misspelt_key_is_refused_with_line_and_column() {
+    let message = refused(&USUAL.replace("tables", "tabels"));
+    assert!(message.contains("line 4, column 1") && message.contains("tabels"), "{message}");
+    let message = refused(&format!("{USUAL}[lgo]\n"));
+    assert!(message.contains("lgo"), "{message}");
+}
+
+#[test]
+fn a_wrong_type_and_a_missing_value_are_refused_by_name() {
+    let message = refused(&USUAL.replace("[\"shop.*\", \"!shop.audit_*\"]", "\"shop.*\""));
+    assert!(message.contains("line 4") && message.contains("sequence"), "{message}");
+    let message = refused(&USUAL.replace("url = \"mysql", "#url = \"mysql"));
+    assert!(message.contains("missing field `url`"), "{message}");
+    assert!(refused("").contains("missing field `source`"));
+}
+
+#[test]
+fn a_value_that_means_nothing_is_refused_by_section_and_key() {
+    for (from, to, expected) in [
+        ("mysql://relay@", "postgres://relay@", "[source] url: its scheme"),
+        ("mysql://relay@", "mysql://", "[source] url: it names no user"),
+        ("mysql://relay@", "mysql://relay:canary@", "[source] url: it holds a password"),
+        (":3307", ":3307/shop", "[source] url: it names a database"),
+        (":3307", ":3307?ssl=1", "[source] url: its parameter \"ssl\""),
+        ("[\"shop.*\", \"!shop.audit_*\"]", "[]", "[source] tables"),
+        ("\"shop.*\"", "\"shop\"", "[source] tables"),
+        ("[sink]", "start = \"soon\"\n[sink]", "[source] start"),
+        ("[sink]", "password_env = \"EVERRELAY_NOT_SET\"\n[sink]", "[source] password_env"),
+        ("[sink]", "password_file = \"/nonexistent\"\n[sink]", "[source] password_file"),
+        ("[sink]", "max_row_bytes = 0\n[sink]", "[source] max_row_bytes"),
+        ("https://search", "ftp://search", "[sink] url"),
+        ("[sink]", "[sink]\nusername = \"u\"", "[sink] username"),
+        ("[sink]", "[log]\nsegment_bytes = 1\n[sink]", "[log] segment_bytes"),
+    ] {
+        let text = USUAL.replacen(from, to, 1);
+        assert_ne!(text, USUAL, "{from}");
+        let message = refused(&text);
+        assert!(message.contains(expected), "{to}: {message}");
+        assert!(!message.contains("canary"), "{message}");
+    }
+}
+
+#[test]
+fn a_password_comes_from_a_file_that_others_cannot_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("password");
+    std::fs::write(&file, "s3cret\n").unwrap();
+    let text = USUAL.replace("[sink]", &format!("password_file = {file:?}\n[sink]"));
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(matches!(parse(&text, "f"), Err(ConfigError::Value { key: "password_file", .. })));
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let settings = parse(&text, "f").unwrap();
+    assert_eq!(settings.source.password.reveal(), "s3cret");
+    assert!(!format!("{settings:?}").contains("s3cret"));
+}

@@ -1,0 +1,124 @@
+//! How the process ends and how it says that it is well.
+//!
+//! - [`Exit`]: the exit codes, part of the interface.
+//! - [`Shutdown`]: first signal drains, second ends at once.
+//! - [`Readiness`]: what stands in the way of progress at the moment, if anything; `/readyz` shows it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Exit codes. 2 to 5 mean that trying again without a change would not help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    Done = 0,
+    Unexpected = 1,
+    /// Command line or configuration.
+    Usage = 2,
+    Source = 3,
+    Sink = 4,
+    /// The state folder: log, cursor, lock.
+    State = 5,
+    /// A second signal cut the draining short.
+    Signal = 130,
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        std::process::ExitCode::from(exit as u8)
+    }
+}
+
+/// Asks every part of the process to end.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown {
+    drain: CancellationToken,
+}
+
+impl Shutdown {
+    #[must_use]
+    pub fn new() -> Shutdown {
+        Shutdown::default()
+    }
+
+    /// Asks for a drain: finish what is under way, commit, end.
+    pub fn request(&self) {
+        self.drain.cancel();
+    }
+
+    #[must_use]
+    pub fn requested(&self) -> bool {
+        self.drain.is_cancelled()
+    }
+
+    /// Completes when a drain was asked for.
+    pub async fn wait(&self) {
+        self.drain.cancelled().await;
+    }
+
+    /// Turns SIGTERM and SIGINT into a drain; completes at the second signal, which asks to end at once.
+    ///
+    /// # Errors
+    /// The process may not listen for signals.
+    pub fn on_signals(&self) -> std::io::Result<impl Future<Output = ()> + use<>> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let shutdown = self.clone();
+        Ok(async move {
+            let mut next = async || {
+                tokio::select! {
+                    _ = terminate.recv() => "SIGTERM",
+                    _ = interrupt.recv() => "SIGINT",
+                }
+            };
+            let first = next().await;
+            tracing::info!(signal = first, "draining; a second signal ends at once");
+            shutdown.request();
+            let second = next().await;
+            tracing::warn!(signal = second, "ending at once");
+        })
+    }
+}
+
+/// What stands in the way, by the part of the process that says so; empty when all is well.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness {
+    obstacles: Arc<Mutex<BTreeMap<&'static str, String>>>,
+}
+
+impl Readiness {
+    #[must_use]
+    pub fn new() -> Readiness {
+        Readiness::default()
+    }
+
+    /// `part` cannot make progress because of `reason`. True if it said something else before.
+    pub fn obstacle(&self, part: &'static str, reason: impl Into<String>) -> bool {
+        let reason = reason.into();
+        let mut obstacles = self.lock();
+        if obstacles.get(part) == Some(&reason) {
+            return false;
+        }
+        obstacles.insert(part, reason);
+        true
+    }
+
+    /// `part` is well. True if something stood in its way before.
+    pub fn clear(&self, part: &'static str) -> bool {
+        self.lock().remove(part).is_some()
+    }
+
+    /// Every obstacle, by part.
+    #[must_use]
+    pub fn obstacles(&self) -> BTreeMap<&'static str, String> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, String>> {
+        // The map is whole after every statement above, whoever panicked.
+        self.obstacles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,152 @@
+//! What can go wrong with the log, and what an operator can do about it.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Location;
+use super::frame::Problem;
+use crate::event::Seq;
+
+/// What was being done to a file or folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Create,
+    Open,
+    List,
+    Lock,
+    Read,
+    Write,
+    Sync,
+    Rename,
+    Truncate,
+    Remove,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Step::Create => "create",
+            Step::Open => "open",
+            Step::List => "list",
+            Step::Lock => "lock",
+            Step::Read => "read",
+            Step::Write => "write",
+            Step::Sync => "sync",
+            Step::Rename => "rename",
+            Step::Truncate => "truncate",
+            Step::Remove => "remove",
+        })
+    }
+}
+
+/// A frame that should be there and is not, or is not whole.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "frame {seq} of the log is damaged, at offset {offset} of {path:?}: {problem}. Nothing was changed. \
+     `everrelay log verify` shows the extent of it; `everrelay log cut` gives up what follows, and `everrelay snapshot` \
+     then brings the tables up to date again"
+)]
+pub struct Corrupt {
+    pub path: PathBuf,
+    /// Where the frame begins in the file, bytes.
+    pub offset: u64,
+    pub seq: Seq,
+    pub problem: Problem,
+}
+
+/// The log cannot be opened. Every one of these is definite, and none of them was preceded by a change to the log, save
+/// `Io`, before which a recovery may have cut what it was about to cut.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(
+        "{path:?} is locked: another everrelay process has this log open. Stop it, or give this one a state folder of its own"
+    )]
+    Locked { path: PathBuf },
+    #[error(
+        "cannot {step} {path:?}: {source}. Mend what the system complains of (space, permissions, the disk) and start again"
+    )]
+    Io { step: Step, path: PathBuf, source: io::Error },
+    #[error(
+        "the clock reads {now_micros} microseconds since 1970, which is before this program was written. Versions of documents \
+         are taken from it: set the clock and start again"
+    )]
+    Clock { now_micros: u64 },
+    #[error(
+        "{path:?} has format {found}, and this program knows format {known} alone. Start the everrelay that wrote it, or a newer one"
+    )]
+    Format { path: PathBuf, found: u32, known: u32 },
+    #[error(
+        "{path:?} is no usable segment: {why}. `everrelay log verify` shows what can be read; a backup or `everrelay snapshot` into a new state folder is the way out"
+    )]
+    Header { path: PathBuf, why: &'static str },
+    #[error("{dir:?} holds what is not part of a log: {}. Move it elsewhere and start again", names.join(", "))]
+    Foreign { dir: PathBuf, names: Vec<String> },
+    #[error(
+        "{dir:?} does not hold one whole log: {path:?} {why}. Put back what is missing or belongs there; `everrelay log cut` gives up what follows the gap"
+    )]
+    Chain { dir: PathBuf, path: PathBuf, why: String },
+    #[error(transparent)]
+    Corrupt(#[from] Corrupt),
+}
+
+impl OpenError {
+    pub(super) fn io(step: Step, path: &Path, source: io::Error) -> OpenError {
+        OpenError::Io { step, path: path.to_path_buf(), source }
+    }
+}
+
+/// The writer has stopped. It keeps the error: every later call returns it again, since what a file holds after a failed write or
+/// sync is not known until the log is opened anew.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum WriteError {
+    #[error(
+        "cannot {step} {path:?}: {source}. Nothing more is written; mend what the system complains of (space, permissions, the disk) and start again"
+    )]
+    Io { step: Step, path: PathBuf, source: Arc<io::Error> },
+    #[error(
+        "a change of {table} takes {bytes} bytes, and at most {limit} are allowed: raise max_row_bytes, or leave the table out"
+    )]
+    TooLarge { table: String, bytes: u64, limit: u64 },
+    /// The source broke the rules of [`Batch`](super::record::Batch).
+    #[error("frame {seq} cannot be written: {why}. This is a defect of everrelay: please report it")]
+    Misuse { seq: Seq, why: &'static str },
+}
+
+/// The log cannot be read here.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error(
+        "frame {wanted} is no longer kept: the log starts with {start}. What is older can be had by `everrelay snapshot`"
+    )]
+    BelowRetained { wanted: Seq, start: Seq },
+    #[error(
+        "frame {wanted} was asked for, and the log ends with {visible}: it has lost its end, or belongs to another state folder. \
+         Restore it, or remove the folder's cursor to send again everything that is kept"
+    )]
+    Ahead { wanted: Seq, visible: Seq },
+    #[error(
+        "cannot {step} {path:?} for frame {seq} at offset {offset}: {source}. If the disk is sound, start again; `everrelay log verify` reads everything once"
+    )]
+    Io { step: Step, path: PathBuf, offset: u64, seq: Seq, source: io::Error },
+    #[error(transparent)]
+    Corrupt(#[from] Corrupt),
+    #[error("{path:?} cannot be used: {source}")]
+    Segment { path: PathBuf, source: Box<OpenError> },
+    #[error("no frame begins at offset {} of segment {}: {problem}. `everrelay log verify` shows whether the file is damaged", at.offset, at.segment)]
+    Nowhere { at: Location, problem: Problem },
+}
+
+/// A segment could not be removed; the log is whole, and retention rests until the next start.
+#[derive(Debug, thiserror::Error)]
+pub enum RetainError {
+    #[error(
+        "cannot {step} {path:?}: {source}. The log keeps growing until that is mended and everrelay started again"
+    )]
+    Io { step: Step, path: PathBuf, source: io::Error },
+    #[error("removing segments failed before; it is tried again after a restart")]
+    Stopped,
+    #[error("this log is open for reading alone")]
+    ReadOnly,
+}

@@ -1,0 +1,222 @@
+//! From folder to writer and log.
+//!
+//! Every opening for writing begins a new segment, because a new version base needs a header: `base = max(previous base, now - next seq)`.
+//! Versions then rise through the log, and those of a log begun anew outrank what an older folder sent.
+//!
+//! A last segment that holds nothing but header and state is replaced by the new one, so that restarts do not pile up empty
+//! segments. Both have the same first seq and so the same name; the new one is synced before it is renamed over the old, so at every instant one
+//! of them is there whole. Both carry the same position, no change has a version from the old base, no later segment names the old salt,
+//! and no reader has it open: this process has just begun to have any.
+
+use std::io;
+use std::path::Path;
+
+use super::error::{OpenError, Step};
+use super::record::State;
+use super::recovery::{self, Recovered};
+use super::segment::{self, LOCK, Name, Previous, SEGMENT_HEADER, SegmentHeader, segment_name};
+use super::shared::{Entry, Log, SegmentInfo, Shared};
+use super::writer::{Start, Writer};
+use super::{Location, LogOptions, Visible};
+use crate::clock::Clock;
+use crate::disk::{Disk, DiskFile};
+use crate::event::Seq;
+
+/// 2026-01-01T00:00:00Z: a clock that reads less is wrong, and versions taken from it would be too low.
+pub const NOT_BEFORE_MICROS: u64 = 1_767_225_600_000_000;
+
+/// How often a listing is tried again that a writing process changed meanwhile.
+const LISTINGS: usize = 5;
+
+/// A log open for writing.
+#[derive(Debug)]
+pub struct Opened<D: Disk> {
+    pub writer: Writer<D>,
+    pub log: Log<D>,
+    pub recovered: Recovered,
+}
+
+/// Opens the log in the folder `dir`, made if missing: locks it, cuts what a crash left, begins a segment.
+///
+/// # Errors
+/// See [`OpenError`].
+pub fn open<D: Disk, C: Clock>(
+    disk: &D,
+    clock: &C,
+    dir: &Path,
+    options: LogOptions,
+) -> Result<Opened<D>, OpenError> {
+    disk.create_dir_all(dir).map_err(|e| OpenError::io(Step::Create, dir, e))?;
+    let path = dir.join(LOCK);
+    let lock = disk.lock(&path).map_err(|e| OpenError::io(Step::Lock, &path, e))?;
+    let lock = lock.ok_or(OpenError::Locked { path })?;
+
+    let now = clock.wall_micros();
+    if now < NOT_BEFORE_MICROS {
+        return Err(OpenError::Clock { now_micros: now });
+    }
+    let Survey { mut segments, temporary } = survey(disk, dir)?;
+    let end = recovery::find_end(disk, dir, &segments)?;
+    // From here on the folder is changed.
+    for name in temporary {
+        let path = dir.join(name);
+        disk.remove(&path).map_err(|e| OpenError::io(Step::Remove, &path, e))?;
+    }
+    let recovered = match &end {
+        Some(end) => recovery::cut(disk, dir, &mut segments, end)?,
+        None => Recovered::Empty,
+    };
+
+    let (next, position, time_micros) =
+        end.map_or((Seq(1), None, 0), |end| (end.next, end.position, end.time_micros));
+    let (header, state) = first_segment(&mut segments, next, now, position.clone());
+    let (file, bytes) = segment::create(disk, dir, &header, &state)
+        .map_err(|(step, path, source)| OpenError::Io { step, path, source })?;
+    segments.push(Entry { header, bytes });
+
+    let visible = Visible {
+        seq: header.first.previous(),
+        end: Location { segment: header.first, offset: SEGMENT_HEADER },
+        time_micros,
+        ..Visible::default()
+    };
+    let shared = Shared::new(disk.clone(), dir.to_path_buf(), options, segments, visible, false);
+    let log = Log { shared: shared.into() };
+    let clock = clock.clone();
+    let now = Box::new(move || clock.wall_micros());
+    let start = Start { header, file, bytes, position, visible };
+    let writer = Writer::start(log.clone(), start, now, lock);
+    Ok(Opened { writer, log, recovered })
+}
+
+/// Header and state of the segment that an opening begins; an empty last segment leaves `segments` for it.
+fn first_segment(
+    segments: &mut Vec<Entry>,
+    next: Seq,
+    now: u64,
+    gtids: Option<crate::event::GtidSet>,
+) -> (SegmentHeader, State) {
+    let last = segments.last().map(|last| last.header);
+    let (first, previous) = match last {
+        Some(last) if last.first.next() == next => (last.first, last.previous),
+        Some(_) => (next, segments.last().map(Entry::follower).unwrap_or_default()),
+        None => (next, Previous::default()),
+    };
+    segments.retain(|entry| entry.header.first < first);
+    let base = now.saturating_sub(first.0).max(last.map_or(0, |last| last.base));
+    let header = SegmentHeader { salt: rand::random(), first, base, created_micros: now, previous };
+    (header, State { gtids, open_since: None })
+}
+
+impl Entry {
+    /// How the next segment names this one.
+    pub(super) fn follower(&self) -> Previous {
+        Previous { first: self.header.first, bytes: self.bytes, salt: self.header.salt }
+    }
+}
+
+/// What a log's folder holds.
+struct Survey {
+    segments: Vec<Entry>,
+    temporary: Vec<String>,
+}
+
+/// Reads the folder and all headers, and checks that the segments follow each other; changes nothing.
+fn survey<D: Disk>(disk: &D, dir: &Path) -> Result<Survey, OpenError> {
+    let names = disk.list(dir).map_err(|e| OpenError::io(Step::List, dir, e))?;
+    let (mut firsts, mut temporary, mut foreign) = (Vec::new(), Vec::new(), Vec::new());
+    for name in names {
+        match Name::of(&name) {
+            Name::Segment(first) => firsts.push(first),
+            Name::Temporary => temporary.push(name),
+            Name::Torn | Name::Lock => {}
+            Name::Foreign => foreign.push(name),
+        }
+    }
+    if !foreign.is_empty() {
+        foreign.sort();
+        return Err(OpenError::Foreign { dir: dir.to_path_buf(), names: foreign });
+    }
+    firsts.sort();
+    let mut segments: Vec<Entry> = Vec::with_capacity(firsts.len());
+    for first in firsts {
+        let path = dir.join(segment_name(first));
+        let file = disk.open(&path).map_err(|e| OpenError::io(Step::Open, &path, e))?;
+        let header = SegmentHeader::read(&file, &path, first)?;
+        let bytes = file.len().map_err(|e| OpenError::io(Step::Read, &path, e))?;
+        if let Some(previous) = segments.last() {
+            follows(&header, previous).map_err(|why| OpenError::Chain {
+                dir: dir.to_path_buf(),
+                path,
+                why,
+            })?;
+        }
+        segments.push(Entry { header, bytes });
+    }
+    Ok(Survey { segments, temporary })
+}
+
+fn follows(header: &SegmentHeader, previous: &Entry) -> Result<(), String> {
+    let (named, found) = (header.previous, previous.follower());
+    if named.first != found.first {
+        return Err(format!(
+            "follows {}, which is missing; before it stands {}",
+            segment_name(named.first),
+            segment_name(found.first)
+        ));
+    }
+    if named.salt != found.salt {
+        return Err(format!("follows another {} than the one that is there", segment_name(found.first)));
+    }
+    if named.bytes != found.bytes {
+        let name = segment_name(found.first);
+        return Err(format!("follows {name} of {} bytes, which now has {}", named.bytes, found.bytes));
+    }
+    if header.base < previous.header.base {
+        return Err(format!("has a lower version base than {}", segment_name(found.first)));
+    }
+    Ok(())
+}
+
+/// The segments of the log in `dir`, without a lock and without a change: also beside the process that writes it.
+///
+/// # Errors
+/// As [`read_only`].
+pub fn inspect<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<SegmentInfo>, OpenError> {
+    Ok(read_only(disk, dir)?.segments())
+}
+
+/// The log in `dir` for reading alone, up to where a recovery would cut it now, without a lock and without a change: also beside
+/// the process that writes it.
+///
+/// # Errors
+/// See [`OpenError`]; a folder without a segment is one with [`io::ErrorKind::NotFound`].
+pub fn read_only<D: Disk>(disk: &D, dir: &Path) -> Result<Log<D>, OpenError> {
+    let mut tries = 0;
+    let (segments, end) = loop {
+        tries += 1;
+        let found = survey(disk, dir)
+            .and_then(|survey| Ok((recovery::find_end(disk, dir, &survey.segments)?, survey.segments)));
+        match found {
+            Ok((Some(end), segments)) => break (segments, end),
+            Ok((None, _)) => {
+                let source = io::Error::new(io::ErrorKind::NotFound, "no segment is there");
+                return Err(OpenError::io(Step::Open, dir, source));
+            }
+            // The writer rotates, cuts and retires while the folder is read.
+            Err(OpenError::Io { source, .. })
+                if source.kind() == io::ErrorKind::NotFound && tries < LISTINGS && dir.exists() => {}
+            Err(OpenError::Chain { .. } | OpenError::Corrupt(_)) if tries < LISTINGS => {}
+            Err(error) => return Err(error),
+        }
+    };
+    let visible = Visible {
+        seq: end.next.previous(),
+        end: Location { segment: segments[end.segment].header.first, offset: end.offset },
+        time_micros: end.time_micros,
+        ..Visible::default()
+    };
+    let options = LogOptions::default();
+    let shared = Shared::new(disk.clone(), dir.to_path_buf(), options, segments, visible, true);
+    Ok(Log { shared: shared.into() })
+}

@@ -1,0 +1,437 @@
+//! Append, rotate, sync, abandon.
+//!
+//! A batch's frames are completed in place and written from where they lie, up to a rotation or a repeated schema in one write.
+//! What was appended becomes visible when it is synced, up to the last commit or mark.
+//!
+//! A failed write or sync is latched. After a failed fdatasync the kernel may call the pages clean that it could not write, so a second
+//! one would succeed and mean nothing (and the file's state is only known once it is read again).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::error::{Step, WriteError};
+use super::frame::{self, Head, MAX_PAYLOAD};
+use super::record::{Batch, Commit, HEADER, Kind, Mark, SchemaRecord, State};
+use super::segment::{self, SegmentHeader, segment_name};
+use super::shared::{Entry, Log};
+use super::{Location, Visible};
+use crate::disk::{Disk, DiskFile};
+use crate::event::{GtidSet, Seq, TableNo, Version};
+
+/// The one that appends.
+pub struct Writer<D: Disk> {
+    log: Log<D>,
+    now: Box<dyn Fn() -> u64 + Send>,
+    /// The segment that is written, and up to which offset it is written and synced.
+    header: SegmentHeader,
+    file: D::File,
+    written: u64,
+    synced: u64,
+    /// The next frame's number.
+    next: Seq,
+    position: Option<GtidSet>,
+    open: Option<Open>,
+    /// Where the last whole transaction, or the state after it, ends: what [`Writer::abandon`] cuts back to.
+    end: (Location, Seq),
+    /// What becomes visible with the next sync.
+    ended: Visible,
+    tables: HashMap<TableNo, Table>,
+    /// The table of the change before: most often that of the next.
+    last_table: Option<TableNo>,
+    failed: Option<WriteError>,
+    _lock: D::Lock,
+}
+
+/// What an opened log starts writing with.
+pub(super) struct Start<F> {
+    pub header: SegmentHeader,
+    pub file: F,
+    pub bytes: u64,
+    pub position: Option<GtidSet>,
+    pub visible: Visible,
+}
+
+/// The transaction being written.
+#[derive(Clone, Copy)]
+struct Open {
+    since: Seq,
+    has_changes: bool,
+}
+
+/// A table's schema, and where it was written last.
+struct Table {
+    payload: Box<[u8]>,
+    at: Location,
+}
+
+impl<D: Disk> Writer<D> {
+    pub(super) fn start(
+        log: Log<D>,
+        start: Start<D::File>,
+        now: Box<dyn Fn() -> u64 + Send>,
+        lock: D::Lock,
+    ) -> Writer<D> {
+        let Start { header, file, bytes, position, visible } = start;
+        let next = header.first.next();
+        Writer {
+            log,
+            now,
+            header,
+            file,
+            written: bytes,
+            synced: bytes,
+            next,
+            position,
+            open: None,
+            end: (Location { segment: header.first, offset: bytes }, next),
+            ended: visible,
+            tables: HashMap::new(),
+            last_table: None,
+            failed: None,
+            _lock: lock,
+        }
+    }
+
+    /// Everything committed so far, synced or not; `None` for a log that was never given a start by a [`Mark`].
+    #[must_use]
+    pub fn position(&self) -> Option<&GtidSet> {
+        self.position.as_ref()
+    }
+
+    /// The number of the next frame.
+    #[must_use]
+    pub fn next_seq(&self) -> Seq {
+        self.next
+    }
+
+    /// The version that the next frame would have. A document written by somebody with this version or a higher one is outranked by
+    /// [`Writer::outrank`].
+    #[must_use]
+    pub fn next_version(&self) -> Version {
+        self.header.version(self.next)
+    }
+
+    /// Whether what was appended ends inside a transaction.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// The error that stopped the writer.
+    ///
+    /// # Errors
+    /// That error.
+    pub fn health(&self) -> Result<(), WriteError> {
+        self.failed.clone().map_or(Ok(()), Err)
+    }
+
+    /// Writes the batch's frames and leaves it empty. Nothing of it is durable or visible before [`Writer::sync`].
+    ///
+    /// A change whose table has no schema in the segment yet gets it written before it; the schema itself must have come in this or an
+    /// earlier batch since the log was opened.
+    ///
+    /// # Errors
+    /// See [`WriteError`]; the writer has stopped then.
+    pub fn append(&mut self, batch: &mut Batch) -> Result<(), WriteError> {
+        self.health()?;
+        let result = self.append_frames(batch.bytes_mut());
+        batch.clear();
+        self.latch(result)
+    }
+
+    /// Makes what was appended durable, and visible up to its last commit or mark.
+    ///
+    /// # Errors
+    /// See [`WriteError`]; the writer has stopped then, and nothing more became visible.
+    pub fn sync(&mut self) -> Result<(), WriteError> {
+        self.health()?;
+        let result = self.sync_file();
+        self.latch(result)?;
+        if self.ended.seq > self.log.visible().seq {
+            self.log.shared.visible.send_replace(self.ended);
+        }
+        Ok(())
+    }
+
+    /// Cuts the open transaction, if there is one, back to the last commit or mark. The position does not change: it moves with
+    /// commits and marks alone.
+    ///
+    /// # Errors
+    /// See [`WriteError`]; the writer has stopped then.
+    pub fn abandon(&mut self) -> Result<(), WriteError> {
+        self.health()?;
+        if self.open.is_none() {
+            return Ok(());
+        }
+        let result = self.cut_open();
+        self.latch(result)
+    }
+
+    /// Makes every version from now on higher than `bound`, by a new segment with a higher base.
+    ///
+    /// # Errors
+    /// See [`WriteError`]; the writer has stopped then.
+    pub fn outrank(&mut self, bound: Version) -> Result<(), WriteError> {
+        self.health()?;
+        if self.next_version() > bound {
+            return Ok(());
+        }
+        // The new segment's state takes the next number.
+        let base = bound.0.saturating_add(1).saturating_sub(self.next.0).max(self.header.base);
+        let result = self.rotate(base);
+        self.latch(result)
+    }
+
+    fn latch(&mut self, result: Result<(), WriteError>) -> Result<(), WriteError> {
+        self.failed = result.as_ref().err().cloned();
+        result
+    }
+
+    fn append_frames(&mut self, bytes: &mut [u8]) -> Result<(), WriteError> {
+        // Frames in `from..at` are complete and not yet written.
+        let (mut from, mut at) = (0, 0);
+        while at < bytes.len() {
+            let head = Head::read(&bytes[at..]);
+            let kind = Kind::from_byte(head.kind).ok_or_else(|| self.misuse("it has no kind"))?;
+            let length = u64::from(head.length) + HEADER as u64;
+            if head.length > self.limit(kind) {
+                return Err(self.too_large(kind, head.length, &bytes[at + HEADER..]));
+            }
+            let offset = self.written + (at - from) as u64;
+            if offset + length > self.log.shared.options.segment_bytes && self.has_content() {
+                self.write(&bytes[from..at])?;
+                from = at;
+                self.rotate(self.header.base)?;
+            }
+            let end = at + HEADER + head.length as usize;
+            let payload =
+                bytes.get(at + HEADER..end).ok_or_else(|| self.misuse("its batch ends inside it"))?;
+            if kind == Kind::Change {
+                let table = frame::table_of(payload).ok_or_else(|| self.misuse("it names no table"))?;
+                if self.last_table != Some(table) {
+                    if !self.has_schema(table)? {
+                        self.write(&bytes[from..at])?;
+                        from = at;
+                        self.repeat_schema(table)?;
+                    }
+                    self.last_table = Some(table);
+                }
+            }
+            let at_offset = self.written + (at - from) as u64;
+            let frame = &mut bytes[at..end];
+            self.note(kind, frame, at_offset)?;
+            frame::seal(frame, self.next, self.header.salt);
+            self.next = self.next.next();
+            at = end;
+            if matches!(kind, Kind::Commit | Kind::Mark) {
+                self.end_transaction(self.written + (at - from) as u64);
+            }
+        }
+        self.write(&bytes[from..])
+    }
+
+    /// Longest payload of a frame, bytes.
+    fn limit(&self, kind: Kind) -> u32 {
+        let limit = match kind {
+            Kind::Change => self.log.shared.options.max_frame_bytes,
+            _ => super::record::DECODE_LIMIT as u64,
+        };
+        u32::try_from(limit).map_or(MAX_PAYLOAD, |limit| limit.min(MAX_PAYLOAD))
+    }
+
+    /// Whether the segment holds a frame besides its state.
+    fn has_content(&self) -> bool {
+        self.next > self.header.first.next()
+    }
+
+    /// Takes in what the frame means that will begin at `offset`, before it is completed.
+    #[inline]
+    fn note(&mut self, kind: Kind, frame: &mut [u8], offset: u64) -> Result<(), WriteError> {
+        match kind {
+            Kind::Change => {
+                let since = self.open.map_or(self.next, |open| open.since);
+                self.open = Some(Open { since, has_changes: true });
+            }
+            Kind::Schema => {
+                let record = SchemaRecord::decode(&frame[HEADER..]);
+                let record = record.map_err(|_| self.misuse("it is no schema"))?;
+                let at = Location { segment: self.header.first, offset };
+                let payload = frame[HEADER..].into();
+                self.tables.insert(record.table, Table { payload, at });
+                self.open.get_or_insert(Open { since: self.next, has_changes: false });
+            }
+            Kind::Commit => {
+                self.set_synced(frame)?;
+                let commit = Commit::decode(&frame[HEADER..]).map_err(|_| self.misuse("it is no commit"))?;
+                let Some(position) = &mut self.position else {
+                    return Err(self.misuse("a commit stands in a log that no mark has given a start"));
+                };
+                position.insert(&commit.gtid);
+                self.ended.time_micros = commit.time_micros;
+            }
+            Kind::Mark => {
+                if self.open.is_some_and(|open| open.has_changes) {
+                    return Err(self.misuse("a mark stands inside a transaction"));
+                }
+                self.set_synced(frame)?;
+                let mark = Mark::decode(&frame[HEADER..]).map_err(|_| self.misuse("it is no mark"))?;
+                self.position = Some(mark.gtids);
+                if mark.time_micros > 0 {
+                    self.ended.time_micros = mark.time_micros;
+                }
+            }
+            Kind::State => return Err(self.misuse("a state stands in a batch")),
+        }
+        Ok(())
+    }
+
+    fn set_synced(&self, frame: &mut [u8]) -> Result<(), WriteError> {
+        let field = frame.get_mut(HEADER..HEADER + 8);
+        field.ok_or_else(|| self.misuse("it is too short"))?.copy_from_slice(&self.synced.to_le_bytes());
+        Ok(())
+    }
+
+    /// A commit or mark, the frame before `next`, ends at `offset`.
+    fn end_transaction(&mut self, offset: u64) {
+        self.open = None;
+        let end = Location { segment: self.header.first, offset };
+        self.end = (end, self.next);
+        self.ended.seq = self.next.previous();
+        self.ended.end = end;
+        self.ended.commits += 1;
+    }
+
+    /// Whether the table's schema is in this segment already.
+    fn has_schema(&self, table: TableNo) -> Result<bool, WriteError> {
+        let unknown = || self.misuse("it changes a table whose schema was not sent since the log was opened");
+        let table = self.tables.get(&table).ok_or_else(unknown)?;
+        Ok(table.at.segment == self.header.first)
+    }
+
+    fn repeat_schema(&mut self, table: TableNo) -> Result<(), WriteError> {
+        let mut bytes = Vec::new();
+        if let Some(table) = self.tables.get_mut(&table) {
+            frame::copy(Kind::Schema, &table.payload, self.next, self.header.salt, &mut bytes);
+            table.at = Location { segment: self.header.first, offset: self.written };
+        }
+        self.open.get_or_insert(Open { since: self.next, has_changes: false });
+        self.next = self.next.next();
+        self.write(&bytes)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let written = self.file.write_all_at(bytes, self.written);
+        written.map_err(|e| self.io(Step::Write, e))?;
+        self.written += bytes.len() as u64;
+        self.ended.bytes += bytes.len() as u64;
+        self.set_length();
+        Ok(())
+    }
+
+    fn sync_file(&mut self) -> Result<(), WriteError> {
+        if self.synced < self.written {
+            self.file.sync().map_err(|e| self.io(Step::Sync, e))?;
+            self.synced = self.written;
+        }
+        Ok(())
+    }
+
+    /// Closes the segment and begins the next.
+    fn rotate(&mut self, base: u64) -> Result<(), WriteError> {
+        self.sync_file()?;
+        let sealed = Entry { header: self.header, bytes: self.written };
+        let header = SegmentHeader {
+            salt: rand::random(),
+            first: self.next,
+            base,
+            created_micros: (self.now)(),
+            previous: sealed.follower(),
+        };
+        let state = State { gtids: self.position.clone(), open_since: self.open.map(|open| open.since) };
+        let shared = &self.log.shared;
+        let (file, bytes) = segment::create(&shared.disk, &shared.dir, &header, &state)
+            .map_err(|(step, path, source)| WriteError::Io { step, path, source: Arc::new(source) })?;
+        shared.segments().push(Entry { header, bytes });
+        (self.header, self.file) = (header, file);
+        (self.written, self.synced) = (bytes, bytes);
+        self.next = self.next.next();
+        self.last_table = None;
+        if self.open.is_none() {
+            self.end = (Location { segment: header.first, offset: bytes }, self.next);
+        }
+        Ok(())
+    }
+
+    fn cut_open(&mut self) -> Result<(), WriteError> {
+        let (end, next) = self.end;
+        let shared = Arc::clone(&self.log.shared);
+        let io = |step, path: PathBuf| move |source| WriteError::Io { step, path, source: Arc::new(source) };
+        if self.header.first > end.segment {
+            while self.header.first > end.segment {
+                let path = shared.dir.join(segment_name(self.header.first));
+                shared.disk.remove(&path).map_err(io(Step::Remove, path))?;
+                let synced = shared.disk.sync_dir(&shared.dir);
+                synced.map_err(io(Step::Sync, shared.dir.clone()))?;
+                let mut segments = shared.segments();
+                segments.pop();
+                let last = segments.last().ok_or_else(|| self.misuse("the log has no segment left"))?;
+                (self.header, self.written) = (last.header, last.bytes);
+            }
+            let path = self.path();
+            self.file = shared.disk.open_writable(&path).map_err(io(Step::Open, path))?;
+        }
+        self.file.truncate(end.offset).map_err(|e| self.io(Step::Truncate, e))?;
+        self.file.sync().map_err(|e| self.io(Step::Sync, e))?;
+        self.written = end.offset;
+        self.synced = end.offset;
+        self.set_length();
+        (self.next, self.open, self.last_table) = (next, None, None);
+        for table in self.tables.values_mut().filter(|table| table.at >= end) {
+            // Not in the log any more: it is repeated before the next change. No segment begins with frame 0.
+            table.at = Location::default();
+        }
+        Ok(())
+    }
+
+    fn set_length(&self) {
+        if let Some(last) = self.log.shared.segments().last_mut() {
+            last.bytes = self.written;
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.log.shared.dir.join(segment_name(self.header.first))
+    }
+
+    fn io(&self, step: Step, source: io::Error) -> WriteError {
+        WriteError::Io { step, path: self.path(), source: Arc::new(source) }
+    }
+
+    fn misuse(&self, why: &'static str) -> WriteError {
+        WriteError::Misuse { seq: self.next, why }
+    }
+
+    fn too_large(&self, kind: Kind, length: u32, payload: &[u8]) -> WriteError {
+        let table = frame::table_of(payload).filter(|_| kind == Kind::Change);
+        let schema = table.and_then(|table| SchemaRecord::decode(&self.tables.get(&table)?.payload).ok());
+        let table = match schema {
+            Some(record) => record.schema.name.to_string(),
+            None => format!("a {kind:?} frame"),
+        };
+        WriteError::TooLarge { table, bytes: u64::from(length), limit: u64::from(self.limit(kind)) }
+    }
+}
+
+impl<D: Disk> fmt::Debug for Writer<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut writer = f.debug_struct("Writer");
+        writer.field("path", &self.path()).field("written", &self.written).field("next", &self.next);
+        writer.finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,260 @@
+//! From a logged row to a document: which alias it goes to, under which id, and its JSON.
+//!
+//! # Constraints
+//!
+//! A document is written straight from the log's bytes into the request body: one pass, no tree in between, no allocation
+//! per column. The same row always gives the same bytes, whether it came from the stream or from a snapshot. Two rows of a
+//! table never share an id. What the engine would refuse by name is refused here, before anything is sent.
+//!
+//! # Format
+//!
+//! - Alias: `schema.table`, lower-cased (index names have no upper case).
+//! - Document: one member per column, in row order, NULL as `null`:
+//!
+//! | column | JSON | field |
+//! |---|---|---|
+//! | integers, YEAR, BIT | number | the narrowest of `byte` to `unsigned_long` that holds the type |
+//! | DECIMAL | number with exactly its digits | `double` (the source keeps the digits) |
+//! | FLOAT, DOUBLE | the shortest number that reads back the same | `float`, `double` |
+//! | CHAR, VARCHAR | string | `text` with a `keyword` below it |
+//! | TEXT | string | `text` |
+//! | ENUM, SET | the label, an array of labels | `keyword` |
+//! | BINARY, BLOB | base64, padded | `binary` |
+//! | DATE, DATETIME(n), TIMESTAMP(n) | `2026-11-23`, `2026-11-23T06:47:08.120`, the same with `Z`; exactly n digits | `date` |
+//! | TIME(n) | `-838:59:59.000001` | `keyword` |
+//! | JSON | the value itself | `object` |
+//!
+//!   A date that no calendar knows (a zero in year, month or day, or 31 February) becomes `null`, and so does a number that is not
+//!   finite; both are counted in `everrelay_values_nulled_total`.
+//! - Id: see [`id`].
+//!
+//! # Operation
+//!
+//! [`TableMapping::new`] is called once per version of a table's schema and renders every member's name; then
+//! [`TableMapping::id`] and [`TableMapping::document`] are called per change.
+
+mod document;
+mod id;
+mod json;
+mod name;
+mod temporal;
+
+use bincode::error::DecodeError;
+
+use crate::event::codec::Row;
+use crate::event::document::{Field, FieldKind, IndexSpec};
+use crate::event::{ColumnType, TableName, TableSchema, Value};
+use crate::metrics::names::VALUES_NULLED;
+
+/// Why a table or one of its rows cannot become documents.
+#[derive(Debug, thiserror::Error)]
+pub enum MappingError {
+    #[error(
+        "table {table} cannot have an index: {why}; rename the table or leave it out of `tables`, for no index can be called that"
+    )]
+    IndexName { table: Box<TableName>, why: &'static str },
+    #[error(
+        "column `{column}` of table {table} cannot be a document field: {why}; rename the column or leave the table out of `tables`"
+    )]
+    FieldName { table: Box<TableName>, column: Box<str>, why: &'static str },
+    #[error(
+        "table {table} has no usable key: {why}; documents need an id, so give it a primary key or leave it out of `tables`"
+    )]
+    Key { table: Box<TableName>, why: &'static str },
+    #[error(
+        "a row of table {table} has NULL in its key column `{column}` and so no id; make the column NOT NULL or choose another key"
+    )]
+    NullKey { table: Box<TableName>, column: Box<str> },
+    #[error(
+        "a logged row of table {table} cannot be read at column `{column}`: the log's schema and row disagree; run `everrelay log verify`"
+    )]
+    Row { table: Box<TableName>, column: Box<str>, source: DecodeError },
+}
+
+/// How one version of a table's rows become documents.
+#[derive(Clone, Debug)]
+pub struct TableMapping {
+    table: TableName,
+    /// As metrics label.
+    label: String,
+    spec: IndexSpec,
+    columns: Vec<ColumnPlan>,
+    /// Indices into `columns`, in key order.
+    key: Vec<usize>,
+    /// What the members' names take of a document, bytes.
+    names_bytes: usize,
+}
+
+#[derive(Clone, Debug)]
+struct ColumnPlan {
+    name: Box<str>,
+    /// The member's name as it stands in the document: `{"id":` for the first, `,"name":` for others.
+    member: Box<[u8]>,
+}
+
+impl TableMapping {
+    /// # Errors
+    /// The engine would refuse the alias or a field, or the key names no column.
+    pub fn new(schema: &TableSchema) -> Result<TableMapping, MappingError> {
+        let table = || Box::new(schema.name.clone());
+        let alias = format!("{}.{}", schema.name.schema, schema.name.table).to_lowercase();
+        name::check_alias(&alias).map_err(|why| MappingError::IndexName { table: table(), why })?;
+        let (mut fields, mut columns) = (Vec::new(), Vec::new());
+        for column in &schema.columns {
+            name::check_field(&column.name).map_err(|why| MappingError::FieldName {
+                table: table(),
+                column: column.name.escape_debug().to_string().into(),
+                why,
+            })?;
+            let mut member = vec![if columns.is_empty() { b'{' } else { b',' }, b'"'];
+            json::escape(column.name.as_bytes(), &mut member);
+            member.extend_from_slice(b"\":");
+            columns.push(ColumnPlan { name: column.name.as_str().into(), member: member.into() });
+            fields.push(Field { name: column.name.clone(), kind: field_kind(column.ty) });
+        }
+        let key: Vec<usize> = schema.key.iter().map(|&index| usize::from(index)).collect();
+        if key.is_empty() {
+            return Err(MappingError::Key { table: table(), why: "its schema names none" });
+        }
+        if key.iter().any(|&index| index >= columns.len()) {
+            return Err(MappingError::Key {
+                table: table(),
+                why: "its schema names a column that is not there",
+            });
+        }
+        Ok(TableMapping {
+            table: schema.name.clone(),
+            label: schema.name.to_string(),
+            spec: IndexSpec { alias, fields },
+            names_bytes: columns.iter().map(|column| column.member.len()).sum(),
+            columns,
+            key,
+        })
+    }
+
+    /// The alias and fields that the documents need.
+    #[must_use]
+    pub fn spec(&self) -> &IndexSpec {
+        &self.spec
+    }
+
+    /// Replaces `out` by the id of `row`'s document, 1 to 512 bytes.
+    ///
+    /// # Errors
+    /// A key column is NULL, or the row cannot be read.
+    pub fn id(&self, row: Row<'_>, out: &mut String) -> Result<(), MappingError> {
+        out.clear();
+        let joined = self.key.len() > 1;
+        let (mut rest, mut at) = (row, 0);
+        for (n, &column) in self.key.iter().enumerate() {
+            if column < at {
+                // The key's order is not the row's: look from the start again.
+                (rest, at) = (row, 0);
+            }
+            while at < column {
+                self.value(&mut rest, at)?;
+                at += 1;
+            }
+            let value = self.value(&mut rest, at)?;
+            at += 1;
+            self.part(n, column, &value, joined, out)?;
+        }
+        id::finish(out);
+        Ok(())
+    }
+
+    /// Replaces `out` by the id that the row of an [`Op::Rekey`](crate::event::Op::Rekey) had before: its key values follow `row`'s own, in key
+    /// order.
+    ///
+    /// # Errors
+    /// A key column was NULL, or the row cannot be read.
+    pub fn old_id(&self, row: Row<'_>, out: &mut String) -> Result<(), MappingError> {
+        out.clear();
+        let mut rest = row;
+        for column in 0..self.columns.len() {
+            self.value(&mut rest, column)?;
+        }
+        for (n, &column) in self.key.iter().enumerate() {
+            let value = self.value(&mut rest, column)?;
+            self.part(n, column, &value, self.key.len() > 1, out)?;
+        }
+        id::finish(out);
+        Ok(())
+    }
+
+    /// Appends `row`'s document: one JSON object on one line.
+    ///
+    /// # Errors
+    /// The row cannot be read; `out` then ends in an unfinished object.
+    pub fn document(&self, row: Row<'_>, out: &mut Vec<u8>) -> Result<(), MappingError> {
+        let mut row = row;
+        // Numbers and dates print longer than the log holds them, by less than a column's name usually takes.
+        out.reserve(self.names_bytes + row.rest().len() + 16 * self.columns.len());
+        let mut nulled = 0;
+        for (at, column) in self.columns.iter().enumerate() {
+            out.extend_from_slice(&column.member);
+            let value = self.value(&mut row, at)?;
+            nulled += u64::from(!document::write(&value, out));
+        }
+        out.push(b'}');
+        if nulled > 0 {
+            metrics::counter!(VALUES_NULLED, "table" => self.label.clone()).increment(nulled);
+        }
+        Ok(())
+    }
+
+    /// Appends one key value to an id in the making.
+    fn part(
+        &self,
+        n: usize,
+        column: usize,
+        value: &Value<'_>,
+        joined: bool,
+        out: &mut String,
+    ) -> Result<(), MappingError> {
+        if n > 0 {
+            out.push('|');
+        }
+        if id::push(value, joined, out) {
+            return Ok(());
+        }
+        let column = self.columns[column].name.clone();
+        Err(MappingError::NullKey { table: Box::new(self.table.clone()), column })
+    }
+
+    #[inline]
+    fn value<'a>(&self, row: &mut Row<'a>, column: usize) -> Result<Value<'a>, MappingError> {
+        row.next_value().map_err(|source| self.unreadable(column, source))
+    }
+
+    #[cold]
+    fn unreadable(&self, column: usize, source: DecodeError) -> MappingError {
+        let column = self.columns[column].name.clone();
+        MappingError::Row { table: Box::new(self.table.clone()), column, source }
+    }
+}
+
+fn field_kind(ty: ColumnType) -> FieldKind {
+    match ty {
+        ColumnType::Integer { bits: ..=8, unsigned: false } => FieldKind::Byte,
+        ColumnType::Integer { bits: ..=8, .. } => FieldKind::Short,
+        ColumnType::Integer { bits: ..=16, unsigned: false } => FieldKind::Short,
+        ColumnType::Integer { bits: ..=24, .. } => FieldKind::Integer,
+        ColumnType::Integer { bits: ..=32, unsigned: false } => FieldKind::Integer,
+        ColumnType::Integer { bits: ..=32, .. } => FieldKind::Long,
+        ColumnType::Integer { unsigned: false, .. } | ColumnType::Bit { bits: ..=63 } => FieldKind::Long,
+        ColumnType::Integer { .. } | ColumnType::Bit { .. } => FieldKind::UnsignedLong,
+        ColumnType::Year => FieldKind::Short,
+        ColumnType::Decimal { .. } | ColumnType::Double => FieldKind::Double,
+        ColumnType::Float => FieldKind::Float,
+        ColumnType::Varchar => FieldKind::TextWithKeyword,
+        ColumnType::Text => FieldKind::Text,
+        ColumnType::Binary => FieldKind::Binary,
+        ColumnType::Date | ColumnType::DateTime { .. } | ColumnType::Timestamp { .. } => FieldKind::Date,
+        ColumnType::Time { .. } | ColumnType::Enum | ColumnType::Set => FieldKind::Keyword,
+        ColumnType::Json => FieldKind::Object,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! Dates and times as documents and ids have them.
+
+use crate::event::value::{Date, DateTime, Instant, Time};
+
+const MICROS_PER_SECOND: u64 = 1_000_000;
+const SECONDS_PER_DAY: u64 = 86_400;
+
+/// `2026-11-23`; `false`, and nothing appended, for a date that no calendar knows: a zero in part, year 0 (below MySQL's
+/// range, and refused by many date formats), or a day past its month's end (`ALLOW_INVALID_DATES`).
+#[inline]
+pub(super) fn date(date: Date, out: &mut Vec<u8>) -> bool {
+    if date.is_zero_in_part()
+        || !(1..=9999).contains(&date.year)
+        || date.month > 12
+        || date.day > month_length(date)
+    {
+        return false;
+    }
+    let [y1, y2] = pair((date.year / 100) as u8);
+    let [y3, y4] = pair((date.year % 100) as u8);
+    let ([m1, m2], [d1, d2]) = (pair(date.month), pair(date.day));
+    out.extend_from_slice(&[y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2]);
+    true
+}
+
+/// `2026-11-23T06:47:08.120`; `false` as [`date`].
+#[inline]
+pub(super) fn date_time(value: DateTime, out: &mut Vec<u8>) -> bool {
+    if value.micros >= SECONDS_PER_DAY * MICROS_PER_SECOND || !date(value.date, out) {
+        return false;
+    }
+    out.push(b'T');
+    clock(value.micros, out);
+    fraction(value.micros % MICROS_PER_SECOND, value.decimals, out);
+    true
+}
+
+/// `2026-11-23T06:47:08.120Z`; `false`, and nothing appended, for MySQL's zero TIMESTAMP and past the year 9999.
+#[inline]
+pub(super) fn instant(value: Instant, out: &mut Vec<u8>) -> bool {
+    let days = value.micros / (SECONDS_PER_DAY * MICROS_PER_SECOND);
+    if value.micros == 0 || days >= 2_932_897 {
+        return false;
+    }
+    let micros = value.micros % (SECONDS_PER_DAY * MICROS_PER_SECOND);
+    let known = date_time(DateTime { date: civil(days), micros, decimals: value.decimals }, out);
+    if known {
+        out.push(b'Z');
+    }
+    known
+}
+
+/// `-838:59:59.000001`.
+#[inline]
+pub(super) fn time(value: Time, out: &mut Vec<u8>) {
+    let micros = value.micros.unsigned_abs();
+    if value.micros < 0 {
+        out.push(b'-');
+    }
+    let hours = micros / (3_600 * MICROS_PER_SECOND);
+    if hours < 10 {
+        out.push(b'0');
+    }
+    out.extend_from_slice(itoa::Buffer::new().format(hours).as_bytes());
+    let seconds = micros / MICROS_PER_SECOND % 3_600;
+    let ([m1, m2], [s1, s2]) = (pair((seconds / 60) as u8), pair((seconds % 60) as u8));
+    out.extend_from_slice(&[b':', m1, m2, b':', s1, s2]);
+    fraction(micros % MICROS_PER_SECOND, value.decimals, out);
+}
+
+/// `06:47:08` of microseconds below a day.
+#[inline]
+fn clock(micros: u64, out: &mut Vec<u8>) {
+    let seconds = (micros / MICROS_PER_SECOND) as u32;
+    let [h1, h2] = pair((seconds / 3_600) as u8);
+    let [m1, m2] = pair((seconds / 60 % 60) as u8);
+    let [s1, s2] = pair((seconds % 60) as u8);
+    out.extend_from_slice(&[h1, h2, b':', m1, m2, b':', s1, s2]);
+}
+
+/// `.120`: the first `decimals` digits, nothing for 0.
+#[inline]
+fn fraction(micros: u64, decimals: u8, out: &mut Vec<u8>) {
+    if decimals == 0 {
+        return;
+    }
+    let ([a, b], [c, d], [e, f]) =
+        (pair((micros / 10_000) as u8), pair((micros / 100 % 100) as u8), pair((micros % 100) as u8));
+    let digits = [b'.', a, b, c, d, e, f];
+    out.extend_from_slice(&digits[..1 + usize::from(decimals.min(6))]);
+}
+
+/// The two digits of a number below 100.
+#[inline]
+fn pair(n: u8) -> [u8; 2] {
+    [b'0' + n / 10 % 10, b'0' + n % 10]
+}
+
+fn month_length(date: Date) -> u8 {
+    let leap = date.year % 4 == 0 && (date.year % 100 != 0 || date.year % 400 == 0);
+    match date.month {
+        4 | 6 | 9 | 11 => 30,
+        2 if leap => 29,
+        2 => 28,
+        _ => 31,
+    }
+}
+
+/// The date that is `days` after 1970-01-01, below the year 10000: Howard Hinnant, "chrono-Compatible Low-Level Date
+/// Algorithms", `civil_from_days`, for days that are not negative.
+fn civil(days: u64) -> Date {
+    let z = days + 719_468;
+    let era = z / 146_097;
+    let doe = z % 146_097;
+    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let day = doy - (153 * mp + 2) / 5 + 1;
+    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    let year = yoe + era * 400 + u64::from(month <= 2);
+    Date { year: year as u16, month: month as u8, day: day as u8 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_day_to_the_year_9999_follows_the_one_before() {
+        let mut expected = Date { year: 1970, month: 1, day: 1 };
+        for days in 0..2_932_897 {
+            assert_eq!(civil(days), expected);
+            expected.day += 1;
+            if expected.day > month_length(expected) {
+                expected = Date { year: expected.year, month: expected.month + 1, day: 1 };
+            }
+            if expected.month > 12 {
+                expected = Date { year: expected.year + 1, month: 1, day: 1 };
+            }
+        }
+        assert_eq!(expected.year, 10_000);
+    }
+}

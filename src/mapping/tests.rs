@@ -1,0 +1,259 @@
+use super::*;
+use crate::event::Column;
+use crate::event::codec::RowWriter;
+use crate::event::value::{Date, DateTime, Instant, Time};
+
+fn schema(columns: &[(&str, ColumnType)], key: &[u16]) -> TableSchema {
+    let column = |&(name, ty): &(&str, ColumnType)| Column { name: name.to_owned(), ty, nullable: true };
+    TableSchema {
+        name: TableName::new("shop", "Orders"),
+        columns: columns.iter().map(column).collect(),
+        key: key.to_vec(),
+    }
+}
+
+fn row(values: &[Value<'_>]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut writer = RowWriter::new(&mut bytes);
+    for value in values {
+        writer.value(value);
+    }
+    bytes
+}
+
+/// The document of a table with one column.
+fn document(ty: ColumnType, value: Value<'_>) -> String {
+    let mapping = TableMapping::new(&schema(&[("c", ty)], &[0])).unwrap();
+    let mut out = Vec::new();
+    mapping.document(Row::new(&row(&[value])), &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    serde_json::from_str::<serde_json::Value>(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    text.strip_prefix("{\"c\":").unwrap().strip_suffix('}').unwrap().to_owned()
+}
+
+/// The id of a table whose key is all its columns, in reverse order.
+fn id(values: &[Value<'_>]) -> String {
+    let columns: Vec<(&str, ColumnType)> = values.iter().map(|_| ("c", ColumnType::Text)).collect();
+    let key: Vec<u16> = (0..values.len() as u16).rev().collect();
+    let mapping = TableMapping::new(&schema(&columns, &key)).unwrap();
+    let reversed: Vec<Value<'_>> = values.iter().rev().copied().collect();
+    let mut out = "left over".to_owned();
+    mapping.id(Row::new(&row(&reversed)), &mut out).unwrap();
+    out
+}
+
+const DATE: Date = Date { year: 2026, month: 11, day: 23 };
+
+#[test]
+fn every_type_prints_as_documented() {
+    let integer = ColumnType::Integer { bits: 64, unsigned: true };
+    assert_eq!(document(integer, Value::Null), "null");
+    assert_eq!(document(integer, Value::I64(i64::MIN)), "-9223372036854775808");
+    assert_eq!(document(integer, Value::U64(u64::MAX)), "18446744073709551615");
+    assert_eq!(document(ColumnType::Year, Value::U64(0)), "0");
+    assert_eq!(document(ColumnType::Float, Value::F32(0.1)), "0.1");
+    assert_eq!(document(ColumnType::Float, Value::F32(16_777_216.0)), "16777216.0");
+    assert_eq!(document(ColumnType::Double, Value::F64(0.1 + 0.2)), "0.30000000000000004");
+    assert_eq!(document(ColumnType::Double, Value::F64(1e300)), "1e300");
+    assert_eq!(document(ColumnType::Double, Value::F64(f64::NAN)), "null");
+    assert_eq!(document(ColumnType::Float, Value::F32(f32::INFINITY)), "null");
+    let decimal = ColumnType::Decimal { precision: 12, scale: 2 };
+    for (digits, expected) in [
+        ("-12.30", "-12.30"),
+        ("0.00", "0.00"),
+        ("007.50", "7.50"),
+        ("-000", "-0"),
+        (".5", "0.5"),
+        ("99999999999999999999999999999.999", "99999999999999999999999999999.999"),
+    ] {
+        assert_eq!(document(decimal, Value::Decimal(digits)), expected);
+    }
+    assert_eq!(document(ColumnType::Varchar, Value::Text("007 \"é\"\n🦀")), "\"007 \\\"é\\\"\\n🦀\"");
+    assert_eq!(document(ColumnType::Binary, Value::Bytes(b"")), "\"\"");
+    assert_eq!(document(ColumnType::Binary, Value::Bytes(&[0, 0xff, 0xfe, 1])), "\"AP/+AQ==\"");
+    assert_eq!(document(ColumnType::Json, Value::Json("{\"a\": [1, {}]}")), "{\"a\": [1, {}]}");
+    assert_eq!(document(ColumnType::Json, Value::Json("[\n1]")), "[ 1]");
+    assert_eq!(document(ColumnType::Enum, Value::Enum("")), "\"\"");
+    assert_eq!(document(ColumnType::Set, Value::Set("")), "[]");
+    assert_eq!(document(ColumnType::Set, Value::Set("a,b\"")), "[\"a\",\"b\\\"\"]");
+}
+
+#[test]
+fn dates_and_times_have_exactly_their_digits() {
+    assert_eq!(document(ColumnType::Date, Value::Date(DATE)), "\"2026-11-23\"");
+    let micros = ((6 * 60 + 47) * 60 + 8) * 1_000_000 + 120_400;
+    for (decimals, expected) in
+        [(0, ""), (1, ".1"), (2, ".12"), (3, ".120"), (4, ".1204"), (5, ".12040"), (6, ".120400")]
+    {
+        let value = Value::DateTime(DateTime { date: DATE, micros, decimals });
+        let expected_text = format!("\"2026-11-23T06:47:08{expected}\"");
+        assert_eq!(document(ColumnType::DateTime { decimals }, value), expected_text);
+        let value = Value::Instant(Instant { micros: 1_795_416_428_120_400, decimals });
+        let expected_text = format!("\"2026-11-23T06:47:08{expected}Z\"");
+        assert_eq!(document(ColumnType::Timestamp { decimals }, value), expected_text);
+    }
+    let time =
+        |micros, decimals| document(ColumnType::Time { decimals }, Value::Time(Time { micros, decimals }));
+    assert_eq!(time(0, 0), "\"00:00:00\"");
+    assert_eq!(time(-1, 6), "\"-00:00:00.000001\"");
+    assert_eq!(time(-3_020_399_000_001, 6), "\"-838:59:59.000001\"");
+    assert_eq!(time(45_296_700_000, 1), "\"12:34:56.7\"");
+}
+
+#[test]
+fn dates_that_no_calendar_knows_are_null() {
+    for (year, month, day) in [
+        (0, 0, 0),
+        (2026, 0, 1),
+        (2026, 1, 0),
+        (0, 1, 1),
+        (2026, 2, 29),
+        (2026, 4, 31),
+        (2026, 13, 1),
+        (10_000, 1, 1),
+    ] {
+        let date = Date { year, month, day };
+        assert_eq!(document(ColumnType::Date, Value::Date(date)), "null", "{date:?}");
+        let value = Value::DateTime(DateTime { date, micros: 0, decimals: 0 });
+        assert_eq!(document(ColumnType::DateTime { decimals: 0 }, value), "null", "{date:?}");
+    }
+    let leap = Value::Date(Date { year: 2000, month: 2, day: 29 });
+    assert_eq!(document(ColumnType::Date, leap), "\"2000-02-29\"");
+    let zero = Value::Instant(Instant { micros: 0, decimals: 0 });
+    assert_eq!(document(ColumnType::Timestamp { decimals: 0 }, zero), "null");
+}
+
+#[test]
+fn a_document_has_every_column_in_row_order_and_ends_with_the_row() {
+    let columns = [
+        ("id", ColumnType::Integer { bits: 64, unsigned: false }),
+        ("a \"b\"", ColumnType::Text),
+        ("é", ColumnType::Text),
+    ];
+    let mapping = TableMapping::new(&schema(&columns, &[0])).unwrap();
+    let mut bytes = row(&[Value::I64(7), Value::Null, Value::Text("x")]);
+    bytes.extend_from_slice(&row(&[Value::I64(6)]));
+    let mut out = b"before\n".to_vec();
+    mapping.document(Row::new(&bytes), &mut out).unwrap();
+    let expected = "before\n{\"id\":7,\"a \\\"b\\\"\":null,\"é\":\"x\"}";
+    assert_eq!(String::from_utf8(out).unwrap(), expected);
+    let mut id = String::new();
+    mapping.id(Row::new(&bytes), &mut id).unwrap();
+    assert_eq!(id, "7");
+    mapping.old_id(Row::new(&bytes), &mut id).unwrap();
+    assert_eq!(id, "6");
+}
+
+#[test]
+fn a_single_key_is_its_text() {
+    assert_eq!(id(&[Value::I64(-1_000_000)]), "-1000000");
+    assert_eq!(id(&[Value::U64(u64::MAX)]), "18446744073709551615");
+    assert_eq!(id(&[Value::Text("a|b\\c")]), "a|b\\c");
+    assert_eq!(id(&[Value::Bytes(&[0xfb, 0xff, 0])]), "-_8A");
+    assert_eq!(id(&[Value::Decimal("-007.50")]), "-7.50");
+    assert_eq!(id(&[Value::F32(0.1)]), "0.1");
+    assert_eq!(id(&[Value::Date(DATE)]), "2026-11-23");
+    assert_eq!(id(&[Value::Date(Date { year: 0, month: 0, day: 0 })]), "0000-00-00");
+    let value = DateTime { date: DATE, micros: 1_000_000, decimals: 3 };
+    assert_eq!(id(&[Value::DateTime(value)]), "2026-11-23T00:00:01.000");
+    assert_eq!(id(&[Value::Instant(Instant { micros: 0, decimals: 3 })]), "@0");
+    assert_eq!(id(&[Value::Time(Time { micros: -1_000_000, decimals: 0 })]), "-00:00:01");
+}
+
+#[test]
+fn several_keys_are_joined_in_key_order() {
+    assert_eq!(id(&[Value::I64(1), Value::Text("a|b\\"), Value::Text("")]), "1|a\\|b\\\\|");
+}
+
+#[test]
+fn a_long_id_is_hashed_and_none_is_longer_than_the_engine_takes() {
+    let text = "é".repeat(256);
+    assert_eq!(id(&[Value::Text(&text)]), text);
+    let text = format!("{text}x");
+    let hashed = id(&[Value::Text(&text)]);
+    assert_eq!(hashed, "sha256:2a0026761f981b40765e1bbfccbf305405e746c78776f352ae70fb13fb26e7bd");
+}
+
+#[test]
+fn ids_of_different_keys_differ() {
+    let texts = [
+        "",
+        "\\",
+        "\\\\",
+        "a",
+        "|",
+        "\\|",
+        "a|",
+        "sha256:",
+        "\\sha256:",
+        "\\\\sha256:",
+        "sha256:x",
+        "\\sha256:x",
+        "s",
+    ];
+    let mut seen = std::collections::HashMap::new();
+    for a in texts {
+        // A table's ids only need to differ among themselves.
+        assert_eq!(seen.insert((1, id(&[Value::Text(a)])), vec![a]), None, "{a}");
+        for b in texts {
+            let id = id(&[Value::Text(a), Value::Text(b)]);
+            assert!(!id.is_empty() && !id.starts_with("sha256:"));
+            assert_eq!(seen.insert((2, id), vec![a, b]), None, "{a} {b}");
+        }
+    }
+    for (_, id) in seen.keys() {
+        assert!(!id.is_empty() && !id.starts_with("sha256:"), "{id}");
+    }
+}
+
+#[test]
+fn a_null_key_is_an_error_that_names_the_column() {
+    let mapping = TableMapping::new(&schema(&[("id", ColumnType::Text)], &[0])).unwrap();
+    let error = mapping.id(Row::new(&row(&[Value::Null])), &mut String::new()).unwrap_err();
+    assert!(error.to_string().contains("`id`") && error.to_string().contains("shop.Orders"), "{error}");
+}
+
+#[test]
+fn a_cut_row_is_an_error_at_every_length() {
+    let columns = [("a", ColumnType::Text), ("b", ColumnType::Text)];
+    let mapping = TableMapping::new(&schema(&columns, &[1])).unwrap();
+    let bytes = row(&[Value::Text("one"), Value::Text("two")]);
+    for length in 0..bytes.len() {
+        let row = Row::new(&bytes[..length]);
+        assert!(matches!(mapping.document(row, &mut Vec::new()), Err(MappingError::Row { .. })));
+        assert!(matches!(mapping.id(row, &mut String::new()), Err(MappingError::Row { .. })));
+        assert!(matches!(mapping.old_id(row, &mut String::new()), Err(MappingError::Row { .. })));
+    }
+}
+
+#[test]
+fn the_alias_is_lower_case_and_the_fields_are_the_columns() {
+    let integer = |bits, unsigned| ColumnType::Integer { bits, unsigned };
+    let columns = [
+        ("a", integer(8, true)),
+        ("b", integer(24, true)),
+        ("c", integer(32, true)),
+        ("d", integer(64, true)),
+        ("e", ColumnType::Bit { bits: 64 }),
+        ("f", ColumnType::Bit { bits: 1 }),
+        ("g", integer(8, false)),
+    ];
+    let mapping = TableMapping::new(&schema(&columns, &[0])).unwrap();
+    assert_eq!(mapping.spec().alias, "shop.orders");
+    let kinds: Vec<FieldKind> = mapping.spec().fields.iter().map(|field| field.kind).collect();
+    use FieldKind::{Byte, Integer, Long, Short, UnsignedLong};
+    assert_eq!(kinds, [Short, Integer, Long, UnsignedLong, UnsignedLong, Long, Byte]);
+}
+
+#[test]
+fn what_the_engine_would_refuse_by_name_is_refused_with_table_and_column() {
+    let error = TableMapping::new(&schema(&[("_id", ColumnType::Text)], &[0])).unwrap_err();
+    assert!(error.to_string().contains("`_id`") && error.to_string().contains("shop.Orders"), "{error}");
+    let mut wrong = schema(&[("id", ColumnType::Text)], &[0]);
+    wrong.name.schema = "_x".into();
+    assert!(matches!(TableMapping::new(&wrong), Err(MappingError::IndexName { .. })));
+    for key in [&[][..], &[1]] {
+        let wrong = schema(&[("id", ColumnType::Text)], key);
+        assert!(matches!(TableMapping::new(&wrong), Err(MappingError::Key { .. })));
+    }
+}

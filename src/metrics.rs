@@ -1,0 +1,76 @@
+//! Every metric by name, with its help text, and the recorder that Prometheus scrapes.
+//!
+//! Rooms count with the `metrics` crate's macros under these names: base units, prefix `everrelay_`, few labels.
+
+use std::time::Duration;
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// Names of the metrics that several rooms touch.
+pub mod names {
+    pub const SOURCE_CONNECTED: &str = "everrelay_source_connected";
+    pub const SOURCE_RECONNECTS: &str = "everrelay_source_reconnects_total";
+    pub const SOURCE_LAG: &str = "everrelay_source_lag_seconds";
+    pub const LOG_CHANGES: &str = "everrelay_log_changes_total";
+    pub const LOG_VISIBLE_SEQ: &str = "everrelay_log_visible_seq";
+    pub const LOG_BYTES: &str = "everrelay_log_bytes";
+    pub const LOG_SEGMENTS: &str = "everrelay_log_segments";
+    pub const LOG_SYNCS: &str = "everrelay_log_syncs_total";
+    pub const VALUES_NULLED: &str = "everrelay_values_nulled_total";
+    pub const SINK_CURSOR_SEQ: &str = "everrelay_sink_cursor_seq";
+    pub const SINK_LAG_SECONDS: &str = "everrelay_sink_lag_seconds";
+    pub const SINK_LAG_RECORDS: &str = "everrelay_sink_lag_records";
+    pub const SINK_ITEMS: &str = "everrelay_sink_items_total";
+    pub const SINK_BULKS: &str = "everrelay_sink_bulks_total";
+    pub const SINK_BULK_SECONDS: &str = "everrelay_sink_bulk_seconds";
+    pub const SINK_IN_FLIGHT: &str = "everrelay_sink_bulks_in_flight";
+    pub const SINK_COLLAPSED: &str = "everrelay_sink_collapsed_total";
+    pub const READY: &str = "everrelay_ready";
+}
+
+/// Upper bounds of the bulk latency histogram, seconds.
+const BULK_SECONDS: &[f64] =
+    &[0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
+
+/// Installs the process's recorder and describes every metric.
+///
+/// # Errors
+/// A recorder is installed already.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Full(names::SINK_BULK_SECONDS.to_owned()), BULK_SECONDS)?
+        .upkeep_timeout(Duration::from_secs(5))
+        .install_recorder()?;
+    describe();
+    Ok(handle)
+}
+
+fn describe() {
+    use names::*;
+    describe_gauge!(SOURCE_CONNECTED, "1 while the binlog stream is connected");
+    describe_counter!(SOURCE_RECONNECTS, "Connections to the source that ended and were tried again");
+    describe_gauge!(SOURCE_LAG, Unit::Seconds, "Age of the last transaction read when it was read");
+    describe_counter!(LOG_CHANGES, "Row changes appended to the log");
+    describe_gauge!(LOG_VISIBLE_SEQ, "Sequence number of the last durable commit");
+    describe_gauge!(LOG_BYTES, Unit::Bytes, "Size of all log segments");
+    describe_gauge!(LOG_SEGMENTS, "Number of log segments");
+    describe_counter!(LOG_SYNCS, "fdatasync calls on the log");
+    describe_counter!(
+        VALUES_NULLED,
+        "Dates that no calendar knows and numbers that are not finite, indexed as null"
+    );
+    describe_gauge!(SINK_CURSOR_SEQ, "Sequence number up to which everything is settled");
+    describe_gauge!(
+        SINK_LAG_SECONDS,
+        Unit::Seconds,
+        "Age of the oldest commit not yet settled; 0 when all are"
+    );
+    describe_gauge!(SINK_LAG_RECORDS, "Log records not yet settled");
+    describe_counter!(SINK_ITEMS, "Bulk items by disposition");
+    describe_counter!(SINK_BULKS, "Bulk requests by outcome");
+    describe_histogram!(SINK_BULK_SECONDS, Unit::Seconds, "Time from sending a bulk to its answer");
+    describe_gauge!(SINK_IN_FLIGHT, "Bulk requests under way");
+    describe_counter!(SINK_COLLAPSED, "Changes that a newer change of the same document took along");
+    describe_gauge!(READY, "1 while nothing stands in the way of progress");
+}

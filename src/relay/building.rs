@@ -1,0 +1,165 @@
+//! A bulk in the making: actions encoded one after the other, the superseded ones cut out again before it is sent.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::outstanding::Ticket;
+use crate::event::Version;
+use crate::event::document::Verb;
+use crate::sink::{Bulk, IndexNo, Item};
+
+/// A bulk with the ticket of each of its items, in the same order.
+#[derive(Debug)]
+pub struct Flight {
+    pub bulk: Bulk,
+    pub tickets: Vec<Ticket>,
+}
+
+impl Flight {
+    /// The items at `keep` (rising) alone, under a new opaque id.
+    #[must_use]
+    pub fn select(&self, keep: &[usize], opaque_id: String) -> Flight {
+        let mut body = Vec::with_capacity(keep.iter().map(|&i| self.bulk.items[i].bytes.len()).sum());
+        let mut items = Vec::with_capacity(keep.len());
+        for &i in keep {
+            let item = &self.bulk.items[i];
+            let start = body.len();
+            body.extend_from_slice(&self.bulk.body[item.bytes.clone()]);
+            items.push(Item { bytes: start..body.len(), ..item.clone() });
+        }
+        let tickets = keep.iter().map(|&i| self.tickets[i]).collect();
+        Flight { bulk: Bulk { opaque_id, body: Bytes::from(body), items }, tickets }
+    }
+}
+
+/// Where an action stands in the [`Building`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(usize);
+
+/// The bulk that is being filled.
+#[derive(Debug, Default)]
+pub struct Building {
+    body: Vec<u8>,
+    items: Vec<Item>,
+    tickets: Vec<Ticket>,
+    dead: Vec<bool>,
+    dead_bytes: usize,
+}
+
+impl Building {
+    /// The body to encode the next action into.
+    pub fn body(&mut self) -> &mut Vec<u8> {
+        &mut self.body
+    }
+
+    /// Records the action whose bytes were just appended to [`Building::body`], from `start` on.
+    pub fn push(
+        &mut self,
+        start: usize,
+        index: IndexNo,
+        verb: Verb,
+        id: Arc<str>,
+        version: Version,
+        ticket: Ticket,
+    ) -> Place {
+        self.items.push(Item { index, verb, id, version, bytes: start..self.body.len() });
+        self.tickets.push(ticket);
+        self.dead.push(false);
+        Place(self.items.len() - 1)
+    }
+
+    /// The ticket of the action at `place`.
+    #[must_use]
+    pub fn ticket(&self, place: Place) -> Ticket {
+        self.tickets[place.0]
+    }
+
+    /// Leaves the action at `place` out: a newer one of its document follows.
+    pub fn supersede(&mut self, place: Place) {
+        if !std::mem::replace(&mut self.dead[place.0], true) {
+            self.dead_bytes += self.items[place.0].bytes.len();
+        }
+    }
+
+    /// Bytes that would be sent.
+    #[must_use]
+    pub fn live_bytes(&self) -> usize {
+        self.body.len() - self.dead_bytes
+    }
+
+    /// Bytes held, superseded actions included.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.body.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.live_bytes() == 0
+    }
+
+    /// Takes the bulk out, without its superseded actions, and starts anew.
+    pub fn take(&mut self, opaque_id: String) -> Flight {
+        let capacity = self.body.len();
+        let mut taken = std::mem::take(self);
+        if taken.dead_bytes > 0 {
+            taken.compact();
+        }
+        // The next body is about as long: one allocation instead of a doubling from nothing.
+        self.body.reserve(capacity);
+        let bulk = Bulk { opaque_id, body: Bytes::from(taken.body), items: taken.items };
+        Flight { bulk, tickets: taken.tickets }
+    }
+
+    fn compact(&mut self) {
+        let mut end = 0;
+        for (item, dead) in self.items.iter_mut().zip(&self.dead) {
+            if !dead {
+                let Range { start, end: stop } = item.bytes.clone();
+                self.body.copy_within(start..stop, end);
+                item.bytes = end..end + (stop - start);
+                end = item.bytes.end;
+            }
+        }
+        self.body.truncate(end);
+        let mut dead = self.dead.iter();
+        self.items.retain(|_| !dead.next().copied().unwrap_or(false));
+        let mut dead = self.dead.iter();
+        self.tickets.retain(|_| !dead.next().copied().unwrap_or(false));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Seq;
+    use crate::relay::outstanding::Outstanding;
+
+    #[test]
+    fn superseded_actions_are_not_in_the_bulk() {
+        let mut out = Outstanding::new(Seq(0));
+        let mut building = Building::default();
+        let mut places = Vec::new();
+        for (i, text) in ["aa", "bbb", "c", "dd"].into_iter().enumerate() {
+            let start = building.body().len();
+            building.body().extend_from_slice(text.as_bytes());
+            let ticket = out.open(Seq(i as u64 + 1));
+            places.push(building.push(start, IndexNo(0), Verb::Index, text.into(), Version(1), ticket));
+        }
+        building.supersede(places[0]);
+        building.supersede(places[2]);
+        building.supersede(places[2]);
+        assert_eq!(building.live_bytes(), 5);
+        let kept = [building.ticket(places[1]), building.ticket(places[3])];
+        let flight = building.take("x".into());
+        assert_eq!(&flight.bulk.body[..], b"bbbdd");
+        assert_eq!(flight.tickets, kept);
+        assert_eq!(flight.bulk.items[1].bytes, 3..5);
+        assert!(building.is_empty());
+        let second = flight.select(&[1], "y".into());
+        assert_eq!((&second.bulk.body[..], second.bulk.items[0].bytes.clone()), (&b"dd"[..], 0..2));
+        assert_eq!(second.tickets, kept[1..]);
+    }
+}

@@ -1,0 +1,595 @@
+//! From the log to the search engine.
+//!
+//! # Constraints
+//!
+//! - No change of a document is sent while an older one of it is in flight or of unknown outcome ([`documents`]).
+//! - The cursor never passes a change that is not settled ([`outstanding`]).
+//! - Memory is bounded: bodies by [`DeliverOptions::held_bytes`], waiting changes by [`DeliverOptions::waiting`], unsettled
+//!   actions by [`DeliverOptions::outstanding`]; at a bound reading stops, nothing is dropped.
+//! - An engine that is away is waited for without end; an answer that nobody foresaw stops the indexer.
+//!
+//! # Operation
+//!
+//! One task reads frames up to *visible*, encodes their actions into the bulk being built, and launches it when it is full, when
+//! it has lingered, or at once when nothing is in flight. Each flight is a task of its own that sends one bulk once; what it
+//! brings back is judged here. Items that the engine put off go out again alone, a bulk without an answer goes out again as
+//! it was, both after a backoff.
+//!
+//! [`documents`]: super::documents
+//! [`outstanding`]: super::outstanding
+
+use std::collections::VecDeque;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{counter, gauge};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::building::Building;
+use super::documents::{Documents, Standing, Waiting};
+use super::flights::{Flights, Landing};
+use super::outstanding::{Outstanding, Ticket};
+use super::tables::{Table, Tables};
+use crate::clock::Clock;
+use crate::disk::Disk;
+use crate::event::document::{Action, Verb};
+use crate::event::{Op, Seq, TableNo, Version};
+use crate::lifecycle::{Readiness, Shutdown};
+use crate::log::record::{Change, Commit, Kind, Mark, SchemaRecord, State};
+use crate::log::{Frame, Log, ReadError, Reader, Visible};
+use crate::mapping::MappingError;
+use crate::metrics::names;
+use crate::settled::{Cursor, CursorStore, SettledError};
+use crate::sink::{Disposition, IndexNo, Sink};
+
+/// Bounds and times of the deliver side.
+#[derive(Clone, Debug)]
+pub struct DeliverOptions {
+    /// A bulk body is sent when it has grown to this, bytes.
+    pub bulk_bytes: usize,
+    /// A smaller body is sent after this time while others are in flight.
+    pub linger: Duration,
+    /// Bulks under way at the same time.
+    pub in_flight: usize,
+    /// Most unsettled actions.
+    pub outstanding: usize,
+    /// Most changes that wait for an older one of their document.
+    pub waiting: usize,
+    /// Most bytes of bodies in flight or put off.
+    pub held_bytes: usize,
+    /// How often the cursor is committed while it moves.
+    pub commit_interval: Duration,
+    /// How long flights may go on when a drain was asked for.
+    pub drain: Duration,
+}
+
+impl Default for DeliverOptions {
+    fn default() -> Self {
+        DeliverOptions {
+            bulk_bytes: 3_000_000,
+            linger: Duration::from_millis(20),
+            in_flight: 2,
+            outstanding: 400_000,
+            waiting: 100_000,
+            held_bytes: 16_000_000,
+            commit_interval: Duration::from_millis(200),
+            drain: Duration::from_secs(15),
+        }
+    }
+}
+
+/// Why the indexer stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliverError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(
+        "log record {seq} cannot be decoded ({problem}); run a version of everrelay that knows it, or `everrelay log cat --from {seq}`"
+    )]
+    Record { seq: Seq, problem: String },
+    #[error(transparent)]
+    Mapping(#[from] MappingError),
+    #[error("{0}")]
+    Sink(#[source] Box<dyn Error + Send + Sync>),
+    #[error(
+        "the alias {alias:?} stood for the index {stored} and now stands for {found}: what the cursor calls settled is not in it. \
+         Point the alias back, or, to fill the new index from what the log still holds, stop everrelay, remove the cursor folder in the \
+         state folder and start again; rows older than the log's start will be missing"
+    )]
+    OtherIndex { alias: String, stored: String, found: String },
+    #[error(
+        "the search engine refused document {id} of {index:?} (log record {seq}) for good: {reason}. Nothing after it was skipped; mend the mapping or the row, then start again"
+    )]
+    Refused { index: String, id: String, seq: String, reason: String },
+    #[error(
+        "document {id} of {index:?} has version {current}, above {highest}, the highest that this log ever gave: another writer is at work on this index. \
+         Stop it, or write to an index of your own"
+    )]
+    ForeignWriter { index: String, id: String, current: Version, highest: Version },
+    #[error(
+        "the cursor stands at record {cursor}, but the log ends at {visible}: the log lost its end or the folders do not belong together. Restore the whole state folder, or start with an empty one"
+    )]
+    CursorAhead { cursor: Seq, visible: Seq },
+    #[error(
+        "the cursor stands at record {cursor}, but the log starts at {start}: the records between are gone. Start with an empty state folder"
+    )]
+    CursorBehind { cursor: Seq, start: Seq },
+    #[error(transparent)]
+    Cursor(#[from] SettledError),
+}
+
+/// Everything that the deliver side works on.
+pub struct Deliver<K, C, D: Disk, T> {
+    log: Log<D>,
+    sink: Arc<K>,
+    store: C,
+    clock: T,
+    options: DeliverOptions,
+    readiness: Readiness,
+    visible: watch::Receiver<Visible>,
+    tables: Tables,
+    documents: Documents,
+    outstanding: Outstanding,
+    building: Building,
+    /// When the oldest action of the bulk being built was added.
+    building_since: Option<Instant>,
+    flights: Flights<K>,
+    /// Ends of transactions not settled yet.
+    ends: VecDeque<End>,
+    cursor: Cursor,
+    committed: Seq,
+    id: String,
+    old_id: String,
+    reread: Vec<u8>,
+}
+
+/// The end of a transaction, or a mark.
+struct End {
+    seq: Seq,
+    time_micros: u64,
+    moved: Moved,
+}
+
+enum Moved {
+    By(crate::event::Gtid),
+    To(crate::event::GtidSet),
+}
+
+impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
+    /// Loads the cursor and checks it against the log.
+    ///
+    /// # Errors
+    /// The cursor cannot be read, or lies outside the log.
+    pub fn open(
+        log: Log<D>,
+        sink: Arc<K>,
+        store: C,
+        clock: T,
+        options: DeliverOptions,
+        readiness: Readiness,
+    ) -> Result<Self, DeliverError> {
+        let start = log.retained_start();
+        let cursor = match store.load()? {
+            Some(cursor) => cursor,
+            None => Cursor { seq: start.previous(), ..Cursor::default() },
+        };
+        let visible = log.watch();
+        let end = visible.borrow().seq;
+        if cursor.seq > end {
+            return Err(DeliverError::CursorAhead { cursor: cursor.seq, visible: end });
+        }
+        if cursor.seq.next() < start {
+            return Err(DeliverError::CursorBehind { cursor: cursor.seq, start });
+        }
+        tracing::info!(cursor = cursor.seq.0, visible = end.0, "delivering");
+        Ok(Deliver {
+            tables: Tables::new(cursor.indices.clone()),
+            outstanding: Outstanding::new(cursor.seq),
+            committed: cursor.seq,
+            flights: Flights::new(Arc::clone(&sink), options.in_flight),
+            documents: Documents::default(),
+            building: Building::default(),
+            building_since: None,
+            ends: VecDeque::new(),
+            id: String::new(),
+            old_id: String::new(),
+            reread: Vec::new(),
+            log,
+            sink,
+            store,
+            clock,
+            options,
+            readiness,
+            visible,
+            cursor,
+        })
+    }
+
+    /// Delivers until a drain is asked for, then waits for what is in flight within its bound and commits the cursor. Once
+    /// `source_ended` is cancelled it ends by itself: when all that the log holds is settled, or nothing was for the drain time.
+    ///
+    /// # Errors
+    /// Whatever waiting would not mend. The cursor is committed first where it can be.
+    pub async fn run(
+        mut self,
+        shutdown: &Shutdown,
+        source_ended: &CancellationToken,
+    ) -> Result<(), DeliverError> {
+        let result = tokio::select! {
+            biased;
+            result = self.work(source_ended) => result,
+            () = shutdown.wait() => Ok(()),
+        };
+        if result.is_ok() {
+            let drained = tokio::time::timeout(self.options.drain, self.drain()).await;
+            if drained.is_err() {
+                tracing::warn!(
+                    "the search engine did not answer within the drain time; unsettled changes will be sent again"
+                );
+            }
+            drained.unwrap_or(Ok(()))?;
+        }
+        self.commit()?;
+        self.store.sync()?;
+        result
+    }
+
+    async fn work(&mut self, source_ended: &CancellationToken) -> Result<(), DeliverError> {
+        let mut reader = self.log.reader(self.cursor.seq.next())?;
+        let mut tick = tokio::time::interval(self.options.commit_interval);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut last_progress = (self.outstanding.settled(), Instant::now());
+        loop {
+            let caught_up = self.fill(&mut reader).await?;
+            if source_ended.is_cancelled() {
+                if self.outstanding.settled() != last_progress.0 {
+                    last_progress = (self.outstanding.settled(), Instant::now());
+                }
+                let idle = caught_up && self.outstanding.is_empty();
+                if idle || last_progress.1.elapsed() > self.options.drain {
+                    return Ok(());
+                }
+            }
+            let linger = self.building_since.filter(|_| self.flights.may_launch());
+            tokio::select! {
+                landing = self.flights.next_landing() => self.land(landing)?,
+                changed = self.visible.changed(), if caught_up => {
+                    if changed.is_err() {
+                        // The writer is gone: nothing more becomes visible. The tick goes on until the end is asked for.
+                        tick.tick().await;
+                    }
+                }
+                () = tokio::time::sleep_until(linger.unwrap_or_else(Instant::now) + self.options.linger), if linger.is_some() => {
+                    self.launch();
+                }
+                _ = tick.tick() => self.commit()?,
+            }
+        }
+    }
+
+    /// Builds and launches bulks until the log has nothing more to read (true) or a bound is reached (false).
+    async fn fill(&mut self, reader: &mut Reader<D>) -> Result<bool, DeliverError> {
+        self.visible.borrow_and_update();
+        let mut worked = 0;
+        loop {
+            if self.building.live_bytes() >= self.options.bulk_bytes {
+                if !self.flights.may_launch() {
+                    return Ok(false);
+                }
+                self.launch();
+            }
+            if !self.may_build() {
+                return Ok(false);
+            }
+            // Building is work for the processor; let the other tasks of this thread have their turn.
+            worked += 1;
+            if worked % 1024 == 0 {
+                tokio::task::yield_now().await;
+            }
+            if let Some((index, id, waiting)) = self.documents.next_ready() {
+                self.build_waiting(index, id, waiting)?;
+                continue;
+            }
+            if !self.may_read() {
+                return Ok(false);
+            }
+            let Some(frame) = reader.next_frame()? else {
+                if !self.building.is_empty() && self.flights.is_empty() {
+                    self.launch();
+                }
+                return Ok(true);
+            };
+            if frame.kind == Kind::Schema {
+                let record = SchemaRecord::decode(frame.payload).map_err(|e| undecodable(frame.seq, &e))?;
+                let seq = frame.seq;
+                self.tables.learn(record, &*self.sink, &self.readiness).await?;
+                self.passed(seq);
+            } else {
+                self.read(&frame)?;
+            }
+        }
+    }
+
+    fn may_build(&self) -> bool {
+        self.building.held_bytes() < 2 * self.options.bulk_bytes.max(1)
+            && self.flights.held_bytes() < self.options.held_bytes
+    }
+
+    fn may_read(&self) -> bool {
+        self.outstanding.len() < self.options.outstanding && self.documents.waiting() < self.options.waiting
+    }
+
+    fn read(&mut self, frame: &Frame<'_>) -> Result<(), DeliverError> {
+        match frame.kind {
+            Kind::Change => self.read_change(frame)?,
+            Kind::Commit => {
+                let commit = Commit::decode(frame.payload).map_err(|e| undecodable(frame.seq, &e))?;
+                self.end(frame.seq, commit.time_micros, Moved::By(commit.gtid));
+            }
+            Kind::Mark => {
+                let mark = Mark::decode(frame.payload).map_err(|e| undecodable(frame.seq, &e))?;
+                self.end(frame.seq, mark.time_micros, Moved::To(mark.gtids));
+            }
+            Kind::State => {
+                // Without a cursor the first segment says what lies below it.
+                if self.cursor.gtids.is_empty() && self.ends.is_empty() {
+                    let state = State::decode(frame.payload).map_err(|e| undecodable(frame.seq, &e))?;
+                    self.cursor.gtids = state.gtids.unwrap_or_default();
+                }
+            }
+            Kind::Schema => {}
+        }
+        self.passed(frame.seq);
+        Ok(())
+    }
+
+    fn end(&mut self, seq: Seq, time_micros: u64, moved: Moved) {
+        if seq > self.cursor.seq {
+            self.ends.push_back(End { seq, time_micros, moved });
+        }
+    }
+
+    /// Schema frames from before the cursor are handed out again at the start; they do not move it back.
+    fn passed(&mut self, seq: Seq) {
+        if seq > self.cursor.seq {
+            self.outstanding.read(seq);
+        }
+    }
+
+    fn read_change(&mut self, frame: &Frame<'_>) -> Result<(), DeliverError> {
+        let change = Change::decode(frame.payload).map_err(|e| undecodable(frame.seq, &e))?;
+        let table = self.tables.get(change.table).cloned();
+        let table = table.ok_or_else(|| no_schema(frame.seq, change.table))?;
+        let mut id = std::mem::take(&mut self.id);
+        let mut old_id = std::mem::take(&mut self.old_id);
+        table.mapping.id(change.row, &mut id)?;
+        match change.op {
+            Op::Insert | Op::Update => self.act(frame, &table, &change, Verb::Index, &id)?,
+            Op::Delete => self.act(frame, &table, &change, Verb::Delete, &id)?,
+            Op::Rekey => {
+                table.mapping.old_id(change.row, &mut old_id)?;
+                if old_id != id {
+                    self.act(frame, &table, &change, Verb::Delete, &old_id)?;
+                }
+                self.act(frame, &table, &change, Verb::Index, &id)?;
+            }
+        }
+        (self.id, self.old_id) = (id, old_id);
+        Ok(())
+    }
+
+    /// One action of a change: behind the one in flight, or into the bulk being built.
+    fn act(
+        &mut self,
+        frame: &Frame<'_>,
+        table: &Arc<Table>,
+        change: &Change<'_>,
+        verb: Verb,
+        id: &str,
+    ) -> Result<(), DeliverError> {
+        let ticket = self.outstanding.open(frame.seq);
+        let index = table.index.no;
+        if let Some(Standing::Building(place)) = self.documents.get_mut(index, id) {
+            let place = *place;
+            self.outstanding.take_along(ticket, self.building.ticket(place));
+            self.building.supersede(place);
+            counter!(names::SINK_COLLAPSED).increment(1);
+        } else {
+            let waiting = Waiting {
+                table: Arc::clone(table),
+                verb,
+                version: frame.version,
+                ticket,
+                location: frame.at,
+            };
+            match self.documents.wait(index, id, waiting) {
+                Ok(Some(older)) => {
+                    self.outstanding.take_along(ticket, older);
+                    counter!(names::SINK_COLLAPSED).increment(1);
+                    return Ok(());
+                }
+                Ok(None) => return Ok(()),
+                Err(_at_rest) => {}
+            }
+        }
+        self.encode(table, verb, id.into(), frame.version, ticket, change)
+    }
+
+    /// A change that waited for its document's turn is read from the log again.
+    fn build_waiting(&mut self, index: IndexNo, id: Arc<str>, waiting: Waiting) -> Result<(), DeliverError> {
+        debug_assert_eq!(index, waiting.table.index.no);
+        let mut bytes = std::mem::take(&mut self.reread);
+        let frame = self.log.read_at(waiting.location, &mut bytes)?;
+        let Waiting { table, verb, version, ticket, .. } = waiting;
+        let change = Change::decode(frame.payload).map_err(|e| undecodable(frame.seq, &e))?;
+        self.encode(&table, verb, id, version, ticket, &change)?;
+        self.reread = bytes;
+        Ok(())
+    }
+
+    fn encode(
+        &mut self,
+        table: &Table,
+        verb: Verb,
+        id: Arc<str>,
+        version: Version,
+        ticket: Ticket,
+        change: &Change<'_>,
+    ) -> Result<(), DeliverError> {
+        let index = table.index.no;
+        let start = self.building.body().len();
+        let action = Action { verb, id: &id, version };
+        let document = |out: &mut Vec<u8>| table.mapping.document(change.row, out);
+        self.sink.encode(index, &action, document, self.building.body())?;
+        let place = self.building.push(start, index, verb, Arc::clone(&id), version, ticket);
+        self.documents.build(index, id, place);
+        self.building_since.get_or_insert_with(Instant::now);
+        Ok(())
+    }
+
+    fn launch(&mut self) {
+        if self.building.is_empty() {
+            self.building_since = None;
+            return;
+        }
+        let flight = self.building.take(self.flights.next_opaque_id());
+        self.building_since = None;
+        for item in &flight.bulk.items {
+            self.documents.launch(item.index, &item.id);
+        }
+        self.flights.launch(flight);
+    }
+
+    fn land(&mut self, landing: Landing) -> Result<(), DeliverError> {
+        let Landing { flight, attempt, result } = landing;
+        let dispositions = match result {
+            Ok(dispositions) => dispositions,
+            Err(error) => return self.flights.again(flight, attempt, error, &self.readiness),
+        };
+        if self.readiness.clear("sink") {
+            tracing::info!("the search engine answers again");
+        }
+        let mut put_off = Vec::new();
+        let mut why = None;
+        let mut superseded = 0_u64;
+        for (i, disposition) in dispositions.into_iter().enumerate() {
+            let item = &flight.bulk.items[i];
+            match disposition {
+                Disposition::Done => {}
+                Disposition::Superseded { current } => {
+                    self.check_writer(&flight, i, current)?;
+                    superseded += 1;
+                }
+                Disposition::Transient { reason } => {
+                    put_off.push(i);
+                    why = Some(reason);
+                    continue;
+                }
+                Disposition::Poison { reason } | Disposition::Definite { reason } => {
+                    return Err(DeliverError::Refused {
+                        index: self.index_name(item.index),
+                        id: super::id_for_people(&item.id),
+                        seq: format!("version {}", item.version),
+                        reason,
+                    });
+                }
+            }
+            self.outstanding.settle(flight.tickets[i]);
+            self.documents.land(item.index, &item.id);
+        }
+        let done = (flight.tickets.len() - put_off.len()) as u64 - superseded;
+        counter!(names::SINK_ITEMS, "disposition" => "done").increment(done);
+        counter!(names::SINK_ITEMS, "disposition" => "superseded").increment(superseded);
+        if let Some(reason) = why {
+            counter!(names::SINK_ITEMS, "disposition" => "transient").increment(put_off.len() as u64);
+            if self.readiness.obstacle("sink", reason.clone()) {
+                tracing::warn!(
+                    items = put_off.len(),
+                    reason,
+                    "the search engine put items off; sending them again"
+                );
+            }
+            let opaque_id = self.flights.next_opaque_id();
+            self.flights.put_off(flight.select(&put_off, opaque_id), attempt);
+        }
+        Ok(())
+    }
+
+    /// A conflict with a version that this log never gave is somebody else's.
+    fn check_writer(
+        &self,
+        flight: &super::building::Flight,
+        i: usize,
+        current: Option<Version>,
+    ) -> Result<(), DeliverError> {
+        let highest = self.log.highest_version();
+        match current {
+            Some(current) if current > highest => {
+                let item = &flight.bulk.items[i];
+                Err(DeliverError::ForeignWriter {
+                    index: self.index_name(item.index),
+                    id: super::id_for_people(&item.id),
+                    current,
+                    highest,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn index_name(&self, no: IndexNo) -> String {
+        self.tables.index_name(no)
+    }
+
+    /// Waits for everything in flight; nothing new is read or launched.
+    async fn drain(&mut self) -> Result<(), DeliverError> {
+        while !self.flights.is_empty() {
+            let landing = self.flights.next_landing().await;
+            self.land(landing)?;
+        }
+        Ok(())
+    }
+
+    /// Moves the cursor over the settled prefix and commits it.
+    fn commit(&mut self) -> Result<(), DeliverError> {
+        let settled = self.outstanding.settled();
+        while let Some(end) = self.ends.front().filter(|end| end.seq <= settled) {
+            match &end.moved {
+                Moved::By(gtid) => {
+                    self.cursor.gtids.insert(gtid);
+                }
+                Moved::To(gtids) => self.cursor.gtids = gtids.clone(),
+            }
+            self.ends.pop_front();
+        }
+        self.observe(settled);
+        if settled > self.committed {
+            self.cursor.seq = settled;
+            self.cursor.indices.clone_from(self.tables.indices());
+            self.store.commit(&self.cursor)?;
+            self.committed = settled;
+        }
+        Ok(())
+    }
+
+    fn observe(&self, settled: Seq) {
+        let visible = self.visible.borrow().seq;
+        gauge!(names::LOG_VISIBLE_SEQ).set(visible.0 as f64);
+        gauge!(names::SINK_CURSOR_SEQ).set(settled.0 as f64);
+        gauge!(names::SINK_LAG_RECORDS).set(visible.0.saturating_sub(settled.0) as f64);
+        gauge!(names::SINK_IN_FLIGHT).set(self.flights.len() as f64);
+        let lag = self.ends.front().map_or(0, |end| self.clock.wall_micros().saturating_sub(end.time_micros));
+        gauge!(names::SINK_LAG_SECONDS).set(lag as f64 / 1e6);
+    }
+}
+
+fn undecodable(seq: Seq, error: &bincode::error::DecodeError) -> DeliverError {
+    DeliverError::Record { seq, problem: error.to_string() }
+}
+
+fn no_schema(seq: Seq, table: TableNo) -> DeliverError {
+    DeliverError::Record { seq, problem: format!("no schema of table number {} stands before it", table.0) }
+}

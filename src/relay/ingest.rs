@@ -1,0 +1,183 @@
+//! From the source to the log.
+//!
+//! The log knows where to go on: each connection starts after the position of its last commit, and what an ended
+//! connection left of an unfinished transaction is cut off first. Transient errors are tried again without end; the same
+//! nonsense from the stream three times in the same place, and every definite error, stops the source. What the log holds is
+//! delivered all the same.
+
+use std::error::Error;
+
+use metrics::{counter, gauge};
+
+use super::committer::{Committer, Gone};
+use crate::backoff::Backoff;
+use crate::clock::Clock;
+use crate::event::GtidSet;
+use crate::lifecycle::{Readiness, Shutdown};
+use crate::log::WriteError;
+use crate::log::record::{Mark, Position, Synced};
+use crate::metrics::names;
+use crate::source::{Source, SourceError, Start};
+
+/// How often the stream may say what cannot be, in one place, before it is believed.
+const GARBLED_LIMIT: u32 = 3;
+
+/// Why the source side stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    #[error("{0}")]
+    Source(#[source] Box<dyn Error + Send + Sync>),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// The source side of a pipeline.
+pub struct Ingest<S, T> {
+    source: S,
+    committer: Committer,
+    start: Start,
+    clock: T,
+    readiness: Readiness,
+}
+
+impl<S: Source, T: Clock> Ingest<S, T> {
+    #[must_use]
+    pub fn new(source: S, committer: Committer, start: Start, clock: T, readiness: Readiness) -> Self {
+        Ingest { source, committer, start, clock, readiness }
+    }
+
+    /// Streams until a drain is asked for; whatever was queued by then is durable when it returns.
+    ///
+    /// # Errors
+    /// The source's definite error, or the log's.
+    pub async fn run(mut self, shutdown: &Shutdown) -> Result<(), IngestError> {
+        let ended = self.committer.ended();
+        let result = tokio::select! {
+            result = self.work() => result,
+            () = ended.cancelled() => Err(Stop::Gone),
+            () = shutdown.wait() => Ok(()),
+        };
+        gauge!(names::SOURCE_CONNECTED).set(0.0);
+        // The writer's own error explains a queue that is gone.
+        self.committer.finish().await?;
+        match result {
+            Ok(()) | Err(Stop::Gone) => Ok(()),
+            Err(Stop::Source(error)) => Err(IngestError::Source(error)),
+        }
+    }
+
+    async fn work(&mut self) -> Result<(), Stop> {
+        let mut backoff = Backoff::new();
+        let mut garbled = Garbled::default();
+        loop {
+            let position = self.committer.abandon().await?;
+            let Err(error) = self.stream(position.clone(), &mut backoff).await;
+            gauge!(names::SOURCE_CONNECTED).set(0.0);
+            let error = match error {
+                Trouble::Stop(stop) => return Err(stop),
+                Trouble::Source(SourceError::Definite(error)) => return Err(Stop::Source(error)),
+                Trouble::Source(SourceError::Garbled(error)) => {
+                    let now = self.committer.abandon().await?;
+                    if garbled.again(now) >= GARBLED_LIMIT {
+                        return Err(Stop::Source(error));
+                    }
+                    error
+                }
+                Trouble::Source(SourceError::Transient(error)) => error,
+            };
+            let delay = backoff.next_delay();
+            counter!(names::SOURCE_RECONNECTS).increment(1);
+            if self.readiness.obstacle("source", error.to_string()) {
+                tracing::warn!(%error, "the source connection ended; connecting again");
+            }
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    async fn stream(
+        &mut self,
+        position: Option<GtidSet>,
+        backoff: &mut Backoff,
+    ) -> Result<std::convert::Infallible, Trouble> {
+        let position = match position {
+            Some(position) => position,
+            None => self.begin().await?,
+        };
+        self.source.connect(&position).await?;
+        gauge!(names::SOURCE_CONNECTED).set(1.0);
+        if self.readiness.clear("source") {
+            tracing::info!("connected to the source");
+        }
+        loop {
+            let mut batch = self.committer.batch();
+            let filled = self.source.fill(&mut batch).await;
+            if !batch.is_empty() {
+                if batch.commits() > 0 {
+                    backoff.reset();
+                }
+                self.committer.append(batch).await?;
+            }
+            filled?;
+        }
+    }
+
+    /// Gives an empty log its start.
+    async fn begin(&mut self) -> Result<GtidSet, Trouble> {
+        let gtids = self.source.resolve_start(&self.start).await?;
+        tracing::info!(after = %gtids, "the log is empty; starting");
+        let mut batch = self.committer.batch();
+        batch.mark(&Mark {
+            synced: Synced::default(),
+            gtids: gtids.clone(),
+            time_micros: self.clock.wall_micros(),
+            position: Position::default(),
+        });
+        self.committer.append(batch).await?;
+        Ok(gtids)
+    }
+}
+
+/// Nonsense from the stream, counted by place.
+#[derive(Default)]
+struct Garbled {
+    place: Option<GtidSet>,
+    times: u32,
+}
+
+impl Garbled {
+    fn again(&mut self, place: Option<GtidSet>) -> u32 {
+        if self.place != place {
+            (self.place, self.times) = (place, 0);
+        }
+        self.times += 1;
+        self.times
+    }
+}
+
+enum Stop {
+    Gone,
+    Source(Box<dyn Error + Send + Sync>),
+}
+
+enum Trouble {
+    Stop(Stop),
+    Source(SourceError),
+}
+
+impl From<Gone> for Stop {
+    fn from(Gone: Gone) -> Stop {
+        Stop::Gone
+    }
+}
+
+impl From<Gone> for Trouble {
+    fn from(gone: Gone) -> Trouble {
+        Trouble::Stop(gone.into())
+    }
+}
+
+impl From<SourceError> for Trouble {
+    fn from(error: SourceError) -> Trouble {
+        Trouble::Source(error)
+    }
+}

@@ -1,0 +1,154 @@
+//! One pipeline: a source, a log, a sink and its cursor, running until told to stop or until waiting would not help.
+//!
+//! | file | idea |
+//! |---|---|
+//! | [`ingest`] | source to log: connect, stream, reconnect |
+//! | [`committer`] | the log's writer thread: group commit |
+//! | [`deliver`] | log to sink: read, build, launch, judge, commit the cursor |
+//! | [`flights`] | bulks under way and sent again |
+//! | [`building`] | the bulk being built |
+//! | [`documents`] | one flight per document |
+//! | [`outstanding`] | the settled prefix |
+//! | [`tables`] | mapping and index per table |
+//!
+//! The two sides share nothing but the log. When one stops for good the other finishes what it can within its bound,
+//! and the pipeline ends with the first error: a daemon is not half alive.
+
+pub mod building;
+pub mod committer;
+pub mod deliver;
+pub mod documents;
+pub mod flights;
+pub mod ingest;
+pub mod outstanding;
+pub mod tables;
+
+use std::time::Duration;
+
+use metrics::gauge;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::disk::Disk;
+use crate::event::Seq;
+use crate::lifecycle::Shutdown;
+use crate::log::{Log, RetainError};
+use crate::metrics::names;
+use crate::settled::{CursorStore, SettledError};
+use crate::sink::Sink;
+use crate::source::Source;
+use deliver::{Deliver, DeliverError};
+use ingest::{Ingest, IngestError};
+
+/// How often segments that nobody needs are looked for.
+const RETAIN_EVERY: Duration = Duration::from_secs(10);
+
+/// Why a pipeline stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    #[error(transparent)]
+    Ingest(#[from] IngestError),
+    #[error(transparent)]
+    Deliver(#[from] DeliverError),
+    #[error(transparent)]
+    Retain(#[from] RetainError),
+    #[error(transparent)]
+    Cursor(#[from] SettledError),
+}
+
+/// Runs both sides of a pipeline until a drain is asked for or one of them stops.
+///
+/// # Errors
+/// The first definite error of either side.
+pub async fn run<S, K, C, D, T>(
+    ingest: Ingest<S, T>,
+    deliver: Deliver<K, C, D, T>,
+    retention: Retention<C, D, T>,
+    shutdown: &Shutdown,
+) -> Result<(), RelayError>
+where
+    S: Source,
+    K: Sink,
+    C: CursorStore,
+    D: Disk,
+    T: Clock,
+{
+    let source_ended = CancellationToken::new();
+    let ingest = async {
+        let result = ingest.run(shutdown).await;
+        if let Err(error) = &result {
+            tracing::error!(%error, "the source stopped; delivering what the log holds");
+        }
+        source_ended.cancel();
+        result.map_err(RelayError::from)
+    };
+    let deliver = async {
+        let result = deliver.run(shutdown, &source_ended).await;
+        // Also when it ended well: it does so only after the source did.
+        shutdown.request();
+        result.map_err(RelayError::from)
+    };
+    let retention = async {
+        let result = retention.run(shutdown).await;
+        if result.is_err() {
+            shutdown.request();
+        }
+        result
+    };
+    let (ingested, delivered, retained) = tokio::join!(ingest, deliver, retention);
+    for other in [&delivered, &retained].into_iter().filter(|_| ingested.is_err()) {
+        if let Err(error) = other {
+            tracing::error!(%error, "stopped as well");
+        }
+    }
+    ingested.and(delivered).and(retained)
+}
+
+/// Lets segments go that lie behind the cursor and past the retention.
+pub struct Retention<C, D: Disk, T> {
+    log: Log<D>,
+    store: C,
+    clock: T,
+}
+
+impl<C: CursorStore, D: Disk, T: Clock> Retention<C, D, T> {
+    #[must_use]
+    pub fn new(log: Log<D>, store: C, clock: T) -> Self {
+        Retention { log, store, clock }
+    }
+
+    async fn run(self, shutdown: &Shutdown) -> Result<(), RelayError> {
+        let mut this = self;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(RETAIN_EVERY) => {}
+                () = shutdown.wait() => return Ok(()),
+            }
+            let once = tokio::task::spawn_blocking(move || this.retain().map(|()| this));
+            this = match once.await {
+                Ok(result) => result?,
+                Err(failed) => std::panic::resume_unwind(Box::new(failed.to_string())),
+            };
+        }
+    }
+
+    fn retain(&mut self) -> Result<(), RelayError> {
+        // The cursor is made durable first: a segment goes only behind a cursor that no power loss takes back.
+        self.store.sync()?;
+        let settled = self.store.load()?.map_or(Seq(0), |cursor| cursor.seq);
+        self.log.retain(settled.next(), self.clock.wall_micros())?;
+        let stats = self.log.stats();
+        gauge!(names::LOG_BYTES).set(stats.bytes as f64);
+        gauge!(names::LOG_SEGMENTS).set(stats.segments as f64);
+        Ok(())
+    }
+}
+
+/// A document id as it may appear in a log line: ids can be personal, so only enough of a hash to find it again.
+#[must_use]
+fn id_for_people(id: &str) -> String {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::digest(id.as_bytes());
+    let hex: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    format!("#{hex}")
+}

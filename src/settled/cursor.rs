@@ -1,0 +1,247 @@
+//! How far a sink has carried the log.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bincode::{Decode, Encode};
+
+use super::{Settled, SettledError, describe};
+use crate::event::{GtidSet, Seq, codec};
+
+const TREE: &str = "cursors";
+
+/// Version of a stored cursor's encoding.
+const ENCODING: u8 = 1;
+
+/// Limit on what decoding a cursor may allocate, bytes.
+const DECODE_LIMIT: usize = 64 << 20;
+
+/// Everything up to here is settled: done, superseded, or parked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Cursor {
+    /// The last frame of the settled prefix; it may lie inside a transaction. 0: nothing yet.
+    pub seq: Seq,
+    /// The source's position there.
+    pub gtids: GtidSet,
+    /// By alias, the index that documents went to: one deleted, made anew or rolled back has another UUID.
+    pub indices: BTreeMap<String, IndexId>,
+}
+
+/// One concrete index.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct IndexId {
+    pub name: String,
+    /// As the engine gave it.
+    pub uuid: String,
+}
+
+/// Keeps one sink's cursor.
+pub trait CursorStore: Send + 'static {
+    /// The cursor committed last; `None` in a new folder.
+    ///
+    /// # Errors
+    /// See [`SettledError`].
+    fn load(&self) -> Result<Option<Cursor>, SettledError>;
+
+    /// Replaces the cursor, whole or not at all. It may be lost with the process before [`CursorStore::sync`].
+    ///
+    /// # Errors
+    /// See [`SettledError`].
+    fn commit(&mut self, cursor: &Cursor) -> Result<(), SettledError>;
+
+    /// Makes what was committed durable against power loss.
+    ///
+    /// # Errors
+    /// It is not known to be; nothing more is accepted then.
+    fn sync(&mut self) -> Result<(), SettledError>;
+}
+
+/// A cursor in a [`Settled`] folder.
+#[derive(Debug)]
+pub struct SledCursor {
+    settled: Settled,
+    tree: sled::Tree,
+    name: String,
+}
+
+impl SledCursor {
+    pub(super) fn open(settled: Settled, name: &str) -> Result<SledCursor, SettledError> {
+        let tree = settled.db.open_tree(TREE).map_err(|error| describe(&settled.path, "open", error))?;
+        Ok(SledCursor { settled, tree, name: name.to_owned() })
+    }
+
+    pub(super) fn names(settled: &Settled) -> Result<Vec<String>, SettledError> {
+        let failed = |error| describe(&settled.path, "read", error);
+        let tree = settled.db.open_tree(TREE).map_err(failed)?;
+        let names = tree.iter().keys();
+        names.map(|name| Ok(String::from_utf8_lossy(&name.map_err(failed)?).into_owned())).collect()
+    }
+}
+
+impl CursorStore for SledCursor {
+    fn load(&self) -> Result<Option<Cursor>, SettledError> {
+        let path = &self.settled.path;
+        let Some(value) = self.tree.get(&self.name).map_err(|error| describe(path, "read", error))? else {
+            return Ok(None);
+        };
+        let damaged = |why: String| SettledError::Damaged { path: path.to_path_buf(), why };
+        match value.split_first() {
+            Some((&ENCODING, bytes)) => match codec::decode_owned::<Cursor, DECODE_LIMIT>(bytes) {
+                Ok((cursor, [])) => Ok(Some(cursor)),
+                Ok(_) => Err(damaged(format!("bytes follow the cursor of {:?}", self.name))),
+                Err(error) => {
+                    Err(damaged(format!("the cursor of {:?} cannot be decoded: {error}", self.name)))
+                }
+            },
+            Some((&found, _)) => Err(SettledError::Format {
+                path: path.to_path_buf(),
+                found: u32::from(found),
+                known: u32::from(ENCODING),
+            }),
+            None => Err(damaged(format!("the cursor of {:?} is empty", self.name))),
+        }
+    }
+
+    fn commit(&mut self, cursor: &Cursor) -> Result<(), SettledError> {
+        self.settled.usable()?;
+        let mut value = vec![ENCODING];
+        codec::encode(cursor, &mut value);
+        let key = self.name.as_bytes();
+        let result = self.tree.transaction(|cursors| {
+            cursors.insert(key, value.as_slice())?;
+            Ok::<(), sled::transaction::ConflictableTransactionError>(())
+        });
+        result.map_err(|error| match error {
+            sled::transaction::TransactionError::Storage(error) => {
+                describe(&self.settled.path, "write", error)
+            }
+            sled::transaction::TransactionError::Abort(never) => describe(&self.settled.path, "write", never),
+        })
+    }
+
+    fn sync(&mut self) -> Result<(), SettledError> {
+        self.settled.sync()
+    }
+}
+
+/// A cursor in memory, which outlives the store for whoever holds a clone of it: for tests and simulations.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryCursor {
+    kept: Arc<Mutex<Kept>>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    committed: Option<Cursor>,
+    synced: Option<Cursor>,
+}
+
+impl MemoryCursor {
+    /// The cursor that a power loss leaves.
+    #[must_use]
+    pub fn synced(&self) -> Option<Cursor> {
+        self.kept().synced.clone()
+    }
+
+    /// Falls back to what was synced, as a power loss may make it.
+    pub fn lose_unsynced(&self) {
+        let mut kept = self.kept();
+        kept.committed = kept.synced.clone();
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl CursorStore for MemoryCursor {
+    fn load(&self) -> Result<Option<Cursor>, SettledError> {
+        Ok(self.kept().committed.clone())
+    }
+
+    fn commit(&mut self, cursor: &Cursor) -> Result<(), SettledError> {
+        self.kept().committed = Some(cursor.clone());
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), SettledError> {
+        let mut kept = self.kept();
+        kept.synced = kept.committed.clone();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cursor(seq: u64) -> Cursor {
+        let index = IndexId { name: "shop.orders-000001".into(), uuid: "x1y2".into() };
+        Cursor {
+            seq: Seq(seq),
+            gtids: "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-7:9".parse().unwrap(),
+            indices: [("shop.orders".into(), index)].into(),
+        }
+    }
+
+    #[test]
+    fn a_synced_cursor_is_found_again_by_its_sink() {
+        let dir = tempfile::tempdir().unwrap();
+        {
+            let settled = Settled::open(dir.path()).unwrap();
+            let (mut a, mut b) = (settled.cursor("a").unwrap(), settled.cursor("b").unwrap());
+            assert_eq!(a.load().unwrap(), None);
+            a.commit(&cursor(6)).unwrap();
+            a.commit(&cursor(7)).unwrap();
+            b.commit(&cursor(8)).unwrap();
+            assert_eq!(a.load().unwrap(), Some(cursor(7)));
+            a.sync().unwrap();
+        }
+        let settled = Settled::open(dir.path()).unwrap();
+        assert_eq!(settled.cursor("a").unwrap().load().unwrap(), Some(cursor(7)));
+        assert_eq!(settled.cursor("b").unwrap().load().unwrap(), Some(cursor(8)));
+        assert_eq!(settled.cursor("c").unwrap().load().unwrap(), None);
+        assert_eq!(settled.cursors().unwrap(), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_copy_of_the_folder_taken_after_a_sync_holds_the_cursor() {
+        let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let settled = Settled::open(dir.path()).unwrap();
+        let mut store = settled.cursor("a").unwrap();
+        store.commit(&cursor(7)).unwrap();
+        store.sync().unwrap();
+        // The process is still running: what it has in its own memory is not copied.
+        for entry in std::fs::read_dir(dir.path()).unwrap() {
+            let entry = entry.unwrap();
+            if entry.path().is_file() {
+                std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+            }
+        }
+        let copied = Settled::open(copy.path()).unwrap();
+        assert_eq!(copied.cursor("a").unwrap().load().unwrap(), Some(cursor(7)));
+        assert_eq!(copied.folder_id(), settled.folder_id());
+    }
+
+    #[test]
+    fn a_cursor_of_another_encoding_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Settled::open(dir.path()).unwrap().cursor("a").unwrap();
+        store.tree.insert("a", &[9, 1, 2]).unwrap();
+        assert!(matches!(store.load(), Err(SettledError::Format { found: 9, .. })));
+        store.tree.insert("a", &[ENCODING, 1]).unwrap();
+        assert!(matches!(store.load(), Err(SettledError::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_cursor_in_memory_falls_back_to_what_was_synced() {
+        let kept = MemoryCursor::default();
+        let mut store = kept.clone();
+        store.commit(&cursor(1)).unwrap();
+        store.sync().unwrap();
+        store.commit(&cursor(2)).unwrap();
+        assert_eq!(store.load().unwrap(), Some(cursor(2)));
+        kept.lose_unsynced();
+        assert_eq!((store.load().unwrap(), kept.synced()), (Some(cursor(1)), Some(cursor(1))));
+    }
+}

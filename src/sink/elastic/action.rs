@@ -1,0 +1,107 @@
+//! Bulk bodies: one action line per item, and a document's line below each `index`.
+
+use crate::event::document::{Action, Verb};
+
+/// What stands before an action's id, per verb.
+#[derive(Clone, Debug)]
+pub(super) struct Prefixes {
+    index: Box<[u8]>,
+    delete: Box<[u8]>,
+}
+
+impl Prefixes {
+    pub(super) fn new(alias: &str) -> Prefixes {
+        let prefix = |verb: &str| {
+            let mut bytes = format!("{{\"{verb}\":{{\"_index\":").into_bytes();
+            string(alias, &mut bytes);
+            bytes.extend_from_slice(b",\"_id\":");
+            bytes.into()
+        };
+        Prefixes { index: prefix("index"), delete: prefix("delete") }
+    }
+}
+
+/// Appends one action; on `document`'s error `body` is as it was.
+#[inline]
+pub(super) fn encode<E>(
+    prefixes: &Prefixes,
+    action: &Action<'_>,
+    document: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    body: &mut Vec<u8>,
+) -> Result<(), E> {
+    let start = body.len();
+    body.extend_from_slice(match action.verb {
+        Verb::Index => &prefixes.index,
+        Verb::Delete => &prefixes.delete,
+    });
+    string(action.id, body);
+    body.extend_from_slice(b",\"version\":");
+    body.extend_from_slice(itoa::Buffer::new().format(action.version.0).as_bytes());
+    body.extend_from_slice(b",\"version_type\":\"external_gte\"}}\n");
+    if action.verb == Verb::Index {
+        if let Err(error) = document(body) {
+            body.truncate(start);
+            return Err(error);
+        }
+        body.push(b'\n');
+    }
+    Ok(())
+}
+
+/// Appends a JSON string with its quotation marks.
+fn string(text: &str, out: &mut Vec<u8>) {
+    if text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        serde_json::to_writer(out, text).expect("a string written to a vector has nothing to fail at");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Version;
+    use std::convert::Infallible;
+
+    #[test]
+    fn an_action_is_one_line_and_its_document_another() {
+        let prefixes = Prefixes::new("shop.orders");
+        let mut body = Vec::new();
+        let index = Action { verb: Verb::Index, id: "a\"\n\\", version: Version(7) };
+        encode(
+            &prefixes,
+            &index,
+            |out| {
+                out.extend_from_slice(b"{}");
+                Ok::<_, Infallible>(())
+            },
+            &mut body,
+        )
+        .unwrap();
+        let delete = Action { verb: Verb::Delete, id: "8", version: Version(u64::MAX) };
+        encode(&prefixes, &delete, |_| unreachable!() as Result<(), Infallible>, &mut body).unwrap();
+        insta::assert_snapshot!(String::from_utf8(body).unwrap(), @r#"
+        {"index":{"_index":"shop.orders","_id":"a\"\n\\","version":7,"version_type":"external_gte"}}
+        {}
+        {"delete":{"_index":"shop.orders","_id":"8","version":18446744073709551615,"version_type":"external_gte"}}
+        "#);
+    }
+
+    #[test]
+    fn a_document_that_fails_leaves_nothing_behind() {
+        let mut body = b"before".to_vec();
+        let action = Action { verb: Verb::Index, id: "1", version: Version(1) };
+        let failed = encode(
+            &Prefixes::new("a.b"),
+            &action,
+            |out| {
+                out.extend_from_slice(b"{half");
+                Err("no")
+            },
+            &mut body,
+        );
+        assert_eq!((failed, body), (Err("no"), b"before".to_vec()));
+    }
+}

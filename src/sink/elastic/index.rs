@@ -1,0 +1,354 @@
+//! Aliases, indices and mappings: making sure that what is written to exists, and is what it was.
+//!
+//! An alias that leads nowhere gets an index `{alias}-000001` of our mappings, made together with the alias in one request. One that
+//! leads to an index keeps it, whoever made it: missing fields are added, existing ones are left as they are, as
+//! long as they can take the column's values at all. What was ensured before and is now another index, or none, is an
+//! error and never made anew: the documents that it held are missing.
+
+use serde_json::{Map, Value, json};
+
+use elasticsearch::http::Method;
+
+use super::Target;
+use super::client::{Answer, Client, error_of, said};
+use super::field::{UnsignedLong, mapping, type_name, will_do};
+use super::reason::name;
+use crate::event::document::{Field, FieldKind, IndexSpec};
+use crate::sink::SinkError;
+
+/// How often another client may get in between before it is said.
+const ATTEMPTS: usize = 3;
+
+/// An engine's own limit on fields unless an index says otherwise; fields below JSON columns count too.
+const USUAL_FIELD_LIMIT: usize = 1000;
+
+/// Why an alias cannot be written to; all but the last need an operator.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum IndexError {
+    #[error(
+        "alias {alias} leads to {} and none of them is its one write index; mark one: POST /_aliases with \
+         `is_write_index: true`",
+        indices.join(", ")
+    )]
+    NoWriteIndex { alias: String, indices: Vec<String> },
+    #[error(
+        "alias {alias} gives its documents another routing on index `{index}`; remove `index_routing` from the alias: deletes \
+         would miss them"
+    )]
+    Routed { alias: String, index: String },
+    #[error(
+        "index `{index}` behind alias {alias} wants a routing for each document (`_routing.required`); point the alias at an \
+         index without"
+    )]
+    RoutingRequired { alias: String, index: String },
+    #[error(
+        "{alias} is an index or a data stream and not an alias; rename it (reindex into another) or delete it: documents go \
+         through an alias, so that an index can be replaced"
+    )]
+    NotAnAlias { alias: String },
+    #[error(
+        "alias {alias} leads to the data stream `{index}`, which takes no updates or deletes; point it at an index"
+    )]
+    DataStream { alias: String, index: String },
+    #[error(
+        "index `{index}` is there but alias {alias} does not lead to it; add the alias (POST /_aliases, with \
+         `is_write_index: true`) to go on with it, or delete it to begin anew"
+    )]
+    Unaliased { alias: String, index: String },
+    #[error(
+        "alias {alias} led to index `{index}` ({uuid}) when this process began, and now {now}; restore it, or take a new \
+         snapshot of the table: `everrelay snapshot`"
+    )]
+    Changed { alias: String, index: String, uuid: String, now: String },
+    #[error(
+        "field `{field}` of index `{index}` is mapped as {existing} and can take no {wanted}; reindex it with a mapping that \
+         can, or rename the column"
+    )]
+    Field { index: String, field: String, existing: String, wanted: &'static str },
+    #[error("the engine refused to {what}: {said}; {advice}")]
+    Refused { what: String, said: String, advice: &'static str },
+    #[error("the engine's answer about {what} cannot be read")]
+    Unreadable { what: String },
+    #[error("alias {alias} was changed by others at each of {ATTEMPTS} attempts to look at it")]
+    Contended { alias: String },
+}
+
+impl From<IndexError> for SinkError {
+    fn from(error: IndexError) -> SinkError {
+        match error {
+            IndexError::Contended { .. } | IndexError::Unreadable { .. } => {
+                SinkError::Transient(Box::new(error))
+            }
+            _ => SinkError::Definite(Box::new(error)),
+        }
+    }
+}
+
+/// A concrete index.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub name: String,
+    pub uuid: String,
+}
+
+/// Where an alias leads.
+enum Resolved {
+    Nowhere,
+    Index(String),
+}
+
+/// See [`Sink::ensure`](crate::sink::Sink::ensure). `known`: what the alias led to before, if it was ensured.
+pub(super) async fn ensure(
+    client: &Client,
+    spec: &IndexSpec,
+    known: Option<&Target>,
+) -> Result<Found, SinkError> {
+    for _ in 0..ATTEMPTS {
+        match (resolve(client, &spec.alias).await?, known) {
+            (Resolved::Index(index), _) => {
+                let found = describe(client, &spec.alias, index).await?;
+                let Some(found) = found else { continue };
+                let other = |known: &&Target| known.index != found.name || known.uuid != found.uuid;
+                if let Some(known) = known.filter(other) {
+                    let now = format!("leads to `{}` ({})", found.name, found.uuid);
+                    return Err(changed(known, now));
+                }
+                add_fields(client, spec, &found.name).await?;
+                return Ok(found);
+            }
+            (Resolved::Nowhere, Some(known)) => return Err(changed(known, "leads nowhere".into())),
+            // Looked at again afterwards: another client may have been faster, and with other mappings.
+            (Resolved::Nowhere, None) => create(client, spec).await?,
+        }
+    }
+    Err(IndexError::Contended { alias: spec.alias.clone() }.into())
+}
+
+fn changed(known: &Target, now: String) -> SinkError {
+    let Target { alias, index, uuid, .. } = known.clone();
+    IndexError::Changed { alias, index, uuid, now }.into()
+}
+
+async fn resolve(client: &Client, alias: &str) -> Result<Resolved, SinkError> {
+    let answer = client.control(Method::Get, &format!("_alias/{}", encoded(alias)), &[], None).await?;
+    let what = || format!("alias {alias}");
+    if answer.status == 404 {
+        return Ok(Resolved::Nowhere);
+    }
+    let indices = object(&answer, what)?;
+    let mut write = Vec::new();
+    for (index, entry) in &indices {
+        let entry = entry.get("aliases").and_then(|aliases| aliases.get(alias));
+        let entry = entry.ok_or_else(|| IndexError::Unreadable { what: what() })?;
+        if entry.get("index_routing").is_some() {
+            return Err(IndexError::Routed { alias: alias.to_owned(), index: index.clone() }.into());
+        }
+        match entry.get("is_write_index").and_then(Value::as_bool) {
+            Some(true) => write.push(index),
+            None if indices.len() == 1 => write.push(index),
+            _ => {}
+        }
+    }
+    match (&write[..], indices.is_empty()) {
+        ([index], _) => Ok(Resolved::Index((*index).clone())),
+        (_, true) => Ok(Resolved::Nowhere),
+        _ => {
+            let indices = indices.into_iter().map(|(index, _)| index).collect();
+            Err(IndexError::NoWriteIndex { alias: alias.to_owned(), indices }.into())
+        }
+    }
+}
+
+/// The index's own id; `None` where it has just gone.
+async fn describe(client: &Client, alias: &str, index: String) -> Result<Option<Found>, SinkError> {
+    let query = [("filter_path", "*.settings.index.uuid")];
+    let path = format!("{}/_settings", encoded(&index));
+    let answer = client.control(Method::Get, &path, &query, None).await?;
+    if answer.status == 404 {
+        return Ok(None);
+    }
+    let settings = object(&answer, || format!("the settings of `{index}`"))?;
+    // A data stream answers for the indices behind it.
+    let Some(entry) = settings.get(&index) else {
+        return Err(IndexError::DataStream { alias: alias.to_owned(), index }.into());
+    };
+    let uuid = entry.pointer("/settings/index/uuid").and_then(Value::as_str).map(str::to_owned);
+    let uuid = uuid.ok_or_else(|| IndexError::Unreadable { what: format!("the settings of `{index}`") })?;
+    Ok(Some(Found { name: index, uuid }))
+}
+
+/// Makes the index and its alias; that somebody else did so meanwhile is no error here.
+async fn create(client: &Client, spec: &IndexSpec) -> Result<(), SinkError> {
+    let alias = &spec.alias;
+    let index = format!("{alias}-000001");
+    let query = [("filter_path", "*.settings.index.uuid")];
+    let taken = client.control(Method::Get, &format!("{}/_settings", encoded(alias)), &query, None).await?;
+    if taken.status == 200 && object(&taken, || alias.clone())?.keys().any(|name| name != &index) {
+        return Err(IndexError::NotAnAlias { alias: alias.clone() }.into());
+    }
+    let mut unsigned_long = UnsignedLong::Mapped;
+    loop {
+        let body = create_body(spec, unsigned_long);
+        let answer = client.control(Method::Put, &encoded(&index), &[], Some(&body)).await?;
+        if answer.status == 200 {
+            tracing::info!(alias, index, "created an index");
+            return Ok(());
+        }
+        if lacks_unsigned_long(&answer) && unsigned_long == UnsignedLong::Mapped {
+            unsigned_long = UnsignedLong::AsKeyword;
+            continue;
+        }
+        let kind = error_of(&answer.body).map(|error| error.kind.0.into_owned()).unwrap_or_default();
+        if kind == "resource_already_exists_exception" {
+            return match resolve(client, alias).await? {
+                Resolved::Index(_) => Ok(()),
+                Resolved::Nowhere => Err(IndexError::Unaliased { alias: alias.clone(), index }.into()),
+            };
+        }
+        if kind == "invalid_alias_name_exception" {
+            return Err(IndexError::NotAnAlias { alias: alias.clone() }.into());
+        }
+        return Err(IndexError::Refused {
+            what: format!("create index `{index}`"),
+            said: said_of(spec, &answer),
+            advice: "look for an index template that matches its name, or create index and alias by hand",
+        }
+        .into());
+    }
+}
+
+fn create_body(spec: &IndexSpec, unsigned_long: UnsignedLong) -> Value {
+    let mut body = json!({
+        "aliases": {&spec.alias: {"is_write_index": true}},
+        "mappings": {"dynamic": false, "properties": properties(&spec.fields, unsigned_long)},
+    });
+    let below = spec.fields.iter().filter(|field| field.kind == FieldKind::TextWithKeyword).count();
+    let fields = spec.fields.len() + below;
+    if fields > USUAL_FIELD_LIMIT / 2 {
+        body["settings"] =
+            json!({"index": {"mapping": {"total_fields": {"limit": USUAL_FIELD_LIMIT + fields}}}});
+    }
+    body
+}
+
+fn properties<'f>(fields: impl IntoIterator<Item = &'f Field>, unsigned_long: UnsignedLong) -> Value {
+    let fields = fields.into_iter();
+    Value::Object(fields.map(|field| (field.name.clone(), mapping(field.kind, unsigned_long))).collect())
+}
+
+/// Compares the index's mapping with `spec` and adds what is missing.
+async fn add_fields(client: &Client, spec: &IndexSpec, index: &str) -> Result<(), SinkError> {
+    let path = format!("{}/_mapping", encoded(index));
+    let answer = client.control(Method::Get, &path, &[], None).await?;
+    let what = || format!("the mapping of `{index}`");
+    let mappings = object(&answer, what)?;
+    let mapping = mappings.get(index).and_then(|entry| entry.get("mappings"));
+    let mapping = mapping.ok_or_else(|| IndexError::Unreadable { what: what() })?;
+    if mapping.pointer("/_routing/required").and_then(Value::as_bool) == Some(true) {
+        let alias = spec.alias.clone();
+        return Err(IndexError::RoutingRequired { alias, index: index.to_owned() }.into());
+    }
+    let none = Map::new();
+    let existing = mapping.get("properties").and_then(Value::as_object).unwrap_or(&none);
+    let mut missing = Vec::new();
+    for field in &spec.fields {
+        let Some(found) = existing.get(&field.name) else {
+            missing.push(field);
+            continue;
+        };
+        // An object has no `type` of its own in the engine's answer.
+        let found = found.get("type").and_then(Value::as_str).unwrap_or("object");
+        if !will_do(field.kind, found) {
+            return Err(IndexError::Field {
+                index: index.to_owned(),
+                field: field.name.escape_debug().to_string(),
+                existing: name(found),
+                wanted: type_name(field.kind),
+            }
+            .into());
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut unsigned_long = UnsignedLong::Mapped;
+    loop {
+        let body = json!({"properties": properties(missing.iter().copied(), unsigned_long)});
+        let answer = client.control(Method::Put, &path, &[], Some(&body)).await?;
+        if answer.status == 200 {
+            tracing::info!(index, fields = missing.len(), "added fields to an index");
+            return Ok(());
+        }
+        if lacks_unsigned_long(&answer) && unsigned_long == UnsignedLong::Mapped {
+            unsigned_long = UnsignedLong::AsKeyword;
+            continue;
+        }
+        return Err(IndexError::Refused {
+            what: format!("add {} fields to index `{index}`", missing.len()),
+            said: said_of(spec, &answer),
+            advice: "look at the index's field limit (`index.mapping.total_fields.limit`), or add the fields by hand",
+        }
+        .into());
+    }
+}
+
+/// 7.x says "No handler for type \[unsigned_long\] declared on field \[x\]", 9.5.3 "The mapper type \[unsigned_long\] declared on field
+/// \[x\] does not exist".
+fn lacks_unsigned_long(answer: &Answer) -> bool {
+    answer.status == 400
+        && error_of(&answer.body)
+            .is_some_and(|error| error.text().contains("type [unsigned_long] declared on field"))
+}
+
+/// What the engine says of a mapping that it refused: the field is named where its text names one.
+fn said_of(spec: &IndexSpec, answer: &Answer) -> String {
+    let fields: Vec<String> = spec.fields.iter().map(|field| field.name.clone()).collect();
+    match error_of(&answer.body) {
+        Some(error) => format!("{} {}", answer.status, error.public(&fields)),
+        None => answer.status.to_string(),
+    }
+}
+
+fn object(answer: &Answer, what: impl Fn() -> String) -> Result<Map<String, Value>, IndexError> {
+    if answer.status != 200 {
+        return Err(IndexError::Refused {
+            what: format!("tell about {}", what()),
+            said: said(answer.status, &answer.body),
+            advice: "check the sink's url and its path",
+        });
+    }
+    serde_json::from_slice(&answer.body).map_err(|_| IndexError::Unreadable { what: what() })
+}
+
+/// A name as one segment of a URL's path.
+fn encoded(name: &str) -> String {
+    let mut path = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_') {
+            path.push(char::from(byte));
+        } else {
+            path.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_segment_of_a_path() {
+        assert_eq!(encoded("shop.orders-000001"), "shop.orders-000001");
+        assert_eq!(encoded("größe%2f"), "gr%C3%B6%C3%9Fe%252f");
+    }
+
+    #[test]
+    fn a_wide_table_raises_the_field_limit() {
+        let field = |n: usize| Field { name: format!("c{n}"), kind: FieldKind::TextWithKeyword };
+        let spec = |n| IndexSpec { alias: "a.b".into(), fields: (0..n).map(field).collect() };
+        assert!(create_body(&spec(8), UnsignedLong::Mapped).get("settings").is_none());
+        let body = create_body(&spec(900), UnsignedLong::Mapped);
+        assert_eq!(body.pointer("/settings/index/mapping/total_fields/limit"), Some(&json!(2800)));
+    }
+}

@@ -1,0 +1,163 @@
+//! The character sets of text columns, and their bytes as UTF-8.
+//!
+//! MySQL names a column's collation by number; only its character set matters here. Sets whose bytes are UTF-8 are taken
+//! as they are; latin1 is MySQL's cp1252, in which the five bytes that Microsoft leaves undefined are the C1 controls of the same
+//! number (strings/ctype-latin1.cc, `cs_latin1_to_uni`), which is also what the WHATWG's windows-1252 does. Others go
+//! through `encoding_rs` where its tables are MySQL's; what is left is refused by name.
+
+use encoding_rs::{BIG5, EUC_JP, EUC_KR, Encoding, GB18030, GBK, SHIFT_JIS, WINDOWS_1252};
+use mysql_common::collations::{Collation, CollationId};
+
+use super::wire::big_endian;
+
+/// How a text column's bytes become UTF-8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Charset {
+    /// Not text: bytes.
+    Binary,
+    /// utf8mb4, utf8mb3, ascii.
+    Utf8,
+    /// Everything that `encoding_rs` decodes as MySQL does.
+    Other(&'static Encoding),
+    /// Big-endian 16-bit units: ucs2 and utf16.
+    Utf16,
+    /// Big-endian 32-bit units.
+    Utf32,
+}
+
+/// A character set that is not decoded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the character set {name} (collation {collation})")]
+pub struct UnknownCharset {
+    pub name: String,
+    pub collation: u64,
+}
+
+impl Charset {
+    /// The character set of collation number `collation`.
+    ///
+    /// # Errors
+    /// A set whose bytes are not decoded here, or a collation that is not known.
+    pub fn of_collation(collation: u64) -> Result<Charset, UnknownCharset> {
+        let unknown = |name: &str| UnknownCharset { name: name.to_owned(), collation };
+        let id = u16::try_from(collation).map_err(|_| unknown("unknown"))?;
+        // What is newer than the table in mysql_common: utf8mb4 collations since 8.0.30 (309 to 323), and the
+        // user-defined range that the manual reserves is not known to anyone but the server.
+        if (255..=323).contains(&id) {
+            return Ok(Charset::Utf8);
+        }
+        let known = Collation::resolve(CollationId::from(id));
+        let name = known.charset();
+        Ok(match name {
+            "binary" => Charset::Binary,
+            "utf8mb4" | "utf8mb3" | "utf8" | "ascii" => Charset::Utf8,
+            "latin1" => Charset::Other(WINDOWS_1252),
+            "cp1250" => Charset::Other(encoding_rs::WINDOWS_1250),
+            "cp1251" => Charset::Other(encoding_rs::WINDOWS_1251),
+            "cp1256" => Charset::Other(encoding_rs::WINDOWS_1256),
+            "cp1257" => Charset::Other(encoding_rs::WINDOWS_1257),
+            "cp866" => Charset::Other(encoding_rs::IBM866),
+            "koi8r" => Charset::Other(encoding_rs::KOI8_R),
+            "latin2" => Charset::Other(encoding_rs::ISO_8859_2),
+            "latin7" => Charset::Other(encoding_rs::ISO_8859_13),
+            "greek" => Charset::Other(encoding_rs::ISO_8859_7),
+            "hebrew" => Charset::Other(encoding_rs::ISO_8859_8),
+            "gbk" | "gb2312" => Charset::Other(GBK),
+            "gb18030" => Charset::Other(GB18030),
+            "big5" => Charset::Other(BIG5),
+            "euckr" => Charset::Other(EUC_KR),
+            "cp932" => Charset::Other(SHIFT_JIS),
+            "eucjpms" => Charset::Other(EUC_JP),
+            "ucs2" | "utf16" => Charset::Utf16,
+            "utf32" => Charset::Utf32,
+            name => return Err(unknown(name)),
+        })
+    }
+
+    /// `bytes` as UTF-8: borrowed where they are so already, else written into `scratch`; the flag says that something
+    /// in them was not of this character set and became U+FFFD.
+    pub fn decode<'a>(self, bytes: &'a [u8], scratch: &'a mut String) -> (&'a str, bool) {
+        scratch.clear();
+        match self {
+            Charset::Utf8 | Charset::Binary => match std::str::from_utf8(bytes) {
+                Ok(text) => (text, false),
+                Err(_) => {
+                    scratch.push_str(&String::from_utf8_lossy(bytes));
+                    (scratch, true)
+                }
+            },
+            Charset::Other(encoding) => {
+                if bytes.is_ascii() {
+                    // All these sets are ASCII below 0x80 but for Shift_JIS, which encoding_rs and MySQL's cp932
+                    // both read as ASCII there.
+                    return (std::str::from_utf8(bytes).unwrap_or_default(), false);
+                }
+                let (text, replaced) = encoding.decode_without_bom_handling(bytes);
+                scratch.push_str(&text);
+                (scratch, replaced)
+            }
+            Charset::Utf16 => {
+                let units = bytes.chunks_exact(2);
+                let mut replaced = !units.remainder().is_empty();
+                let units = units.map(|unit| big_endian(unit) as u16);
+                scratch.extend(char::decode_utf16(units).map(|c| {
+                    c.unwrap_or_else(|_| {
+                        replaced = true;
+                        char::REPLACEMENT_CHARACTER
+                    })
+                }));
+                (scratch, replaced)
+            }
+            Charset::Utf32 => {
+                let units = bytes.chunks_exact(4);
+                let mut replaced = !units.remainder().is_empty();
+                scratch.extend(units.map(|unit| {
+                    char::from_u32(big_endian(unit) as u32).unwrap_or_else(|| {
+                        replaced = true;
+                        char::REPLACEMENT_CHARACTER
+                    })
+                }));
+                (scratch, replaced)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(collation: u64, bytes: &[u8]) -> (String, bool) {
+        let mut scratch = String::new();
+        let (text, replaced) = Charset::of_collation(collation).unwrap().decode(bytes, &mut scratch);
+        (text.to_owned(), replaced)
+    }
+
+    #[test]
+    fn collations_lead_to_their_character_set() {
+        assert_eq!(Charset::of_collation(63), Ok(Charset::Binary));
+        for utf8 in [11, 33, 45, 46, 76, 83, 192, 224, 255, 305, 309, 323] {
+            assert_eq!(Charset::of_collation(utf8), Ok(Charset::Utf8), "{utf8}");
+        }
+        assert_eq!(Charset::of_collation(8), Ok(Charset::Other(WINDOWS_1252)));
+        assert_eq!(Charset::of_collation(3).unwrap_err().name, "dec8");
+        assert!(Charset::of_collation(60_000).is_err());
+    }
+
+    #[test]
+    fn latin1_is_cp1252_with_its_five_holes_filled() {
+        assert_eq!(
+            decode(8, b"\x80\x81\x8d\x8f\x90\x9d\xe9"),
+            ("€\u{81}\u{8d}\u{8f}\u{90}\u{9d}é".into(), false)
+        );
+    }
+
+    #[test]
+    fn what_is_not_of_the_character_set_is_replaced_and_told() {
+        assert_eq!(decode(255, b"a\xffb"), ("a\u{fffd}b".into(), true));
+        assert_eq!(decode(255, "é🦀".as_bytes()), ("é🦀".into(), false));
+        assert_eq!(decode(54, &[0xd8, 0x00]), ("\u{fffd}".into(), true));
+        assert_eq!(decode(54, &[0x00, 0x41, 0xd8, 0x3e, 0xdd, 0x80]), ("A🦀".into(), false));
+        assert_eq!(decode(60, &[0, 1, 0xf9, 0x80]), ("🦀".into(), false));
+    }
+}

@@ -1,0 +1,221 @@
+//! What goes wrong between a MySQL server and us, and which of it is worth another try.
+
+use mysql_async::{DriverError, Error as ClientError, IoError};
+
+use crate::event::{Gtid, GtidSet, TableName};
+use crate::source::SourceError;
+
+use super::decode::DecodeError;
+use super::patterns::BadPattern;
+use super::schema::SchemaError;
+
+/// A place in the stream, for people: `binlog.000007:1234 (GTID …:5)`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    pub file: String,
+    /// Offset after the event, bytes.
+    pub offset: u64,
+    pub gtid: Option<Gtid>,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.file.escape_debug(), self.offset)?;
+        match &self.gtid {
+            Some(gtid) => write!(f, " (GTID {gtid})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Everything that stops or interrupts this source.
+#[derive(Debug, thiserror::Error)]
+pub enum MysqlError {
+    #[error(transparent)]
+    Pattern(#[from] BadPattern),
+    #[error("{doing} at {server}: {source}")]
+    Client { doing: &'static str, server: String, source: ClientError },
+    #[error("{doing} at {server}: {source}; {advice}")]
+    Refused { doing: &'static str, server: String, source: ClientError, advice: String },
+    #[error("{doing} at {server}: no answer within {seconds} s")]
+    NoAnswer { doing: &'static str, server: String, seconds: u64 },
+    #[error("{server} is {found}: this source reads MySQL 8.0 and newer")]
+    Version { server: String, found: String },
+    #[error("{server} has {name} = {found}, and {needed} is needed: run {statement}")]
+    Setting {
+        server: String,
+        name: &'static str,
+        found: String,
+        needed: &'static str,
+        statement: &'static str,
+    },
+    #[error(
+        "the followed table {table} has no primary key and no unique key over NOT NULL columns, so its rows cannot be told \
+         apart: add one, or exclude it by the pattern \"!{table}\""
+    )]
+    NoKey { table: TableName },
+    #[error("{server} sent a GTID set that is not understood: {problem}")]
+    GtidSet { server: String, problem: String },
+    #[error(
+        "{server} has purged transactions that were not read yet: {missing}; raise binlog_expire_logs_seconds there, and \
+         start from a new state folder"
+    )]
+    Purged { server: String, missing: GtidSet },
+    #[error(
+        "the state folder holds transactions that {server} never executed: GTID_SUBTRACT(ours, @@gtid_executed) = {missing}; \
+         the folder belongs to another source, or a failover lost them there: point it to the server that it was made \
+         with, or start from a new state folder"
+    )]
+    AnotherHistory { server: String, missing: GtidSet },
+    #[error("the stream from {server} was silent for {seconds} s, two heartbeats and more, after {place}")]
+    Silent { server: String, seconds: u64, place: Place },
+    #[error("{server} ended the stream after {place}")]
+    Ended { server: String, place: Place },
+    #[error("reading the stream from {server} after {place}: {source}")]
+    Stream { server: String, place: Place, source: ClientError },
+    #[error("{server} refused to stream after {place}: {source}; {advice}")]
+    StreamRefused { server: String, place: Place, source: ClientError, advice: String },
+    #[error("the stream is not as it should be at {place}: {what}")]
+    Garbled { place: Place, what: String },
+    #[error("{event} of {table} at {place}: {source}")]
+    Rows { event: &'static str, table: TableName, place: Place, source: DecodeError },
+    #[error("TABLE_MAP event of {table} at {place}: {source}")]
+    Schema { table: TableName, place: Place, source: SchemaError },
+    #[error("{event} of {table} at {place}: {why}")]
+    Table { event: String, table: TableName, place: Place, why: &'static str },
+    #[error("{event} at {place}: {why}")]
+    Event { event: String, place: Place, why: &'static str },
+    #[error("the source was asked for changes without a connection")]
+    NotConnected,
+}
+
+/// What happens next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    Transient,
+    Garbled,
+    Definite,
+}
+
+impl MysqlError {
+    fn class(&self) -> Class {
+        match self {
+            MysqlError::Client { .. }
+            | MysqlError::NoAnswer { .. }
+            | MysqlError::Silent { .. }
+            | MysqlError::Ended { .. }
+            | MysqlError::Stream { .. }
+            | MysqlError::NotConnected => Class::Transient,
+            MysqlError::Garbled { .. } | MysqlError::GtidSet { .. } => Class::Garbled,
+            MysqlError::Rows { source, .. } if source.is_garbled() => Class::Garbled,
+            MysqlError::Schema { source: SchemaError::Malformed, .. } => Class::Garbled,
+            _ => Class::Definite,
+        }
+    }
+
+    /// An error of the client while `doing` something at `server`: definite with advice, or worth another try.
+    #[must_use]
+    pub fn client(doing: &'static str, server: &str, source: ClientError) -> MysqlError {
+        match advice(&source) {
+            Some(advice) => MysqlError::Refused { doing, server: server.to_owned(), source, advice },
+            None => MysqlError::Client { doing, server: server.to_owned(), source },
+        }
+    }
+
+    /// An error of the client while reading the stream.
+    #[must_use]
+    pub fn stream(server: &str, place: Place, source: ClientError) -> MysqlError {
+        let server = server.to_owned();
+        if let ClientError::Server(error) = &source {
+            // ER_SOURCE_FATAL_ERROR_READING_BINLOG: one number for many faults.
+            if error.code == 1236 {
+                let text = error.message.as_str();
+                let says = |part: &str| text.contains(part);
+                let advice = if says("purged") || says("Could not find first log file") {
+                    Some("start from a new state folder")
+                } else if says("has more GTIDs") || says("GTIDs than") {
+                    Some("the state folder belongs to another source: start from a new one")
+                } else if says("max_allowed_packet") {
+                    Some("SET PERSIST max_allowed_packet = 1073741824")
+                } else if says("same server_uuid")
+                    || says("same server_id")
+                    || says("same server_uuid/server_id")
+                {
+                    None
+                } else {
+                    // A truncated or damaged binlog, a checksum that does not match: the relay counts these.
+                    return MysqlError::Garbled { place, what: format!("{server} says: {text}") };
+                };
+                return match advice {
+                    Some(advice) => {
+                        MysqlError::StreamRefused { server, place, source, advice: advice.to_owned() }
+                    }
+                    None => MysqlError::Garbled { place, what: format!("{server} says: {text}") },
+                };
+            }
+        }
+        match advice(&source) {
+            Some(advice) => MysqlError::StreamRefused { server, place, source, advice },
+            None => MysqlError::Stream { server, place, source },
+        }
+    }
+}
+
+impl From<MysqlError> for SourceError {
+    fn from(error: MysqlError) -> SourceError {
+        match error.class() {
+            Class::Transient => SourceError::Transient(error.into()),
+            Class::Garbled => SourceError::Garbled(error.into()),
+            Class::Definite => SourceError::Definite(error.into()),
+        }
+    }
+}
+
+/// What an operator can do about an error that trying again would not mend; `None` where it might.
+///
+/// A server that cannot be reached may come back, whatever the reason; one that answers "no" will say it again.
+fn advice(error: &ClientError) -> Option<String> {
+    match error {
+        ClientError::Server(error) => Some(match error.code {
+            1045 | 1698 => "check the user, the password and from where the user may connect".to_owned(),
+            1130 => "the server allows no connections from this host: see the user's host part".to_owned(),
+            1142 | 1044 | 1370 => "grant the user what the message names".to_owned(),
+            1227 => "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO the user".to_owned(),
+            1193 => "MySQL 8.0 or newer is needed".to_owned(),
+            1820 | 1862 => "the user's password has expired: set a new one".to_owned(),
+            3118 => "ALTER USER … ACCOUNT UNLOCK".to_owned(),
+            3159 => "the server asks for TLS: set tls = \"verify_identity\"".to_owned(),
+            _ => return None,
+        }),
+        ClientError::Driver(DriverError::NoClientSslFlagFromServer) => {
+            Some("the server offers no TLS: enable it there, or spell tls = \"disabled\"".to_owned())
+        }
+        ClientError::Driver(
+            DriverError::UnknownAuthPlugin { .. }
+            | DriverError::MysqlOldPasswordDisabled
+            | DriverError::CleartextPluginDisabled,
+        ) => Some("use caching_sha2_password for this user".to_owned()),
+        ClientError::Driver(DriverError::PacketTooLarge) => {
+            Some("an event is larger than 1 GiB, which MySQL's protocol does not carry".to_owned())
+        }
+        ClientError::Io(IoError::Tls(_)) => Some(TLS_ADVICE.to_owned()),
+        ClientError::Io(IoError::Io(error)) => {
+            let inner = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+            match inner {
+                // A certificate that has expired is renewed at the server; any other fault of it is ours to mend.
+                rustls::Error::InvalidCertificate(
+                    rustls::CertificateError::Expired
+                    | rustls::CertificateError::ExpiredContext { .. }
+                    | rustls::CertificateError::NotValidYet
+                    | rustls::CertificateError::NotValidYetContext { .. },
+                ) => None,
+                rustls::Error::InvalidCertificate(_) => Some(TLS_ADVICE.to_owned()),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+const TLS_ADVICE: &str = "check the CA file and the host's name in the certificate (MySQL's own certificates name no host: \
+                          tls = \"required\" encrypts without verifying)";

@@ -1,0 +1,333 @@
+//! MySQL's binary JSON as the text that the server itself prints.
+//!
+//! # Format
+//!
+//! A value is a type byte and its bytes. An object or array has its element count and size, then for each element an entry with
+//! type and offset (small scalars lie in the entry itself), an object also an entry for each key; offsets count from the
+//! object's or array's own first byte. Small ones have two-byte numbers, large ones four. (MySQL, sql-common/json_binary.h.)
+//!
+//! # Text
+//!
+//! As `CAST(column AS CHAR)`: `", "` and `": "` between, keys in stored order, control characters escaped, doubles as
+//! *my_gcvt* prints them with `.0` where nothing else shows that they are doubles, decimals with all their digits, dates and
+//! times quoted with six decimals, other opaque values as `base64:type…:` (sql-common/json_dom.cc, *wrapper_to_string*).
+//!
+//! # Hostile bytes
+//!
+//! Offsets may overlap, so that few bytes can say a long text: the output's length is bounded, and since each value writes
+//! at least one byte, so is the time. Depth is bounded by what the server itself allows.
+
+use std::fmt::Write as _;
+
+use base64::Engine as _;
+
+use super::numbers::Decimal;
+use super::temporal;
+use super::wire::{Short, Wire};
+
+/// MySQL's JSON_DOCUMENT_MAX_DEPTH.
+const MAX_DEPTH: u32 = 100;
+
+/// MySQL's base64_encode breaks its lines here.
+const BASE64_LINE: usize = 76;
+
+/// Bytes that are no JSON document, or not one that is carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JsonError {
+    #[error("the JSON document is malformed")]
+    Malformed,
+    #[error("the JSON document is nested deeper than {MAX_DEPTH} levels")]
+    TooDeep,
+    #[error("the JSON document's text is longer than the largest row")]
+    TooLong,
+}
+
+impl From<Short> for JsonError {
+    fn from(_: Short) -> JsonError {
+        JsonError::Malformed
+    }
+}
+
+/// Appends `document`'s text to `out`, at most `limit` bytes.
+///
+/// # Errors
+/// See [`JsonError`]; `out` then holds a part.
+pub fn write_text(document: &[u8], out: &mut String, limit: usize) -> Result<(), JsonError> {
+    // A zero-length document is how a non-null column without a value is stored; the server prints it as null
+    // (sql/field.cc, Field_json::val_json).
+    let Some((kind, bytes)) = document.split_first() else {
+        out.push_str("null");
+        return Ok(());
+    };
+    let limit = out.len().saturating_add(limit);
+    Printer { out, limit }.value(*kind, bytes, 0)
+}
+
+struct Printer<'a> {
+    out: &'a mut String,
+    limit: usize,
+}
+
+/// The widths of one object or array.
+#[derive(Clone, Copy)]
+struct Layout {
+    number: usize,
+    keys: bool,
+}
+
+impl Layout {
+    const fn of(kind: u8) -> Option<Layout> {
+        Some(match kind {
+            0x00 => Layout { number: 2, keys: true },
+            0x01 => Layout { number: 4, keys: true },
+            0x02 => Layout { number: 2, keys: false },
+            0x03 => Layout { number: 4, keys: false },
+            _ => return None,
+        })
+    }
+
+    /// Whether a value of this type lies in its entry.
+    const fn inlines(self, kind: u8) -> bool {
+        matches!(kind, 0x04..=0x06) || self.number == 4 && matches!(kind, 0x07 | 0x08)
+    }
+}
+
+impl Printer<'_> {
+    fn value(&mut self, kind: u8, bytes: &[u8], depth: u32) -> Result<(), JsonError> {
+        if self.out.len() >= self.limit {
+            return Err(JsonError::TooLong);
+        }
+        let mut wire = Wire::new(bytes);
+        match kind {
+            0x00..=0x03 => {
+                let layout = Layout::of(kind).ok_or(JsonError::Malformed)?;
+                return self.container(layout, bytes, depth);
+            }
+            0x04 => self.out.push_str(match wire.u8()? {
+                0 => "null",
+                1 => "true",
+                2 => "false",
+                _ => return Err(JsonError::Malformed),
+            }),
+            0x05 => self.integer(i16::from_le_bytes(wire.array()?)),
+            0x06 => self.integer(wire.u16()?),
+            0x07 => self.integer(i32::from_le_bytes(wire.array()?)),
+            0x08 => self.integer(wire.u32()?),
+            0x09 => self.integer(i64::from_le_bytes(wire.array()?)),
+            0x0a => self.integer(wire.u64()?),
+            0x0b => write_double(f64::from_le_bytes(wire.array()?), self.out)?,
+            0x0c => {
+                let length = short_length(&mut wire)?;
+                return self.string(wire.take(length)?);
+            }
+            0x0f => {
+                let field_type = wire.u8()?;
+                let length = short_length(&mut wire)?;
+                return self.opaque(field_type, wire.take(length)?);
+            }
+            _ => return Err(JsonError::Malformed),
+        }
+        Ok(())
+    }
+
+    fn container(&mut self, layout: Layout, bytes: &[u8], depth: u32) -> Result<(), JsonError> {
+        if depth >= MAX_DEPTH {
+            return Err(JsonError::TooDeep);
+        }
+        let mut wire = Wire::new(bytes);
+        let count = wire.uint(layout.number)? as usize;
+        let size = wire.uint(layout.number)? as usize;
+        let bytes = bytes.get(..size).ok_or(JsonError::Malformed)?;
+        let keys = if layout.keys { wire.take(count.saturating_mul(layout.number + 2))? } else { &[] };
+        let mut keys = Wire::new(keys);
+        let mut entries = Wire::new(wire.take(count.saturating_mul(layout.number + 1))?);
+
+        self.out.push(if layout.keys { '{' } else { '[' });
+        for i in 0..count {
+            if i > 0 {
+                self.out.push_str(", ");
+            }
+            if layout.keys {
+                let offset = keys.uint(layout.number)? as usize;
+                let length = usize::from(keys.u16()?);
+                self.string(Wire::new(bytes.get(offset..).ok_or(JsonError::Malformed)?).take(length)?)?;
+                self.out.push_str(": ");
+            }
+            let kind = entries.u8()?;
+            let entry = entries.take(layout.number)?;
+            if layout.inlines(kind) {
+                self.value(kind, entry, depth + 1)?;
+            } else {
+                let offset = Wire::new(entry).uint(layout.number)? as usize;
+                self.value(kind, bytes.get(offset..).ok_or(JsonError::Malformed)?, depth + 1)?;
+            }
+        }
+        self.out.push(if layout.keys { '}' } else { ']' });
+        Ok(())
+    }
+
+    fn integer(&mut self, value: impl itoa::Integer) {
+        self.out.push_str(itoa::Buffer::new().format(value));
+    }
+
+    fn string(&mut self, bytes: &[u8]) -> Result<(), JsonError> {
+        let text = std::str::from_utf8(bytes).map_err(|_| JsonError::Malformed)?;
+        if self.out.len().saturating_add(text.len()) > self.limit {
+            return Err(JsonError::TooLong);
+        }
+        self.out.push('"');
+        let mut from = 0;
+        for (at, byte) in text.bytes().enumerate() {
+            let escape = match byte {
+                b'"' => "\\\"",
+                b'\\' => "\\\\",
+                0x08 => "\\b",
+                0x09 => "\\t",
+                0x0a => "\\n",
+                0x0c => "\\f",
+                0x0d => "\\r",
+                0..0x20 => "",
+                _ => continue,
+            };
+            self.out.push_str(text.get(from..at).unwrap_or_default());
+            from = at + 1;
+            if escape.is_empty() {
+                write!(self.out, "\\u{byte:04x}").map_err(|_| JsonError::Malformed)?;
+            } else {
+                self.out.push_str(escape);
+            }
+        }
+        self.out.push_str(text.get(from..).unwrap_or_default());
+        self.out.push('"');
+        Ok(())
+    }
+
+    fn opaque(&mut self, field_type: u8, bytes: &[u8]) -> Result<(), JsonError> {
+        let packed = || bytes.try_into().map(i64::from_le_bytes).map_err(|_| JsonError::Malformed);
+        match field_type {
+            // MYSQL_TYPE_NEWDECIMAL: precision, scale, packed digits.
+            246 => {
+                let mut wire = Wire::new(bytes);
+                let decimal = Decimal::new(wire.u8()?, wire.u8()?).ok_or(JsonError::Malformed)?;
+                let digits = decimal.digits(wire.rest()).ok_or(JsonError::Malformed)?;
+                self.out.push_str(digits.as_str());
+                Ok(())
+            }
+            // MYSQL_TYPE_DATE; MYSQL_TYPE_TIMESTAMP and MYSQL_TYPE_DATETIME.
+            10 | 7 | 12 => {
+                let value = temporal::json_date_time(packed()?).ok_or(JsonError::Malformed)?;
+                let date = value.date;
+                write!(self.out, "\"{:04}-{:02}-{:02}", date.year, date.month, date.day)
+                    .map_err(|_| JsonError::Malformed)?;
+                if field_type != 10 {
+                    self.out.push(' ');
+                    self.clock(value.micros)?;
+                }
+                self.out.push('"');
+                Ok(())
+            }
+            // MYSQL_TYPE_TIME.
+            11 => {
+                let value = temporal::json_time(packed()?).ok_or(JsonError::Malformed)?;
+                self.out.push_str(if value.micros < 0 { "\"-" } else { "\"" });
+                self.clock(value.micros.unsigned_abs())?;
+                self.out.push('"');
+                Ok(())
+            }
+            _ => {
+                if bytes.len() >= self.limit.saturating_sub(self.out.len()) {
+                    return Err(JsonError::TooLong);
+                }
+                write!(self.out, "\"base64:type{field_type}:").map_err(|_| JsonError::Malformed)?;
+                let engine = base64::engine::general_purpose::STANDARD;
+                for (i, line) in bytes.chunks(BASE64_LINE / 4 * 3).enumerate() {
+                    if i > 0 {
+                        self.out.push_str("\\n");
+                    }
+                    engine.encode_string(line, self.out);
+                }
+                self.out.push('"');
+                Ok(())
+            }
+        }
+    }
+
+    /// `hh:mm:ss.ffffff`
+    fn clock(&mut self, micros: u64) -> Result<(), JsonError> {
+        let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
+        let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+        write!(self.out, "{hour:02}:{minute:02}:{second:02}.{micros:06}").map_err(|_| JsonError::Malformed)
+    }
+}
+
+/// The length of a string or opaque value: seven bits a byte, lowest first, at most 32 bits in all.
+fn short_length(wire: &mut Wire<'_>) -> Result<usize, JsonError> {
+    let mut length = 0_u64;
+    for shift in [0, 7, 14, 21, 28] {
+        let byte = wire.u8()?;
+        length |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return u32::try_from(length).map(|l| l as usize).map_err(|_| JsonError::Malformed);
+        }
+    }
+    Err(JsonError::Malformed)
+}
+
+/// A double as *my_gcvt* prints it into a field wide enough for all its digits: the shortest digits that read back as the
+/// same double, without exponent from 1e-15 up to below 1e15 (strings/dtoa.cc, MAX_DECPT_FOR_F_FORMAT).
+fn write_double(value: f64, out: &mut String) -> Result<(), JsonError> {
+    if !value.is_finite() {
+        return Err(JsonError::Malformed);
+    }
+    if value.is_sign_negative() {
+        out.push('-');
+    }
+    if value == 0.0 {
+        out.push_str("0.0");
+        return Ok(());
+    }
+    let mut buffer = ryu::Buffer::new();
+    let text = buffer.format_finite(value.abs());
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
+    let exponent: i32 = exponent.parse().map_err(|_| JsonError::Malformed)?;
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let mut digits = [0_u8; 32];
+    let mut length = 0;
+    for (place, digit) in digits.iter_mut().zip(whole.bytes().chain(fraction.bytes())) {
+        *place = digit;
+        length += 1;
+    }
+    let digits = digits.get(..length).and_then(|d| std::str::from_utf8(d).ok()).unwrap_or_default();
+    let leading = digits.len() - digits.trim_start_matches('0').len();
+    let digits = digits.trim_matches('0');
+    // The value is 0.DIGITS x 10^point.
+    let point = whole.len() as i32 - leading as i32 + exponent;
+
+    if !(-14..=15).contains(&point) {
+        let (first, rest) = digits.split_at_checked(1).ok_or(JsonError::Malformed)?;
+        out.push_str(first);
+        if !rest.is_empty() {
+            out.push('.');
+            out.push_str(rest);
+        }
+        write!(out, "e{}", point - 1).map_err(|_| JsonError::Malformed)?;
+    } else if let Ok(before) = usize::try_from(point) {
+        if before == 0 {
+            out.push('0');
+        }
+        let (whole, fraction) = digits.split_at_checked(before).unwrap_or((digits, ""));
+        out.push_str(whole);
+        out.extend(std::iter::repeat_n('0', before.saturating_sub(digits.len())));
+        out.push('.');
+        out.push_str(if fraction.is_empty() { "0" } else { fraction });
+    } else {
+        out.push_str("0.");
+        out.extend(std::iter::repeat_n('0', point.unsigned_abs() as usize));
+        out.push_str(digits);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "json_tests.rs"]
+mod tests;

@@ -1,0 +1,170 @@
+//! What a configuration says about a MySQL server.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::secret::Secret;
+
+/// Where the server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    Tcp { host: String, port: u16 },
+    Socket(PathBuf),
+}
+
+impl Address {
+    /// A socket, or a host that is this machine: what is sent does not leave it.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match self {
+            Address::Socket(_) => true,
+            Address::Tcp { host, .. } => {
+                let host = host.trim_start_matches('[').trim_end_matches(']');
+                host.eq_ignore_ascii_case("localhost")
+                    || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp { host, port } => write!(f, "{}:{port}", host.escape_debug()),
+            Address::Socket(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// How the connection is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Encrypted, by a certificate of a known CA for this host.
+    VerifyIdentity,
+    /// Encrypted, by whatever certificate: no protection against an active attacker.
+    Required,
+    Disabled,
+}
+
+impl Tls {
+    /// What holds where the configuration says nothing.
+    #[must_use]
+    pub fn default_for(address: &Address) -> Tls {
+        if address.is_local() { Tls::Disabled } else { Tls::VerifyIdentity }
+    }
+}
+
+/// A MySQL source's options.
+#[derive(Clone, Debug)]
+pub struct MysqlOptions {
+    pub address: Address,
+    pub user: String,
+    pub password: Secret,
+    pub tls: Tls,
+    /// PEM; replaces the built-in roots.
+    pub ca_file: Option<PathBuf>,
+    /// `schema.table` patterns, see [`patterns`](super::patterns).
+    pub tables: Vec<String>,
+    /// The server speaks at least this often; twice as long a silence is a dead connection.
+    pub heartbeat: Duration,
+    /// At most this long between marks while transactions of other tables go by.
+    pub mark_interval: Duration,
+    /// At most this many transactions between marks.
+    pub mark_transactions: u64,
+    pub max_row_bytes: usize,
+    /// How long a server may lack transactions that we hold (a replica that lags after a failover) before they count as lost.
+    pub failover_grace: Duration,
+    /// For connecting and for each answer before the stream begins.
+    pub connect_timeout: Duration,
+    /// Stable for this state folder and unlike any other's: server id and replica UUID follow from it.
+    pub relay_id: u64,
+}
+
+impl MysqlOptions {
+    /// Defaults for everything but the server.
+    #[must_use]
+    pub fn new(address: Address, user: impl Into<String>, password: Secret, relay_id: u64) -> MysqlOptions {
+        MysqlOptions {
+            tls: Tls::default_for(&address),
+            address,
+            user: user.into(),
+            password,
+            ca_file: None,
+            tables: Vec::new(),
+            heartbeat: Duration::from_secs(10),
+            mark_interval: Duration::from_secs(10),
+            mark_transactions: 10_000,
+            max_row_bytes: 64 << 20,
+            failover_grace: Duration::from_secs(60),
+            connect_timeout: Duration::from_secs(10),
+            relay_id,
+        }
+    }
+
+    /// The id that we register as: in the upper half, where nobody numbers servers by hand, never 0.
+    #[must_use]
+    pub fn server_id(&self) -> u32 {
+        let mixed = mix(self.relay_id);
+        0x8000_0000 | (mixed as u32 & 0x7fff_ffff)
+    }
+
+    /// The UUID that we register as. The server ends an older stream of the same UUID when a new one asks, so ours must be
+    /// our own (MySQL, sql/rpl_source.cc, *kill_zombie_dump_threads*).
+    #[must_use]
+    pub fn replica_uuid(&self) -> uuid::Uuid {
+        let (high, low) = (mix(self.relay_id), mix(!self.relay_id));
+        uuid::Builder::from_custom_bytes((u128::from(high) << 64 | u128::from(low)).to_be_bytes()).into_uuid()
+    }
+}
+
+/// SplitMix64's finalizer: neighbouring ids end up far apart.
+fn mix(id: u64) -> u64 {
+    let mut z = id.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_shows_itself_in_no_debug_output() {
+        let options =
+            MysqlOptions::new(Address::Tcp { host: "db".into(), port: 3306 }, "u", Secret::new("hunter2"), 1);
+        assert!(!format!("{options:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn tls_is_the_default_wherever_bytes_leave_the_machine() {
+        for (host, tls) in [
+            ("localhost", Tls::Disabled),
+            ("127.0.0.1", Tls::Disabled),
+            ("::1", Tls::Disabled),
+            ("[::1]", Tls::Disabled),
+            ("db.internal", Tls::VerifyIdentity),
+            ("10.0.0.1", Tls::VerifyIdentity),
+            ("localhost.example", Tls::VerifyIdentity),
+        ] {
+            assert_eq!(Tls::default_for(&Address::Tcp { host: host.into(), port: 3306 }), tls, "{host}");
+        }
+        assert_eq!(Tls::default_for(&Address::Socket("/s".into())), Tls::Disabled);
+    }
+
+    #[test]
+    fn server_ids_are_high_stable_and_differ() {
+        let of = |id| {
+            let options = MysqlOptions::new(Address::Socket("/s".into()), "u", Secret::default(), id);
+            (options.server_id(), options.replica_uuid())
+        };
+        assert_eq!(of(7), of(7));
+        let mut ids: Vec<u32> = (0..10_000).map(|id| of(id).0).collect();
+        assert!(ids.iter().all(|id| *id >= 0x8000_0000));
+        ids.sort_unstable();
+        ids.dedup();
+        assert!(ids.len() > 9_990);
+        assert_ne!(of(0).1, of(u64::MAX).1);
+    }
+}

@@ -1,0 +1,216 @@
+//! Which tables are followed: `schema.table` patterns with `*` and `?`, some of them negative (`!`).
+//!
+//! A table is followed if any positive pattern and no negative one matches it; their order says nothing. System
+//! schemas are never followed.
+
+use crate::event::TableName;
+
+/// Schemas that belong to the server itself.
+const SYSTEM: [&str; 4] = ["mysql", "sys", "information_schema", "performance_schema"];
+
+/// How the server compares table names: its `lower_case_table_names`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NameCase {
+    /// 0: names differ by case.
+    #[default]
+    Sensitive,
+    /// 1 (stored in lower case) and 2 (compared in lower case).
+    Insensitive,
+}
+
+/// A pattern that no table could match as meant.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the table pattern {pattern:?} {problem}; write schema.table, with * and ? within each, and ! in front to exclude"
+)]
+pub struct BadPattern {
+    pub pattern: String,
+    pub problem: &'static str,
+}
+
+/// One `schema.table` pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Pattern {
+    schema: String,
+    table: String,
+}
+
+/// All patterns of a source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Patterns {
+    positive: Vec<Pattern>,
+    negative: Vec<Pattern>,
+    case: NameCase,
+}
+
+impl Patterns {
+    /// # Errors
+    /// A pattern without a dot, with an empty part, for a system schema, or no positive pattern at all.
+    pub fn parse<S: AsRef<str>>(patterns: &[S]) -> Result<Patterns, BadPattern> {
+        let mut parsed = Patterns::default();
+        for text in patterns.iter().map(AsRef::as_ref) {
+            let bad = |problem| BadPattern { pattern: text.to_owned(), problem };
+            let (negative, body) = match text.trim().strip_prefix('!') {
+                Some(body) => (true, body.trim_start()),
+                None => (false, text.trim()),
+            };
+            let (schema, table) = body.split_once('.').ok_or_else(|| bad("has no dot"))?;
+            if schema.is_empty() || table.is_empty() {
+                return Err(bad("has an empty part"));
+            }
+            if !negative && SYSTEM.iter().any(|system| system.eq_ignore_ascii_case(schema)) {
+                return Err(bad("names a system schema, which is never followed"));
+            }
+            let pattern = Pattern { schema: schema.to_owned(), table: table.to_owned() };
+            if negative { parsed.negative.push(pattern) } else { parsed.positive.push(pattern) }
+        }
+        if parsed.positive.is_empty() {
+            let pattern = patterns.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+            return Err(BadPattern {
+                pattern,
+                problem: "follows no table: at least one without ! is needed",
+            });
+        }
+        Ok(parsed)
+    }
+
+    /// The same patterns under a server's rules of case.
+    #[must_use]
+    pub fn with_case(mut self, case: NameCase) -> Patterns {
+        self.case = case;
+        self
+    }
+
+    /// Whether changes of this table are wanted.
+    #[must_use]
+    pub fn follows(&self, schema: &str, table: &str) -> bool {
+        let matches = |pattern: &Pattern| {
+            glob(&pattern.schema, schema, self.case) && glob(&pattern.table, table, self.case)
+        };
+        !SYSTEM.iter().any(|system| system.eq_ignore_ascii_case(schema))
+            && self.positive.iter().any(matches)
+            && !self.negative.iter().any(matches)
+    }
+
+    /// [`Patterns::follows`] for a [`TableName`].
+    #[must_use]
+    pub fn follows_table(&self, name: &TableName) -> bool {
+        self.follows(&name.schema, &name.table)
+    }
+
+    /// Whether two names are one to the server.
+    #[must_use]
+    pub fn same_name(&self, a: &str, b: &str) -> bool {
+        glob_same(a, b, self.case)
+    }
+}
+
+fn glob_same(a: &str, b: &str, case: NameCase) -> bool {
+    match case {
+        NameCase::Sensitive => a == b,
+        NameCase::Insensitive => a.to_lowercase() == b.to_lowercase(),
+    }
+}
+
+fn glob(pattern: &str, name: &str, case: NameCase) -> bool {
+    match case {
+        NameCase::Sensitive => wildcard(&chars(pattern), &chars(name)),
+        NameCase::Insensitive => wildcard(&chars(&pattern.to_lowercase()), &chars(&name.to_lowercase())),
+    }
+}
+
+fn chars(text: &str) -> Vec<char> {
+    text.chars().collect()
+}
+
+/// `*` is any run of characters, `?` any one. Linear but for the last star: no pattern can make it slow.
+fn wildcard(pattern: &[char], name: &[char]) -> bool {
+    let (mut p, mut n) = (0, 0);
+    let mut star = None;
+    while let Some(c) = name.get(n) {
+        match pattern.get(p) {
+            Some('*') => {
+                star = Some((p, n));
+                p += 1;
+            }
+            Some(x) if *x == '?' || x == c => {
+                p += 1;
+                n += 1;
+            }
+            _ => match star {
+                Some((star_p, star_n)) => {
+                    star = Some((star_p, star_n + 1));
+                    p = star_p + 1;
+                    n = star_n + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern.get(p..).is_some_and(|rest| rest.iter().all(|c| *c == '*'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patterns(list: &[&str]) -> Patterns {
+        Patterns::parse(list).unwrap()
+    }
+
+    #[test]
+    fn a_table_is_followed_by_any_positive_and_no_negative_pattern_in_any_order() {
+        for list in [["shop.*", "!shop.audit_*"], ["!shop.audit_*", "shop.*"]] {
+            let p = patterns(&list);
+            assert!(p.follows("shop", "orders"));
+            assert!(!p.follows("shop", "audit_log"));
+            assert!(!p.follows("shopping", "orders"));
+        }
+    }
+
+    #[test]
+    fn stars_and_question_marks_match_within_a_part() {
+        let p = patterns(&["tenant_??.*_v*"]);
+        assert!(p.follows("tenant_01", "orders_v2"));
+        assert!(p.follows("tenant_01", "a_b_v"));
+        assert!(!p.follows("tenant_1", "orders_v2"));
+        assert!(!p.follows("tenant_01", "orders"));
+        assert!(patterns(&["*.*"]).follows("a", "b.c"));
+        assert!(patterns(&["é?.*"]).follows("éü", "t"));
+    }
+
+    #[test]
+    fn many_stars_take_no_time() {
+        let pattern = format!("s.{}b", "a*".repeat(200));
+        assert!(!patterns(&[&pattern]).follows("s", &"a".repeat(5_000)));
+    }
+
+    #[test]
+    fn system_schemas_are_never_followed() {
+        let p = patterns(&["*.*"]);
+        for schema in ["mysql", "sys", "MySQL", "information_schema", "performance_schema"] {
+            assert!(!p.follows(schema, "user"));
+        }
+        assert!(Patterns::parse(&["mysql.user"]).is_err());
+    }
+
+    #[test]
+    fn case_is_compared_as_the_server_compares_it() {
+        let p = patterns(&["Shop.Orders"]);
+        assert!(!p.follows("shop", "orders"));
+        assert!(p.with_case(NameCase::Insensitive).follows("SHOP", "orders"));
+    }
+
+    #[test]
+    fn a_bad_pattern_is_named() {
+        for (list, named) in [
+            (&["orders"][..], "orders"),
+            (&[".orders"], ".orders"),
+            (&["shop."], "shop."),
+            (&["!shop.x"], "!shop.x"),
+            (&[], ""),
+        ] {
+            assert_eq!(Patterns::parse(list).unwrap_err().pattern, named);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! SQL as tokens: enough of MySQL's lexer to tell names from strings and comments.
+//!
+//! The content of an executable comment (`/*! … */`) counts as if it stood alone, whatever version it asks for: the server that
+//! wrote it may have run it. Optimizer hints and other comments are nothing. (MySQL, sql/sql_lex.cc, *lex_one_token*.)
+
+/// What a session's `sql_mode` changes about tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SqlMode {
+    /// ANSI_QUOTES: double quotes hold names.
+    pub ansi_quotes: bool,
+    /// NO_BACKSLASH_ESCAPES: a backslash in a string is itself.
+    pub no_backslash_escapes: bool,
+}
+
+impl SqlMode {
+    /// From the bits that a query event carries (MySQL, sql/system_variables.h, MODE_…).
+    #[must_use]
+    pub fn from_bits(bits: u64) -> SqlMode {
+        SqlMode { ansi_quotes: bits & 4 != 0, no_backslash_escapes: bits & (1 << 20) != 0 }
+    }
+}
+
+/// One token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Token {
+    /// A keyword or an unquoted name, as written.
+    Word(String),
+    /// A quoted name.
+    Name(String),
+    /// A string or a number; what it says does not matter.
+    Literal,
+    /// Any other character.
+    Mark(char),
+}
+
+impl Token {
+    /// Whether this is the keyword `word` (given in upper case).
+    #[must_use]
+    pub fn is(&self, word: &str) -> bool {
+        matches!(self, Token::Word(own) if own.eq_ignore_ascii_case(word))
+    }
+
+    /// What it would name where a name stands.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Token::Word(name) | Token::Name(name) => Some(name),
+            _ => None,
+        }
+    }
+}
+
+/// `sql` as tokens. Never fails: what is unfinished ends with the text.
+#[must_use]
+pub fn tokens(sql: &str, mode: SqlMode) -> Vec<Token> {
+    let mut lexer = Lexer { rest: sql, mode, tokens: Vec::new() };
+    while lexer.step() {}
+    lexer.tokens
+}
+
+struct Lexer<'a> {
+    rest: &'a str,
+    mode: SqlMode,
+    tokens: Vec<Token>,
+}
+
+/// Characters of an unquoted name; everything above ASCII is one.
+fn is_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || c == '$' || !c.is_ascii()
+}
+
+impl Lexer<'_> {
+    /// Takes one token or comment; false at the end.
+    fn step(&mut self) -> bool {
+        self.rest =
+            self.rest.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == '\u{b}' || c == '\0');
+        let mut chars = self.rest.chars();
+        let Some(first) = chars.next() else { return false };
+        let second = chars.next();
+        match (first, second) {
+            ('#', _) => self.skip_line(),
+            ('-', Some('-')) if chars.next().is_none_or(|c| c.is_whitespace() || c.is_control()) => {
+                self.skip_line();
+            }
+            ('/', Some('*')) => self.comment(),
+            // The end of an executable comment.
+            ('*', Some('/')) => self.advance(2),
+            ('\'', _) => {
+                self.quoted('\'', !self.mode.no_backslash_escapes);
+                self.tokens.push(Token::Literal);
+            }
+            ('"', _) if self.mode.ansi_quotes => {
+                let name = self.quoted('"', false);
+                self.tokens.push(Token::Name(name));
+            }
+            ('"', _) => {
+                self.quoted('"', !self.mode.no_backslash_escapes);
+                self.tokens.push(Token::Literal);
+            }
+            ('`', _) => {
+                let name = self.quoted('`', false);
+                self.tokens.push(Token::Name(name));
+            }
+            (c, _) if is_word(c) => {
+                let end = self.rest.find(|c| !is_word(c)).unwrap_or(self.rest.len());
+                let word = self.rest.get(..end).unwrap_or_default();
+                let number = word.bytes().all(|b| b.is_ascii_digit());
+                self.tokens.push(if number { Token::Literal } else { Token::Word(word.to_owned()) });
+                self.advance(end);
+            }
+            (c, _) => {
+                self.tokens.push(Token::Mark(c));
+                self.advance(c.len_utf8());
+            }
+        }
+        true
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        self.rest = self.rest.get(bytes..).unwrap_or_default();
+    }
+
+    fn skip_line(&mut self) {
+        self.rest = self.rest.split_once('\n').map_or("", |(_, rest)| rest);
+    }
+
+    fn comment(&mut self) {
+        let inner = self.rest.get(2..).unwrap_or_default();
+        // `/*M!` is MariaDB's.
+        let executable = inner.strip_prefix('!').or_else(|| inner.strip_prefix("M!"));
+        match executable {
+            Some(inner) => self.rest = inner.trim_start_matches(|c: char| c.is_ascii_digit()),
+            None => self.rest = inner.split_once("*/").map_or("", |(_, rest)| rest),
+        }
+    }
+
+    /// Takes a quoted text whose quote doubled stands for itself, and returns what it says.
+    fn quoted(&mut self, quote: char, backslash: bool) -> String {
+        let mut text = String::new();
+        let mut chars = self.rest.char_indices().skip(1).peekable();
+        let mut end = self.rest.len();
+        while let Some((at, c)) = chars.next() {
+            if c == '\\' && backslash {
+                text.extend(chars.next().map(|(_, c)| c));
+            } else if c != quote {
+                text.push(c);
+            } else if chars.next_if(|(_, next)| *next == quote).is_some() {
+                text.push(quote);
+            } else {
+                end = at + quote.len_utf8();
+                break;
+            }
+        }
+        self.advance(end);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(sql: &str, mode: SqlMode) -> Vec<String> {
+        tokens(sql, mode).iter().filter_map(|t| t.name().map(str::to_owned)).collect()
+    }
+
+    #[test]
+    fn strings_and_comments_hold_no_names() {
+        let sql =
+            "insert /* t1 */ into t2 -- t3\n values ('t4', \"t5\", 'it''s t6', 'a\\'t7') # t8\n/*+ t9 */";
+        assert_eq!(names(sql, SqlMode::default()), ["insert", "into", "t2", "values"]);
+    }
+
+    #[test]
+    fn executable_comments_are_read() {
+        assert_eq!(
+            names("/*!50003 drop table*/ `a``b`.c /*!99999 x */", SqlMode::default()),
+            ["drop", "table", "a`b", "c", "x"]
+        );
+    }
+
+    #[test]
+    fn the_sql_mode_decides_about_quotes_and_backslashes() {
+        let ansi = SqlMode { ansi_quotes: true, ..SqlMode::default() };
+        assert_eq!(names("drop table \"t\"", ansi), ["drop", "table", "t"]);
+        let plain = SqlMode { no_backslash_escapes: true, ..SqlMode::default() };
+        assert_eq!(names(r"x '\' y '\' z", plain), ["x", "y", "z"]);
+        assert_eq!(names(r"x '\' y \'' z", SqlMode::default()), ["x", "z"]);
+        assert_eq!(
+            SqlMode::from_bits(4 | 1 << 20),
+            SqlMode { ansi_quotes: true, no_backslash_escapes: true }
+        );
+    }
+
+    #[test]
+    fn unfinished_text_ends_with_it() {
+        for sql in ["'abc", "`abc", "/* abc", "/*!", "-", "--", "'\\", "\"", "a'''"] {
+            let _ = tokens(sql, SqlMode::default());
+        }
+        assert_eq!(names("a--1", SqlMode::default()), ["a"]);
+    }
+}
