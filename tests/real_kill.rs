@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use support::seed::number_from_env;
@@ -17,12 +17,19 @@ use support::workload::Workload;
 async fn table_and_index_agree_after_kills_at_random_moments() -> Result<()> {
     let kills = number_from_env("EVERRELAY_TEST_KILLS", 10)?;
     let mut stage = Stage::set("table_and_index_agree_after_kills_at_random_moments", 3000).await?;
+    // Segments are met as they go, too.
+    stage.relay.options.retention_seconds = Some(0);
+    stage.relay.write_config()?;
     let seed = stage.seed;
     let mut workload = stage.workload(None);
     kill_again_and_again(&mut stage, &mut workload, kills).await.with_context(|| seed.to_string())?;
     let totals = workload.stop().await?;
     eprintln!("{kills} kills, {totals:?}");
     stage.agree(Duration::from_secs(120)).await?;
+    let (oldest, peak) = (stage.relay.segments()?.swap_remove(0), stage.relay.peak_bytes());
+    eprintln!("the oldest segment: {}; {peak} bytes of memory at the peak", oldest.display());
+    let first_seq: u64 = oldest.file_stem().and_then(|stem| stem.to_str()).context("UTF-8")?.parse()?;
+    ensure!(first_seq > 1, "no segment has gone: {}", oldest.display());
     stage.clear().await
 }
 

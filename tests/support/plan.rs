@@ -66,7 +66,7 @@ impl Plan {
             700..760 => self.cancel_order(),
             760..820 => self.delete_and_insert_again(),
             820..880 => self.change_keys(),
-            880..910 => self.raise_prices(),
+            880..910 => self.stock_up(),
             910..935 => self.change_ones_mind(),
             935..965 => {
                 end = End::Rollback;
@@ -219,12 +219,22 @@ impl Plan {
         ]
     }
 
-    fn raise_prices(&mut self) -> Vec<String> {
-        vec![format!(
+    /// Many rows by one statement, and products that come (again).
+    fn stock_up(&mut self) -> Vec<String> {
+        let mut statements = vec![format!(
             "UPDATE `{}`.products SET price = price + 0.01 WHERE kind = {} ORDER BY sku LIMIT 50",
             self.schema,
             quoted(pick(&mut self.rng, KINDS))
-        )]
+        )];
+        for _ in 0..3 {
+            let sku = self.product();
+            statements.push(format!(
+                "REPLACE INTO `{}`.products ({PRODUCT_COLUMNS}) VALUES ('{sku}',{})",
+                self.schema,
+                content::product(&mut self.rng)
+            ));
+        }
+        statements
     }
 
     /// Half of a transaction taken back.

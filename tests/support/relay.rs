@@ -27,6 +27,8 @@ pub struct RelayOptions {
     pub start: String,
     pub sink_url: String,
     pub segment_bytes: Option<u64>,
+    /// How long the log is kept behind the cursor.
+    pub retention_seconds: Option<u64>,
     /// Added to the end of the configuration file as it is.
     pub more: String,
 }
@@ -43,6 +45,7 @@ impl RelayOptions {
             start: "earliest".to_owned(),
             sink_url: sink_url.to_owned(),
             segment_bytes: Some(1 << 20),
+            retention_seconds: None,
             more: String::new(),
         }
     }
@@ -53,8 +56,13 @@ impl RelayOptions {
             .password
             .as_ref()
             .map_or(String::new(), |(variable, _)| format!("password_env = {variable:?}\n"));
-        let log =
-            self.segment_bytes.map_or(String::new(), |bytes| format!("\n[log]\nsegment_bytes = {bytes}\n"));
+        let mut log = String::from("\n[log]\n");
+        if let Some(bytes) = self.segment_bytes {
+            log.push_str(&format!("segment_bytes = {bytes}\n"));
+        }
+        if let Some(seconds) = self.retention_seconds {
+            log.push_str(&format!("retention_seconds = {seconds}\n"));
+        }
         format!(
             "[source]\nurl = {:?}\n{password}tables = [{}]\nstart = {:?}\n\n[sink]\nurl = {:?}\n\n\
              [state]\ndir = {:?}\n\n[admin]\nlisten = {admin:?}\n{log}{}",
@@ -124,6 +132,27 @@ impl Relay {
     #[must_use]
     pub fn log_file(&self) -> PathBuf {
         self.dir.join("relay.log")
+    }
+
+    /// The log's segments, oldest first.
+    ///
+    /// # Errors
+    /// A folder cannot be read.
+    pub fn segments(&self) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.state_dir()];
+        while let Some(folder) = folders.pop().filter(|folder| folder.exists()) {
+            for entry in fs::read_dir(folder)? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "log") {
+                    found.push(path);
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
     }
 
     /// Starts the process, in a process group of its own, its words added to [`Relay::log_file`].
