@@ -1,0 +1,114 @@
+//! Either server goes away under load, and the connection between is cut; everything catches up and agrees.
+//!
+//! `EVERRELAY_TEST_OUTAGE_SECONDS`: how long Elasticsearch is away (10).
+
+mod support;
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use support::proxy::Proxy;
+use support::seed::number_from_env;
+use support::servers::Server;
+use support::stage::Stage;
+use support::{eventually, mysql};
+
+const SOON: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn while_elasticsearch_is_away_the_log_takes_everything() -> Result<()> {
+    let away = Duration::from_secs(number_from_env("EVERRELAY_TEST_OUTAGE_SECONDS", 10)?);
+    let mut stage = Stage::set("while_elasticsearch_is_away_the_log_takes_everything", 2000).await?;
+    stage.relay.start()?;
+    stage.agree(SOON).await?;
+    let mut workload = stage.workload(Some(200));
+
+    stage.servers.stop(Server::Elasticsearch).await?;
+    let (changes, visible) =
+        (workload.totals.changes(), stage.relay.metric("everrelay_log_visible_seq").await?);
+    tokio::time::sleep(away).await;
+    workload.ensure_alive().await?;
+    stage.relay.ensure_alive()?;
+    let changes = workload.totals.changes() - changes;
+    let logged = stage.relay.metric("everrelay_log_visible_seq").await? - visible;
+    let lag = stage.relay.metric("everrelay_sink_lag_records").await?;
+    eprintln!("away for {away:?}: {changes} changes made, {logged} records logged, the sink {lag} behind");
+    ensure!(changes > 0 && logged > 0.5 * changes as f64, "the source did not go on into the log");
+    ensure!(lag >= logged, "the sink is behind by {lag} only, of {logged} logged");
+
+    stage.servers.start(Server::Elasticsearch).await?;
+    workload.stop().await?;
+    stage.agree(Duration::from_secs(120)).await?;
+    stage.clear().await
+}
+
+#[tokio::test]
+async fn a_restart_and_a_crash_of_mysql_under_load_cost_nothing() -> Result<()> {
+    let mut stage = Stage::set("a_restart_and_a_crash_of_mysql_under_load_cost_nothing", 2000).await?;
+    stage.relay.start()?;
+    stage.agree(SOON).await?;
+    let mut workload = stage.workload(Some(300));
+    goes_on(&stage, "before the restart").await?;
+    stage.servers.restart(Server::Mysql).await?;
+    goes_on(&stage, "after the restart").await?;
+    stage.servers.kill(Server::Mysql).await?;
+    stage.servers.start(Server::Mysql).await?;
+    goes_on(&stage, "after the crash").await?;
+    workload.ensure_alive().await?;
+    workload.stop().await?;
+    stage.agree(Duration::from_secs(60)).await?;
+    stage.clear().await
+}
+
+/// Waits until the relay has logged some more.
+async fn goes_on(stage: &Stage, when: &str) -> Result<()> {
+    let visible = stage.relay.metric("everrelay_log_visible_seq").await?;
+    eventually(&format!("500 more records {when}"), Duration::from_secs(60), async || {
+        let now = stage.relay.metric("everrelay_log_visible_seq").await?;
+        Ok((now > visible + 500.0).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_stream_cut_in_mid_transaction_doubles_nothing() -> Result<()> {
+    const TRANSACTIONS: u64 = 30;
+    const ROWS: u64 = 3000;
+    let mut stage = Stage::set("a_stream_cut_in_mid_transaction_doubles_nothing", 0).await?;
+    let mut rng = StdRng::seed_from_u64(stage.seed.number);
+    // A transaction is about 150 KB on the wire: few of these cuts are not within one.
+    let cuts: Vec<u64> = (0..8).map(|_| rng.random_range(20_000..600_000)).collect();
+    let server = format!("{}:{}", stage.servers.mysql_host, stage.servers.mysql_port);
+    let proxy = Proxy::start("127.0.0.1:0", server, cuts.clone()).await?;
+    stage.relay.options.source_url = format!("mysql://root@{}", proxy.address);
+    stage.relay.write_config()?;
+    stage.relay.start()?;
+
+    let schema = &stage.shop.schema;
+    let mut statements: Vec<String> = (0..TRANSACTIONS)
+        .map(|transaction| {
+            let rows: Vec<String> = (0..ROWS)
+                .map(|row| format!("({},{row},'p1',1,1.50,'00:00:01.25')", transaction + 1))
+                .collect();
+            format!("INSERT INTO `{schema}`.order_items VALUES {}", rows.join(","))
+        })
+        .collect();
+    statements.push(format!("UPDATE `{schema}`.order_items SET quantity = 2 WHERE line = 7"));
+    mysql::execute(&stage.shop.mysql_url, statements).await?;
+    let comparison = stage.agree(Duration::from_secs(90)).await?;
+    ensure!(comparison.rows() == TRANSACTIONS * ROWS + 1, "{comparison}");
+    ensure!(proxy.cuts_made() == cuts.len() as u64, "{} of the cuts {cuts:?} were made", proxy.cuts_made());
+
+    let metrics = stage.relay.metrics().await?;
+    let done = metrics.sum("everrelay_sink_items_total", "disposition=\"done\"").unwrap_or(0.0);
+    let superseded = metrics.sum("everrelay_sink_items_total", "disposition=\"superseded\"").unwrap_or(0.0);
+    // Every item row once, the updated ones perhaps twice; the pulse's row was inserted once and has beaten once.
+    let most = (TRANSACTIONS * ROWS + TRANSACTIONS + 2) as f64;
+    ensure!(
+        superseded == 0.0 && done <= most,
+        "{done} documents written, {superseded} superseded; at most {most}"
+    );
+    stage.clear().await
+}

@@ -1,0 +1,157 @@
+//! Every column type at its edges, through the whole relay: a document's bytes are what the row says.
+
+mod support;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use support::mysql;
+use support::stage::Stage;
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// A type, and literals that are tried in it; NULL is tried in all of them.
+const SPECIMENS: &[(&str, &[&str])] = &[
+    ("TINYINT", &["-128", "127", "0"]),
+    ("TINYINT UNSIGNED", &["255"]),
+    ("SMALLINT", &["-32768", "32767"]),
+    ("SMALLINT UNSIGNED", &["65535"]),
+    ("MEDIUMINT", &["-8388608", "8388607", "-1"]),
+    ("MEDIUMINT UNSIGNED", &["16777215"]),
+    ("INT", &["-2147483648", "2147483647"]),
+    ("INT UNSIGNED", &["4294967295"]),
+    ("BIGINT", &["-9223372036854775808", "9223372036854775807", "9007199254740993"]),
+    ("BIGINT UNSIGNED", &["18446744073709551615", "9223372036854775808", "0"]),
+    ("BOOLEAN", &["TRUE", "FALSE"]),
+    ("DECIMAL(12,2)", &["12.30", "-0.01", "0", "9999999999.99", "-9999999999.99"]),
+    (
+        "DECIMAL(65,30)",
+        &[
+            "-12345678901234567890123456789012345.123456789012345678901234567890",
+            "0.000000000000000000000000000001",
+        ],
+    ),
+    ("DECIMAL(9,0)", &["-999999999", "100"]),
+    ("DECIMAL(9,9)", &["0.123456789", "-0.000000001"]),
+    ("FLOAT", &["0.1", "-3.4028235e38", "1.17549435e-38", "16777217", "1e-45", "0", "123456.789"]),
+    (
+        "DOUBLE",
+        &["0.1", "1.7976931348623157e308", "5e-324", "-2.2250738585072014e-308", "9007199254740993", "1e21"],
+    ),
+    ("BIT(1)", &["b'1'", "b'0'"]),
+    ("BIT(13)", &["b'1111111111111'", "b'1'"]),
+    ("BIT(64)", &["b'1111111111111111111111111111111111111111111111111111111111111111'"]),
+    ("CHAR(5)", &["''", "'ab   '", "'grüße'", "'👩‍👩‍👧'"]),
+    ("VARCHAR(50)", &["''", "'trailing  '", "'\\0nul\\n\\\\\"'", "'😀🇩🇪'", "'\u{10ffff}'"]),
+    ("VARCHAR(300) CHARACTER SET latin1", &["'grüße €'", "REPEAT('ÿ', 300)"]),
+    ("VARCHAR(40) CHARACTER SET utf16", &["'a😀'"]),
+    ("TINYTEXT", &["'short'"]),
+    ("TEXT", &["REPEAT('ü', 30000)"]),
+    ("LONGTEXT", &["REPEAT('text ', 100000)"]),
+    ("BINARY(4)", &["X'00ff'", "X''", "X'20202020'", "X'61000000'"]),
+    ("VARBINARY(300)", &["X'00ff00'", "X''", "REPEAT(X'fb', 300)"]),
+    ("BLOB", &["X'c3280a'", "REPEAT(X'00', 40000)"]),
+    ("DATE", &["'1000-01-01'", "'9999-12-31'", "'2024-02-29'", "'0000-00-00'", "'2024-00-00'"]),
+    ("DATETIME", &["'1000-01-01 00:00:00'", "'9999-12-31 23:59:59'", "'0000-00-00'"]),
+    ("DATETIME(3)", &["'2026-11-23 06:47:08.120'", "'0001-01-01 00:00:00.001'"]),
+    ("DATETIME(6)", &["'2026-11-23 06:47:08.000001'", "'9999-12-31 23:59:59.999999'"]),
+    ("TIMESTAMP NULL", &["'1970-01-01 00:00:01'", "'2038-01-19 03:14:07'", "'0000-00-00'"]),
+    ("TIMESTAMP(1) NULL", &["'2026-11-23 06:47:08.9'"]),
+    ("TIMESTAMP(6) NULL", &["'2026-11-23 06:47:08.000001'"]),
+    ("TIME", &["'-838:59:59'", "'838:59:59'", "'00:00:00'", "'-00:00:01'"]),
+    ("TIME(1)", &["'-00:00:00.5'", "'12:34:56.7'"]),
+    ("TIME(6)", &["'-838:59:58.999999'", "'00:00:00.000001'", "'-01:00:00.000001'"]),
+    ("YEAR", &["1901", "2155", "'0000'"]),
+    ("ENUM('a','größe','with ''quote''','x,y')", &["'a'", "'größe'", "'with ''quote'''", "'x,y'"]),
+    ("SET('a','größe','c')", &["''", "'a'", "'a,größe,c'", "'c'"]),
+    ("SET('1','2','3','4','5','6','7','8','9')", &["'9'", "'1,8,9'"]),
+    (
+        "JSON",
+        &[
+            r#"'{"a": {"b": ["x", "y"]}, "n": null, "t": true, "f": false}'"#,
+            r#"'{"int": -9223372036854775808, "double": 0.1, "small": 1e-7, "text": "😀\\n\\\\u0001"}'"#,
+            r#"JSON_OBJECT('int', 9223372036854775807, 'long', REPEAT('x', 70000))"#,
+            r#"JSON_OBJECT('decimal', CAST(12.30 AS DECIMAL(10,2)), 'date', CAST('2026-11-23' AS DATE))"#,
+            r#"JSON_OBJECT('time', CAST('-12:34:56.5' AS TIME(1)), 'moment', CAST('2026-11-23 06:47:08.12' AS DATETIME(2)))"#,
+            "'{}'",
+        ],
+    ),
+];
+
+#[tokio::test]
+async fn every_type_at_its_edges_becomes_the_document_that_its_row_says() -> Result<()> {
+    let mut stage = Stage::set("every_type_at_its_edges_becomes_the_document_that_its_row_says", 0).await?;
+    let schema = stage.shop.schema.clone();
+    // One table with a column for each: c00 and so on, in their order.
+    let columns: Vec<String> =
+        SPECIMENS.iter().enumerate().map(|(n, (data_type, _))| format!("c{n:02} {data_type}")).collect();
+    let mut statements = vec![
+        "SET sql_mode = 'ALLOW_INVALID_DATES'".to_owned(),
+        format!("CREATE TABLE `{schema}`.specimens (id INT PRIMARY KEY, {})", columns.join(", ")),
+    ];
+    let most = SPECIMENS.iter().map(|(_, values)| values.len()).max().unwrap_or(0);
+    for row in 0..=most {
+        let values = SPECIMENS.iter().map(|(_, values)| *values.get(row).unwrap_or(&"NULL"));
+        let values: Vec<&str> = values.collect();
+        statements.push(format!("INSERT INTO `{schema}`.specimens VALUES ({row}, {})", values.join(", ")));
+    }
+    mysql::execute(&stage.shop.mysql_url, statements).await?;
+    stage.tables.push("specimens".to_owned());
+    stage.relay.start()?;
+    stage.agree(SOON).await?;
+    stage.clear().await
+}
+
+#[tokio::test]
+async fn keys_of_every_kind_become_ids() -> Result<()> {
+    let mut stage = Stage::set("keys_of_every_kind_become_ids", 0).await?;
+    let schema = stage.shop.schema.clone();
+    let tables: &[(&str, &str, &[&str])] = &[
+        (
+            "k0",
+            "a VARCHAR(50), b VARCHAR(50), c INT, PRIMARY KEY (b, a)",
+            &["'x|y', 'z', 1", "'x', 'y|z', 2", r"'back\\slash', '|', 3", "'', '', 4", "'ü 😀', '/?#%', 5"],
+        ),
+        (
+            "k1",
+            "a BIGINT UNSIGNED, b DECIMAL(6,2), PRIMARY KEY (a, b)",
+            &["18446744073709551615, -1.50", "0, 0"],
+        ),
+        (
+            "k2",
+            "a DATE, b DATETIME(3), c TIMESTAMP(2) NOT NULL, d TIME(1), PRIMARY KEY (a, b, c, d)",
+            &[
+                "'2026-11-22', '2026-11-23 01:02:03.120', '2026-11-23 01:02:03.5', '-01:02:03.5'",
+                "'2026-11-23', '2026-11-23 01:02:03.120', '2026-11-23 01:02:03.5', '-01:02:03.5'",
+            ],
+        ),
+        ("k3", "a VARBINARY(20) PRIMARY KEY", &["X'00ff'", "X'fbff'", "'plain'"]),
+        ("k4", "a CHAR(8) PRIMARY KEY", &["'a'", "'b   '", "' c'"]),
+        ("k5", "a BINARY(4) PRIMARY KEY", &["X'00'", "X'0000ff'"]),
+        ("k6", "a ENUM('x','y'), b YEAR, PRIMARY KEY (a, b)", &["'y', 1999", "'x', 2155"]),
+        (
+            "k7",
+            "a VARCHAR(100) PRIMARY KEY",
+            &["'_looks/like a path?'", "'UPPER'", "'ends with a space '", "'12.0'"],
+        ),
+    ];
+    let mut statements = Vec::new();
+    for (name, columns, rows) in tables {
+        statements.push(format!("CREATE TABLE `{schema}`.{name} ({columns})"));
+        for row in *rows {
+            statements.push(format!("INSERT INTO `{schema}`.{name} VALUES ({row})"));
+        }
+        // Every row is touched once under its key, and one of them goes.
+        if columns.contains("c INT") {
+            statements.push(format!("UPDATE `{schema}`.{name} SET c = c + 1"));
+        }
+        statements.push(format!("DELETE FROM `{schema}`.{name} ORDER BY a LIMIT 1"));
+    }
+    statements.push(format!("INSERT INTO `{schema}`.k7 VALUES ('x')"));
+    statements.push(format!("UPDATE `{schema}`.k7 SET a = CONCAT(a, '!')"));
+    mysql::execute(&stage.shop.mysql_url, statements).await?;
+    stage.tables.extend(tables.iter().map(|(name, ..)| (*name).to_owned()));
+    stage.relay.start()?;
+    stage.agree(SOON).await?;
+    stage.clear().await
+}

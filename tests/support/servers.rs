@@ -1,0 +1,136 @@
+//! MySQL and Elasticsearch, by `dev/servers`.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use tokio::task::spawn_blocking;
+
+/// Which of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    Mysql,
+    Elasticsearch,
+}
+
+impl Server {
+    fn name(self) -> &'static str {
+        match self {
+            Server::Mysql => "mysql",
+            Server::Elasticsearch => "elasticsearch",
+        }
+    }
+}
+
+/// A running pair of servers. They outlive this value: whoever wants them ended says `dev/servers down`.
+#[derive(Clone, Debug)]
+pub struct Servers {
+    instance: String,
+    pub mysql_host: String,
+    pub mysql_port: u16,
+    /// `mysql://root@…`, without a database.
+    pub mysql_url: String,
+    pub engine_url: String,
+}
+
+#[derive(Deserialize)]
+struct Up {
+    mysql: UpMysql,
+    elasticsearch: UpEngine,
+}
+
+#[derive(Deserialize)]
+struct UpMysql {
+    host: String,
+    port: u16,
+    user: String,
+}
+
+#[derive(Deserialize)]
+struct UpEngine {
+    url: String,
+}
+
+impl Servers {
+    /// The servers of the tests, started where they are not up: the instance in `EVERRELAY_TEST_INSTANCE`, else `test`.
+    ///
+    /// # Errors
+    /// `dev/servers` fails; its own words are on standard error.
+    pub async fn of_tests() -> Result<Servers> {
+        let instance = std::env::var("EVERRELAY_TEST_INSTANCE").unwrap_or_else(|_| "test".to_owned());
+        Servers::up(&instance).await
+    }
+
+    /// The servers of an instance, started where they are not up.
+    ///
+    /// # Errors
+    /// `dev/servers` fails; its own words are on standard error.
+    pub async fn up(instance: &str) -> Result<Servers> {
+        let answer = dev_servers(&["up", "mysql", "elasticsearch", "--instance", instance, "--json"]).await?;
+        let up: Up =
+            serde_json::from_str(&answer).with_context(|| format!("dev/servers up --json said {answer}"))?;
+        Ok(Servers {
+            instance: instance.to_owned(),
+            mysql_url: format!("mysql://{}@{}:{}", up.mysql.user, up.mysql.host, up.mysql.port),
+            mysql_host: up.mysql.host,
+            mysql_port: up.mysql.port,
+            engine_url: up.elasticsearch.url,
+        })
+    }
+
+    /// Starts one that was stopped, on its old port, with its old data; back when it is ready.
+    ///
+    /// # Errors
+    /// `dev/servers` fails.
+    pub async fn start(&self, server: Server) -> Result<()> {
+        self.command("up", server).await
+    }
+
+    /// Ends one as an operator would; back when it is gone.
+    ///
+    /// # Errors
+    /// `dev/servers` fails.
+    pub async fn stop(&self, server: Server) -> Result<()> {
+        self.command("down", server).await
+    }
+
+    /// Ends one as a crash would.
+    ///
+    /// # Errors
+    /// `dev/servers` fails.
+    pub async fn kill(&self, server: Server) -> Result<()> {
+        self.command("kill", server).await
+    }
+
+    /// Stops one and starts it again, on its old port, with its old data; back when it is ready.
+    ///
+    /// # Errors
+    /// `dev/servers` fails.
+    pub async fn restart(&self, server: Server) -> Result<()> {
+        self.command("restart", server).await
+    }
+
+    async fn command(&self, command: &str, server: Server) -> Result<()> {
+        dev_servers(&[command, server.name(), "--instance", &self.instance]).await?;
+        Ok(())
+    }
+}
+
+/// Standard output of `dev/servers ARGUMENT…`; what it says to people is shown when it fails.
+async fn dev_servers(arguments: &[&str]) -> Result<String> {
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("dev/servers");
+    let mut command = Command::new(&script);
+    command.args(arguments).stdin(Stdio::null());
+    let output = spawn_blocking(move || command.output())
+        .await?
+        .with_context(|| format!("starting {}", script.display()))?;
+    ensure!(
+        output.status.success(),
+        "dev/servers {} ended with {}:\n{}",
+        arguments.join(" "),
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8(output.stdout)?)
+}
