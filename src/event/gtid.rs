@@ -64,11 +64,11 @@ impl GtidSet {
         match self.origins.get_mut(&gtid.origin) {
             Some(intervals) => {
                 // The usual case first: the next transaction of the same server.
-                if let Some(last) = intervals.last_mut() {
-                    if last.end == gtid.number {
-                        last.end += 1;
-                        return true;
-                    }
+                if let Some(last) = intervals.last_mut()
+                    && last.end == gtid.number
+                {
+                    last.end += 1;
+                    return true;
                 }
                 if intervals.iter().any(|i| i.start <= gtid.number && gtid.number < i.end) {
                     return false;

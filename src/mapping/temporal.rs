@@ -97,7 +97,8 @@ fn pair(n: u8) -> [u8; 2] {
 }
 
 fn month_length(date: Date) -> u8 {
-    let leap = date.year % 4 == 0 && (date.year % 100 != 0 || date.year % 400 == 0);
+    let leap =
+        date.year.is_multiple_of(4) && (!date.year.is_multiple_of(100) || date.year.is_multiple_of(400));
     match date.month {
         4 | 6 | 9 | 11 => 30,
         2 if leap => 29,

@@ -18,10 +18,7 @@
 //! [`documents`]: super::documents
 //! [`outstanding`]: super::outstanding
 
-use std::collections::VecDeque;
-use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
 
 use metrics::{counter, gauge};
 use tokio::sync::watch;
@@ -30,102 +27,27 @@ use tokio_util::sync::CancellationToken;
 
 use super::building::Building;
 use super::documents::{Documents, Standing, Waiting};
+use super::error::DeliverError;
 use super::flights::{Flights, Landing};
+use super::options::DeliverOptions;
 use super::outstanding::{Outstanding, Ticket};
+use super::progress::{Moved, Progress};
 use super::tables::{Table, Tables};
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::event::document::{Action, Verb};
-use crate::event::{Op, Seq, TableNo, Version};
+use crate::event::{Op, Seq, Version};
 use crate::lifecycle::{Readiness, Shutdown};
 use crate::log::record::{Change, Commit, Kind, Mark, SchemaRecord, State};
-use crate::log::{Frame, Log, ReadError, Reader, Visible};
-use crate::mapping::MappingError;
+use crate::log::{Frame, Log, Reader, Visible};
 use crate::metrics::names;
-use crate::settled::{Cursor, CursorStore, SettledError};
+use crate::settled::CursorStore;
 use crate::sink::{Disposition, IndexNo, Sink};
-
-/// Bounds and times of the deliver side.
-#[derive(Clone, Debug)]
-pub struct DeliverOptions {
-    /// A bulk body is sent when it has grown to this, bytes.
-    pub bulk_bytes: usize,
-    /// A smaller body is sent after this time while others are in flight.
-    pub linger: Duration,
-    /// Bulks under way at the same time.
-    pub in_flight: usize,
-    /// Most unsettled actions.
-    pub outstanding: usize,
-    /// Most changes that wait for an older one of their document.
-    pub waiting: usize,
-    /// Most bytes of bodies in flight or put off.
-    pub held_bytes: usize,
-    /// How often the cursor is committed while it moves.
-    pub commit_interval: Duration,
-    /// How long flights may go on when a drain was asked for.
-    pub drain: Duration,
-}
-
-impl Default for DeliverOptions {
-    fn default() -> Self {
-        DeliverOptions {
-            bulk_bytes: 3_000_000,
-            linger: Duration::from_millis(20),
-            in_flight: 2,
-            outstanding: 400_000,
-            waiting: 100_000,
-            held_bytes: 16_000_000,
-            commit_interval: Duration::from_millis(200),
-            drain: Duration::from_secs(15),
-        }
-    }
-}
-
-/// Why the indexer stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum DeliverError {
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    #[error(
-        "log record {seq} cannot be decoded ({problem}); run a version of everrelay that knows it, or `everrelay log cat --from {seq}`"
-    )]
-    Record { seq: Seq, problem: String },
-    #[error(transparent)]
-    Mapping(#[from] MappingError),
-    #[error("{0}")]
-    Sink(#[source] Box<dyn Error + Send + Sync>),
-    #[error(
-        "the alias {alias:?} stood for the index {stored} and now stands for {found}: what the cursor calls settled is not in it. \
-         Point the alias back, or, to fill the new index from what the log still holds, stop everrelay, remove the cursor folder in the \
-         state folder and start again; rows older than the log's start will be missing"
-    )]
-    OtherIndex { alias: String, stored: String, found: String },
-    #[error(
-        "the search engine refused document {id} of {index:?} (log record {seq}) for good: {reason}. Nothing after it was skipped; mend the mapping or the row, then start again"
-    )]
-    Refused { index: String, id: String, seq: String, reason: String },
-    #[error(
-        "document {id} of {index:?} has version {current}, above {highest}, the highest that this log ever gave: another writer is at work on this index. \
-         Stop it, or write to an index of your own"
-    )]
-    ForeignWriter { index: String, id: String, current: Version, highest: Version },
-    #[error(
-        "the cursor stands at record {cursor}, but the log ends at {visible}: the log lost its end or the folders do not belong together. Restore the whole state folder, or start with an empty one"
-    )]
-    CursorAhead { cursor: Seq, visible: Seq },
-    #[error(
-        "the cursor stands at record {cursor}, but the log starts at {start}: the records between are gone. Start with an empty state folder"
-    )]
-    CursorBehind { cursor: Seq, start: Seq },
-    #[error(transparent)]
-    Cursor(#[from] SettledError),
-}
 
 /// Everything that the deliver side works on.
 pub struct Deliver<K, C, D: Disk, T> {
     log: Log<D>,
     sink: Arc<K>,
-    store: C,
     clock: T,
     options: DeliverOptions,
     readiness: Readiness,
@@ -138,24 +60,10 @@ pub struct Deliver<K, C, D: Disk, T> {
     building_since: Option<Instant>,
     flights: Flights<K>,
     /// Ends of transactions not settled yet.
-    ends: VecDeque<End>,
-    cursor: Cursor,
-    committed: Seq,
+    progress: Progress<C>,
     id: String,
     old_id: String,
     reread: Vec<u8>,
-}
-
-/// The end of a transaction, or a mark.
-struct End {
-    seq: Seq,
-    time_micros: u64,
-    moved: Moved,
-}
-
-enum Moved {
-    By(crate::event::Gtid),
-    To(crate::event::GtidSet),
 }
 
 impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
@@ -172,10 +80,8 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         readiness: Readiness,
     ) -> Result<Self, DeliverError> {
         let start = log.retained_start();
-        let cursor = match store.load()? {
-            Some(cursor) => cursor,
-            None => Cursor { seq: start.previous(), ..Cursor::default() },
-        };
+        let progress = Progress::load(store, start)?;
+        let cursor = progress.cursor();
         let visible = log.watch();
         let end = visible.borrow().seq;
         if cursor.seq > end {
@@ -188,23 +94,20 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         Ok(Deliver {
             tables: Tables::new(cursor.indices.clone()),
             outstanding: Outstanding::new(cursor.seq),
-            committed: cursor.seq,
             flights: Flights::new(Arc::clone(&sink), options.in_flight),
             documents: Documents::default(),
             building: Building::default(),
             building_since: None,
-            ends: VecDeque::new(),
             id: String::new(),
             old_id: String::new(),
             reread: Vec::new(),
             log,
             sink,
-            store,
             clock,
             options,
             readiness,
             visible,
-            cursor,
+            progress,
         })
     }
 
@@ -233,12 +136,12 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             drained.unwrap_or(Ok(()))?;
         }
         self.commit()?;
-        self.store.sync()?;
+        self.progress.sync()?;
         result
     }
 
     async fn work(&mut self, source_ended: &CancellationToken) -> Result<(), DeliverError> {
-        let mut reader = self.log.reader(self.cursor.seq.next())?;
+        let mut reader = self.log.reader(self.progress.cursor().seq.next())?;
         let mut tick = tokio::time::interval(self.options.commit_interval);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut last_progress = (self.outstanding.settled(), Instant::now());
@@ -303,7 +206,8 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                 return Ok(true);
             };
             if frame.kind == Kind::Schema {
-                let record = SchemaRecord::decode(frame.payload).map_err(|e| undecodable(frame.seq, &e))?;
+                let record = SchemaRecord::decode(frame.payload)
+                    .map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
                 let seq = frame.seq;
                 self.tables.learn(record, &*self.sink, &self.readiness).await?;
                 self.passed(seq);
@@ -326,19 +230,19 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         match frame.kind {
             Kind::Change => self.read_change(frame)?,
             Kind::Commit => {
-                let commit = Commit::decode(frame.payload).map_err(|e| undecodable(frame.seq, &e))?;
-                self.end(frame.seq, commit.time_micros, Moved::By(commit.gtid));
+                let commit =
+                    Commit::decode(frame.payload).map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
+                self.progress.end(frame.seq, commit.time_micros, Moved::By(commit.gtid));
             }
             Kind::Mark => {
-                let mark = Mark::decode(frame.payload).map_err(|e| undecodable(frame.seq, &e))?;
-                self.end(frame.seq, mark.time_micros, Moved::To(mark.gtids));
+                let mark =
+                    Mark::decode(frame.payload).map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
+                self.progress.end(frame.seq, mark.time_micros, Moved::To(mark.gtids));
             }
             Kind::State => {
-                // Without a cursor the first segment says what lies below it.
-                if self.cursor.gtids.is_empty() && self.ends.is_empty() {
-                    let state = State::decode(frame.payload).map_err(|e| undecodable(frame.seq, &e))?;
-                    self.cursor.gtids = state.gtids.unwrap_or_default();
-                }
+                let state =
+                    State::decode(frame.payload).map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
+                self.progress.begin(state.gtids);
             }
             Kind::Schema => {}
         }
@@ -346,23 +250,17 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         Ok(())
     }
 
-    fn end(&mut self, seq: Seq, time_micros: u64, moved: Moved) {
-        if seq > self.cursor.seq {
-            self.ends.push_back(End { seq, time_micros, moved });
-        }
-    }
-
     /// Schema frames from before the cursor are handed out again at the start; they do not move it back.
     fn passed(&mut self, seq: Seq) {
-        if seq > self.cursor.seq {
+        if seq > self.progress.cursor().seq {
             self.outstanding.read(seq);
         }
     }
 
     fn read_change(&mut self, frame: &Frame<'_>) -> Result<(), DeliverError> {
-        let change = Change::decode(frame.payload).map_err(|e| undecodable(frame.seq, &e))?;
+        let change = Change::decode(frame.payload).map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
         let table = self.tables.get(change.table).cloned();
-        let table = table.ok_or_else(|| no_schema(frame.seq, change.table))?;
+        let table = table.ok_or_else(|| DeliverError::no_schema(frame.seq, change.table))?;
         let mut id = std::mem::take(&mut self.id);
         let mut old_id = std::mem::take(&mut self.old_id);
         table.mapping.id(change.row, &mut id)?;
@@ -424,7 +322,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         let mut bytes = std::mem::take(&mut self.reread);
         let frame = self.log.read_at(waiting.location, &mut bytes)?;
         let Waiting { table, verb, version, ticket, .. } = waiting;
-        let change = Change::decode(frame.payload).map_err(|e| undecodable(frame.seq, &e))?;
+        let change = Change::decode(frame.payload).map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
         self.encode(&table, verb, id, version, ticket, &change)?;
         self.reread = bytes;
         Ok(())
@@ -490,7 +388,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                 }
                 Disposition::Poison { reason } | Disposition::Definite { reason } => {
                     return Err(DeliverError::Refused {
-                        index: self.index_name(item.index),
+                        index: self.tables.index_name(item.index),
                         id: super::id_for_people(&item.id),
                         seq: format!("version {}", item.version),
                         reason,
@@ -530,7 +428,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             Some(current) if current > highest => {
                 let item = &flight.bulk.items[i];
                 Err(DeliverError::ForeignWriter {
-                    index: self.index_name(item.index),
+                    index: self.tables.index_name(item.index),
                     id: super::id_for_people(&item.id),
                     current,
                     highest,
@@ -538,10 +436,6 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             }
             _ => Ok(()),
         }
-    }
-
-    fn index_name(&self, no: IndexNo) -> String {
-        self.tables.index_name(no)
     }
 
     /// Waits for everything in flight; nothing new is read or launched.
@@ -556,22 +450,8 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     /// Moves the cursor over the settled prefix and commits it.
     fn commit(&mut self) -> Result<(), DeliverError> {
         let settled = self.outstanding.settled();
-        while let Some(end) = self.ends.front().filter(|end| end.seq <= settled) {
-            match &end.moved {
-                Moved::By(gtid) => {
-                    self.cursor.gtids.insert(gtid);
-                }
-                Moved::To(gtids) => self.cursor.gtids = gtids.clone(),
-            }
-            self.ends.pop_front();
-        }
+        self.progress.commit(settled, self.tables.indices())?;
         self.observe(settled);
-        if settled > self.committed {
-            self.cursor.seq = settled;
-            self.cursor.indices.clone_from(self.tables.indices());
-            self.store.commit(&self.cursor)?;
-            self.committed = settled;
-        }
         Ok(())
     }
 
@@ -581,15 +461,8 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         gauge!(names::SINK_CURSOR_SEQ).set(settled.0 as f64);
         gauge!(names::SINK_LAG_RECORDS).set(visible.0.saturating_sub(settled.0) as f64);
         gauge!(names::SINK_IN_FLIGHT).set(self.flights.len() as f64);
-        let lag = self.ends.front().map_or(0, |end| self.clock.wall_micros().saturating_sub(end.time_micros));
+        let now = self.clock.wall_micros();
+        let lag = self.progress.oldest_micros().map_or(0, |oldest| now.saturating_sub(oldest));
         gauge!(names::SINK_LAG_SECONDS).set(lag as f64 / 1e6);
     }
-}
-
-fn undecodable(seq: Seq, error: &bincode::error::DecodeError) -> DeliverError {
-    DeliverError::Record { seq, problem: error.to_string() }
-}
-
-fn no_schema(seq: Seq, table: TableNo) -> DeliverError {
-    DeliverError::Record { seq, problem: format!("no schema of table number {} stands before it", table.0) }
 }

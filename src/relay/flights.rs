@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::building::Flight;
-use super::deliver::DeliverError;
+use super::error::DeliverError;
 use crate::backoff::Backoff;
 use crate::lifecycle::Readiness;
 use crate::metrics::names;

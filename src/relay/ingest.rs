@@ -10,26 +10,17 @@ use std::error::Error;
 use metrics::{counter, gauge};
 
 use super::committer::{Committer, Gone};
+use super::error::IngestError;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::event::GtidSet;
 use crate::lifecycle::{Readiness, Shutdown};
-use crate::log::WriteError;
 use crate::log::record::{Mark, Position, Synced};
 use crate::metrics::names;
 use crate::source::{Source, SourceError, Start};
 
 /// How often the stream may say what cannot be, in one place, before it is believed.
 const GARBLED_LIMIT: u32 = 3;
-
-/// Why the source side stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum IngestError {
-    #[error("{0}")]
-    Source(#[source] Box<dyn Error + Send + Sync>),
-    #[error(transparent)]
-    Write(#[from] WriteError),
-}
 
 /// The source side of a pipeline.
 pub struct Ingest<S, T> {

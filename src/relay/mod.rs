@@ -9,6 +9,9 @@
 //! | [`building`] | the bulk being built |
 //! | [`documents`] | one flight per document |
 //! | [`outstanding`] | the settled prefix |
+//! | [`progress`] | the cursor's way into its store |
+//! | [`options`] | bounds and times |
+//! | [`error`] | why a pipeline stopped |
 //! | [`tables`] | mapping and index per table |
 //!
 //! The two sides share nothing but the log. When one stops for good the other finishes what it can within its bound,
@@ -18,9 +21,12 @@ pub mod building;
 pub mod committer;
 pub mod deliver;
 pub mod documents;
+pub mod error;
 pub mod flights;
 pub mod ingest;
+pub mod options;
 pub mod outstanding;
+pub mod progress;
 pub mod tables;
 
 use std::time::Duration;
@@ -32,29 +38,17 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::event::Seq;
 use crate::lifecycle::Shutdown;
-use crate::log::{Log, RetainError};
+use crate::log::Log;
 use crate::metrics::names;
-use crate::settled::{CursorStore, SettledError};
+use crate::settled::CursorStore;
 use crate::sink::Sink;
 use crate::source::Source;
-use deliver::{Deliver, DeliverError};
-use ingest::{Ingest, IngestError};
+use deliver::Deliver;
+use error::RelayError;
+use ingest::Ingest;
 
 /// How often segments that nobody needs are looked for.
 const RETAIN_EVERY: Duration = Duration::from_secs(10);
-
-/// Why a pipeline stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum RelayError {
-    #[error(transparent)]
-    Ingest(#[from] IngestError),
-    #[error(transparent)]
-    Deliver(#[from] DeliverError),
-    #[error(transparent)]
-    Retain(#[from] RetainError),
-    #[error(transparent)]
-    Cursor(#[from] SettledError),
-}
 
 /// Runs both sides of a pipeline until a drain is asked for or one of them stops.
 ///

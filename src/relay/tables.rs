@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::deliver::DeliverError;
+use super::error::DeliverError;
 use crate::backoff::Backoff;
 use crate::event::{TableName, TableNo, TableSchema};
 use crate::lifecycle::Readiness;
@@ -63,11 +63,11 @@ impl Tables {
         readiness: &Readiness,
     ) -> Result<(), DeliverError> {
         let SchemaRecord { table: no, schema } = record;
-        if let Some((known, table)) = self.by_name.get(&schema.name) {
-            if *known == schema {
-                self.by_no.insert(no, Arc::clone(table));
-                return Ok(());
-            }
+        if let Some((known, table)) = self.by_name.get(&schema.name)
+            && *known == schema
+        {
+            self.by_no.insert(no, Arc::clone(table));
+            return Ok(());
         }
         let mapping = TableMapping::new(&schema)?;
         let index = ensure(&mapping, sink, readiness).await?;

@@ -270,7 +270,7 @@ pub fn text(value: &Value<'_>) -> String {
 
 /// The date so many days after 1970-01-01, counted day by day.
 fn civil(mut days: u64) -> Date {
-    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let mut year = 1970;
     while days >= 365 + u64::from(leap(year)) {
         days -= 365 + u64::from(leap(year));

@@ -154,10 +154,10 @@ impl<'a> Reader<'a> {
                 }
                 other = clause.table().map(|table| (table, "EXCHANGE PARTITION"));
             }
-            if let Some((table, verb)) = other {
-                if self.follows(&table) {
-                    return Meaning::Stops { table, what: format!("ALTER TABLE … {verb}") };
-                }
+            if let Some((table, verb)) = other
+                && self.follows(&table)
+            {
+                return Meaning::Stops { table, what: format!("ALTER TABLE … {verb}") };
             }
             if !self.mark(',') {
                 return Meaning::OtherDdl;

@@ -124,7 +124,7 @@ impl Decimal {
         };
 
         let start = digits.length;
-        if self.integer_digits % 9 > 0 {
+        if !self.integer_digits.is_multiple_of(9) {
             group(&mut digits, self.integer_digits % 9, true)?;
         }
         for _ in 0..self.integer_digits / 9 {
@@ -138,7 +138,7 @@ impl Decimal {
             for _ in 0..self.scale / 9 {
                 group(&mut digits, 9, false)?;
             }
-            if self.scale % 9 > 0 {
+            if !self.scale.is_multiple_of(9) {
                 group(&mut digits, self.scale % 9, false)?;
             }
         }

@@ -44,10 +44,10 @@ impl<'a> Query<'a> {
     /// The statement as UTF-8; it stands in the session's character set.
     #[must_use]
     pub fn text(&self) -> Cow<'a, str> {
-        if let Ok(text) = std::str::from_utf8(self.sql) {
-            if self.charset == Charset::Utf8 || self.sql.is_ascii() {
-                return Cow::Borrowed(text);
-            }
+        if let Ok(text) = std::str::from_utf8(self.sql)
+            && (self.charset == Charset::Utf8 || self.sql.is_ascii())
+        {
+            return Cow::Borrowed(text);
         }
         Cow::Owned(self.charset.decode(self.sql, &mut String::new()).0.to_owned())
     }

@@ -1,0 +1,85 @@
+//! Why a pipeline stopped. Every one of these is definite: what waiting mends is waited for.
+
+use std::error::Error;
+
+use crate::event::{Seq, TableNo, Version};
+use crate::log::{ReadError, RetainError, WriteError};
+use crate::mapping::MappingError;
+use crate::settled::SettledError;
+
+/// Why a pipeline stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    #[error(transparent)]
+    Ingest(#[from] IngestError),
+    #[error(transparent)]
+    Deliver(#[from] DeliverError),
+    #[error(transparent)]
+    Retain(#[from] RetainError),
+    #[error(transparent)]
+    Cursor(#[from] SettledError),
+}
+
+/// Why the source side stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    #[error("{0}")]
+    Source(#[source] Box<dyn Error + Send + Sync>),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// Why the indexer stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliverError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(
+        "log record {seq} cannot be decoded ({problem}); run a version of everrelay that knows it, or `everrelay log cat --from {seq}`"
+    )]
+    Record { seq: Seq, problem: String },
+    #[error(transparent)]
+    Mapping(#[from] MappingError),
+    #[error("{0}")]
+    Sink(#[source] Box<dyn Error + Send + Sync>),
+    #[error(
+        "the alias {alias:?} stood for the index {stored} and now stands for {found}: what the cursor calls settled is not in it. \
+         Point the alias back, or, to fill the new index from what the log still holds, stop everrelay, remove the cursor folder in the \
+         state folder and start again; rows older than the log's start will be missing"
+    )]
+    OtherIndex { alias: String, stored: String, found: String },
+    #[error(
+        "the search engine refused document {id} of {index:?} (log record {seq}) for good: {reason}. Nothing after it was skipped; mend the mapping or the row, then start again"
+    )]
+    Refused { index: String, id: String, seq: String, reason: String },
+    #[error(
+        "document {id} of {index:?} has version {current}, above {highest}, the highest that this log ever gave: another writer is at work on this index. \
+         Stop it, or write to an index of your own"
+    )]
+    ForeignWriter { index: String, id: String, current: Version, highest: Version },
+    #[error(
+        "the cursor stands at record {cursor}, but the log ends at {visible}: the log lost its end or the folders do not belong together. Restore the whole state folder, or start with an empty one"
+    )]
+    CursorAhead { cursor: Seq, visible: Seq },
+    #[error(
+        "the cursor stands at record {cursor}, but the log starts at {start}: the records between are gone. Start with an empty state folder"
+    )]
+    CursorBehind { cursor: Seq, start: Seq },
+    #[error(transparent)]
+    Cursor(#[from] SettledError),
+}
+
+impl DeliverError {
+    /// The record `seq` cannot be decoded.
+    pub(super) fn undecodable(seq: Seq, error: &bincode::error::DecodeError) -> DeliverError {
+        DeliverError::Record { seq, problem: error.to_string() }
+    }
+
+    /// The change `seq` names a table that nothing before it describes.
+    pub(super) fn no_schema(seq: Seq, table: TableNo) -> DeliverError {
+        DeliverError::Record {
+            seq,
+            problem: format!("no schema of table number {} stands before it", table.0),
+        }
+    }
+}

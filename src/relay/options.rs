@@ -1,0 +1,39 @@
+//! Bounds and times of a pipeline.
+
+use std::time::Duration;
+
+/// Bounds and times of the deliver side.
+#[derive(Clone, Debug)]
+pub struct DeliverOptions {
+    /// A bulk body is sent when it has grown to this, bytes.
+    pub bulk_bytes: usize,
+    /// A smaller body is sent after this time while others are in flight.
+    pub linger: Duration,
+    /// Bulks under way at the same time.
+    pub in_flight: usize,
+    /// Most unsettled actions.
+    pub outstanding: usize,
+    /// Most changes that wait for an older one of their document.
+    pub waiting: usize,
+    /// Most bytes of bodies in flight or put off.
+    pub held_bytes: usize,
+    /// How often the cursor is committed while it moves.
+    pub commit_interval: Duration,
+    /// How long flights may go on when a drain was asked for.
+    pub drain: Duration,
+}
+
+impl Default for DeliverOptions {
+    fn default() -> Self {
+        DeliverOptions {
+            bulk_bytes: 3_000_000,
+            linger: Duration::from_millis(20),
+            in_flight: 2,
+            outstanding: 400_000,
+            waiting: 100_000,
+            held_bytes: 16_000_000,
+            commit_interval: Duration::from_millis(200),
+            drain: Duration::from_secs(15),
+        }
+    }
+}
