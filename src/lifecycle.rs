@@ -2,9 +2,12 @@
 //!
 //! - [`Exit`]: the exit codes, part of the interface.
 //! - [`Shutdown`]: first signal drains, second ends at once.
+//! - [`end_on_panic`]: a panic anywhere ends the whole process; a daemon is not half alive. [`contain`] is the one exception.
 //! - [`Readiness`]: what stands in the way of progress at the moment, if anything; `/readyz` shows it.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,6 +33,36 @@ impl From<Exit> for std::process::ExitCode {
     fn from(exit: Exit) -> Self {
         std::process::ExitCode::from(exit as u8)
     }
+}
+
+thread_local! {
+    /// Inside [`contain`].
+    static CONTAINED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on a panic in any thread is reported and ends the process with [`Exit::Unexpected`].
+pub fn end_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !CONTAINED.get() {
+            report(panic);
+            std::process::exit(Exit::Unexpected as i32);
+        }
+    }));
+}
+
+/// Calls foreign code that answers damage with a panic; returns the panic's words instead of ending the process.
+///
+/// # Errors
+/// It panicked.
+pub fn contain<T>(call: impl FnOnce() -> T) -> Result<T, String> {
+    CONTAINED.set(true);
+    let result = catch_unwind(AssertUnwindSafe(call));
+    CONTAINED.set(false);
+    result.map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked").to_owned()
+    })
 }
 
 /// Asks every part of the process to end.
@@ -120,5 +153,27 @@ impl Readiness {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, String>> {
         // The map is whole after every statement above, whoever panicked.
         self.obstacles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_contained_panic_is_an_error_with_its_words() {
+        assert_eq!(contain(|| 7), Ok(7));
+        assert_eq!(contain(|| -> u8 { panic!("page {} is damaged", 3) }), Err("page 3 is damaged".into()));
+    }
+
+    #[test]
+    fn an_obstacle_is_news_once() {
+        let readiness = Readiness::new();
+        assert!(readiness.obstacle("sink", "away"));
+        assert!(!readiness.obstacle("sink", "away"));
+        assert!(readiness.obstacle("sink", "busy"));
+        assert!(readiness.clear("sink"));
+        assert!(!readiness.clear("sink"));
+        assert!(readiness.obstacles().is_empty());
     }
 }

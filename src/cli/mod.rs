@@ -78,6 +78,7 @@ pub fn main() -> ExitCode {
         }
     };
     start_logging();
+    crate::lifecycle::end_on_panic();
     let result = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
     };

@@ -24,11 +24,11 @@
 
 use std::fs::File;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use crate::disk::{Disk, SystemDisk};
+use crate::lifecycle;
 
 pub mod cursor;
 
@@ -91,12 +91,9 @@ impl Settled {
             .cache_capacity(CACHE_BYTES)
             .flush_every_ms(None)
             .print_profile_on_drop(false);
-        // sled panics on some kinds of damage, where panics unwind.
-        let db = catch_unwind(AssertUnwindSafe(|| config.open())).map_err(|panic| {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let why = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("sled panicked");
-            SettledError::Damaged { path: path.to_path_buf(), why: why.to_owned() }
-        })?;
+        // sled answers some kinds of damage with a panic.
+        let db = lifecycle::contain(|| config.open())
+            .map_err(|why| SettledError::Damaged { path: path.to_path_buf(), why })?;
         let db = db.map_err(|error| describe(path, "open", error))?;
         let stopped = Arc::default();
         let mut settled = Settled { db, path: path.into(), folder_id: 0, stopped };
