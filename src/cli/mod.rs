@@ -2,7 +2,10 @@
 //!
 //! One file a command. People get text, machines get `--json`; logs go to standard error, results to standard output.
 
+pub mod check;
+pub mod log;
 pub mod run;
+pub mod status;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -29,6 +32,13 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 unexpected, 2 usage or configura
 enum Command {
     /// Run the relay until SIGTERM or Ctrl-C.
     Run(ConfigArgument),
+    /// Try everything that `run` will need, and say what is missing.
+    Check(check::CheckArguments),
+    /// Say how a running relay is doing, or how a stopped one left its state folder.
+    Status(status::StatusArguments),
+    /// Look into the log.
+    #[command(subcommand)]
+    Log(log::LogCommand),
 }
 
 /// Which configuration to use.
@@ -81,6 +91,9 @@ pub fn main() -> ExitCode {
     crate::lifecycle::end_on_panic();
     let result = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Log(command) => log::run(&command),
     };
     match result {
         Ok(exit) => exit.into(),
@@ -95,6 +108,22 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// `3.2 GB`: powers of 1000.
+fn bytes_for_people(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    let unit = UNITS.iter().enumerate().rfind(|(i, _)| bytes >= 1000_u64.pow(*i as u32));
+    match unit {
+        None | Some((0, _)) => format!("{bytes} B"),
+        Some((i, unit)) => format!("{:.1} {unit}", bytes as f64 / 1000_f64.powi(i as i32)),
+    }
+}
+
+/// `2026-11-23T06:47:08Z`.
+fn time_for_people(micros: u64) -> String {
+    let time = std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_micros(micros));
+    time.map_or_else(|| "?".to_owned(), |time| humantime::format_rfc3339_seconds(time).to_string())
+}
+
 /// Text with colours on a terminal, a JSON object a line otherwise. `EVERRELAY_LOG` takes tracing's filter syntax.
 fn start_logging() {
     let filter = EnvFilter::try_from_env("EVERRELAY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
@@ -103,5 +132,23 @@ fn start_logging() {
         builder.with_target(false).init();
     } else {
         builder.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_and_times_read_well() {
+        assert_eq!(bytes_for_people(999), "999 B");
+        assert_eq!(bytes_for_people(3_240_000_000), "3.2 GB");
+        assert_eq!(time_for_people(1_795_416_428_120_000), "2026-11-23T06:47:08Z");
     }
 }

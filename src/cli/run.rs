@@ -22,7 +22,7 @@ use crate::sink::elastic::{ElasticOptions, ElasticSink};
 use crate::source::mysql::{MysqlOptions, MysqlSource};
 
 /// The sink's name in the state folder.
-const SINK: &str = "main";
+pub(super) const SINK: &str = "main";
 
 pub(super) fn run(arguments: &ConfigArgument) -> Result<Exit, Failure> {
     let settings = arguments.load()?;
@@ -54,10 +54,10 @@ async fn serve(settings: Settings, shutdown: &Shutdown) -> Result<(), Failure> {
     readiness.obstacle("source", "connecting");
 
     let state = &settings.state_dir;
-    let opened = crate::log::open(&SystemDisk, &SystemClock, &state.join("log"), settings.log.clone())
+    let opened = crate::log::open(&SystemDisk, &SystemClock, &settings.log_dir(), settings.log.clone())
         .map_err(|error| Failure::new(Exit::State, error))?;
-    tracing::info!(folder = %state.display(), recovered = ?opened.recovered, "log open");
-    let settled = Settled::open(&state.join("settled")).map_err(|e| Failure::new(Exit::State, e))?;
+    tracing::info!(folder = %state.display(), recovered = %opened.recovered, "log open");
+    let settled = Settled::open(&settings.settled_dir()).map_err(|e| Failure::new(Exit::State, e))?;
     let cursor = || settled.cursor(SINK).map_err(|error| Failure::new(Exit::State, error));
     let folder_id = settled.folder_id();
 

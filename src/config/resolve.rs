@@ -25,6 +25,23 @@ pub struct Settings {
     pub admin_listen: SocketAddr,
 }
 
+impl Settings {
+    /// The pipeline's log.
+    #[must_use]
+    pub fn log_dir(&self) -> PathBuf {
+        self.state_dir.join(PIPELINE).join("log")
+    }
+
+    /// What is settled of it.
+    #[must_use]
+    pub fn settled_dir(&self) -> PathBuf {
+        self.state_dir.join(PIPELINE).join("settled")
+    }
+}
+
+/// The one pipeline's folder in the state folder.
+const PIPELINE: &str = "main";
+
 /// Largest `max_row_bytes`.
 const MAX_ROW_BYTES: u64 = 1 << 30;
 /// What a row may grow by on its way into a frame: names, keys, JSON text.

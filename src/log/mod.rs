@@ -20,8 +20,8 @@
 //!
 //! [`open`] recovers (`recovery`), begins a new segment, and hands out the one [`Writer`] and a [`Log`] that can be
 //! cloned. The writer appends batches, and [`Writer::sync`] makes them durable and then [`Visible`]. [`Log::reader`] follows from any
-//! retained frame; [`Log::read_at`] reads a frame again; [`Log::retain`] removes what nobody needs. [`inspect`] and
-//! [`read_only`] look at a log beside the process that writes it.
+//! retained frame; [`Log::read_at`] reads a frame again; [`Log::retain`] removes what nobody needs. [`read_only`]
+//! looks at a log beside the process that writes it.
 //!
 //! | file | idea |
 //! |---|---|
@@ -53,7 +53,7 @@ mod writer;
 
 pub use error::{Corrupt, OpenError, ReadError, RetainError, Step, WriteError};
 pub use frame::{MAX_PAYLOAD, Problem};
-pub use open::{NOT_BEFORE_MICROS, Opened, inspect, open, read_only};
+pub use open::{NOT_BEFORE_MICROS, Opened, ReadOnly, open, read_only};
 pub use reader::{Frame, Reader};
 pub use recovery::{Cut, Recovered, Torn};
 pub use retention::Retained;

@@ -15,12 +15,12 @@ use super::error::{OpenError, Step};
 use super::record::State;
 use super::recovery::{self, Recovered};
 use super::segment::{self, LOCK, Name, Previous, SEGMENT_HEADER, SegmentHeader, segment_name};
-use super::shared::{Entry, Log, SegmentInfo, Shared};
+use super::shared::{Entry, Log, Shared};
 use super::writer::{Start, Writer};
 use super::{Location, LogOptions, Visible};
 use crate::clock::Clock;
 use crate::disk::{Disk, DiskFile};
-use crate::event::Seq;
+use crate::event::{GtidSet, Seq};
 
 /// 2026-01-01T00:00:00Z: a clock that reads less is wrong, and versions taken from it would be too low.
 pub const NOT_BEFORE_MICROS: u64 = 1_767_225_600_000_000;
@@ -178,12 +178,12 @@ fn follows(header: &SegmentHeader, previous: &Entry) -> Result<(), String> {
     Ok(())
 }
 
-/// The segments of the log in `dir`, without a lock and without a change: also beside the process that writes it.
-///
-/// # Errors
-/// As [`read_only`].
-pub fn inspect<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<SegmentInfo>, OpenError> {
-    Ok(read_only(disk, dir)?.segments())
+/// A log open for reading alone.
+#[derive(Debug)]
+pub struct ReadOnly<D: Disk> {
+    pub log: Log<D>,
+    /// The source's position at the visible end; `None` before the log was given a start.
+    pub position: Option<GtidSet>,
 }
 
 /// The log in `dir` for reading alone, up to where a recovery would cut it now, without a lock and without a change: also beside
@@ -191,7 +191,7 @@ pub fn inspect<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<SegmentInfo>, OpenEr
 ///
 /// # Errors
 /// See [`OpenError`]; a folder without a segment is one with [`io::ErrorKind::NotFound`].
-pub fn read_only<D: Disk>(disk: &D, dir: &Path) -> Result<Log<D>, OpenError> {
+pub fn read_only<D: Disk>(disk: &D, dir: &Path) -> Result<ReadOnly<D>, OpenError> {
     let mut tries = 0;
     let (segments, end) = loop {
         tries += 1;
@@ -218,5 +218,5 @@ pub fn read_only<D: Disk>(disk: &D, dir: &Path) -> Result<Log<D>, OpenError> {
     };
     let options = LogOptions::default();
     let shared = Shared::new(disk.clone(), dir.to_path_buf(), options, segments, visible, true);
-    Ok(Log { shared: shared.into() })
+    Ok(ReadOnly { log: Log { shared: shared.into() }, position: end.position })
 }

@@ -48,7 +48,7 @@ fn a_tail_torn_at_any_byte_costs_only_what_was_not_whole() {
     for length in synced..=bytes.len() {
         for junk in [&b""[..], &[0; 700], &[0xA5; 40]] {
             let dir = folder_with(&[&bytes[..length], junk].concat());
-            let beside = read_only(&SystemDisk, dir.path()).unwrap().visible().seq;
+            let beside = read_only(&SystemDisk, dir.path()).unwrap().log.visible().seq;
             let Opened { mut writer, log, recovered } = open_at(dir.path(), 1 << 20);
             let (end, last) = ends.iter().rev().find(|(end, _)| *end <= length).unwrap();
             assert_eq!((log.visible().seq, beside), (Seq(*last), Seq(*last)), "{length}");
@@ -196,7 +196,7 @@ fn an_open_transaction_is_cut_out_of_all_its_segments() {
             assert!(log.segments().len() > 5);
             (next, read(&log, Seq(1)))
         };
-        let beside = read_only(&SystemDisk, dir.path()).unwrap();
+        let beside = read_only(&SystemDisk, dir.path()).unwrap().log;
         assert_eq!(beside.visible().seq, frames.last().unwrap().seq);
         assert_eq!(read(&beside, Seq(1)), frames);
         let Opened { writer, log, recovered } = open_at(dir.path(), 400);

@@ -169,6 +169,31 @@ impl Control {
         Ok(keys)
     }
 
+    /// The column names of `tables`, in row order.
+    ///
+    /// # Errors
+    /// The question fails.
+    pub async fn columns(
+        &mut self,
+        tables: &[TableName],
+    ) -> Result<Vec<(TableName, Vec<String>)>, MysqlError> {
+        let doing = "reading the columns of the followed tables";
+        let mut found = Vec::with_capacity(tables.len());
+        for table in tables {
+            let asking = self.conn.exec::<String, _, _>(
+                "SELECT column_name FROM information_schema.columns WHERE table_schema = ? AND table_name = ? \
+                 ORDER BY ordinal_position",
+                (&table.schema, &table.table),
+            );
+            let columns = match timeout(self.patience, asking).await {
+                Ok(columns) => columns.map_err(|source| MysqlError::client(doing, &self.server, source))?,
+                Err(_) => return Err(self.no_answer(doing)),
+            };
+            found.push((table.clone(), columns));
+        }
+        Ok(found)
+    }
+
     /// The columns of a unique key of whole, NOT NULL columns: the first by name; empty where there is none.
     async fn unique_key(
         &mut self,

@@ -1,0 +1,202 @@
+//! `everrelay check`: tries everything that `run` will need, and says of each what it found. It changes nothing, but
+//! asks for a binlog stream as `run` would, since no grant can be believed before it is used.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::{ConfigArgument, Failure};
+use crate::config::Settings;
+use crate::disk::{Disk, SystemDisk};
+use crate::event::{Column, ColumnType, GtidSet, TableSchema};
+use crate::lifecycle::Exit;
+use crate::mapping::TableMapping;
+use crate::sink::SinkError;
+use crate::sink::elastic::ElasticSink;
+use crate::source::mysql::control::Control;
+use crate::source::mysql::patterns::Patterns;
+use crate::source::mysql::{MysqlError, MysqlOptions};
+
+/// Free space under which a warning is due, bytes.
+const LITTLE_SPACE: u64 = 1 << 30;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CheckArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// One JSON object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Ok,
+    Warning,
+    Failed,
+}
+
+/// What was tried and what came of it.
+#[derive(Debug, Serialize)]
+struct Finding {
+    what: &'static str,
+    verdict: Verdict,
+    text: String,
+}
+
+/// Everything tried so far, printed as it comes.
+struct Findings {
+    json: bool,
+    /// The exit code of the first failure.
+    exit: Exit,
+}
+
+impl Findings {
+    fn add(&mut self, what: &'static str, verdict: Verdict, text: impl Into<String>) {
+        let finding = Finding { what, verdict, text: text.into() };
+        if self.json {
+            // These types have no case that JSON lacks.
+            println!("{}", serde_json::to_string(&finding).unwrap_or_default());
+            return;
+        }
+        let mark = match verdict {
+            Verdict::Ok => "ok     ",
+            Verdict::Warning => "warning",
+            Verdict::Failed => "FAILED ",
+        };
+        println!("{mark} {what}: {}", finding.text);
+    }
+
+    fn ok(&mut self, what: &'static str, text: impl Into<String>) {
+        self.add(what, Verdict::Ok, text);
+    }
+
+    fn failed(&mut self, what: &'static str, exit: Exit, error: &dyn std::fmt::Display) {
+        self.add(what, Verdict::Failed, error.to_string());
+        if self.exit == Exit::Done {
+            self.exit = exit;
+        }
+    }
+}
+
+pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, Failure> {
+    let settings = arguments.config.load()?;
+    // One provider in the whole tree; a second installation would only say that this one is there.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new(Exit::Unexpected, error))?;
+    let mut findings = Findings { json: arguments.json, exit: Exit::Done };
+    findings.ok("configuration", "understood");
+    let position = state_folder(&settings, &mut findings);
+    runtime.block_on(async {
+        if let Err(error) = source(&settings.source, position, &mut findings).await {
+            findings.failed("source", Exit::Source, &error);
+        }
+        sink(&settings, &mut findings).await;
+    });
+    Ok(findings.exit)
+}
+
+/// Looks at the state folder; returns the position that the log holds.
+fn state_folder(settings: &Settings, findings: &mut Findings) -> Option<GtidSet> {
+    let dir = &settings.state_dir;
+    let existing = dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
+    match SystemDisk.free_bytes(existing) {
+        Ok(free) if free < LITTLE_SPACE => {
+            let text = format!(
+                "{} free below {}: an outage of the search engine would fill it soon",
+                super::bytes_for_people(free),
+                dir.display()
+            );
+            findings.add("state folder", Verdict::Warning, text);
+        }
+        Ok(free) => {
+            findings.ok("state folder", format!("{}, {} free", dir.display(), super::bytes_for_people(free)));
+        }
+        Err(error) => findings.failed("state folder", Exit::State, &format!("{}: {error}", dir.display())),
+    }
+    if !settings.log_dir().exists() {
+        findings.ok("log", "none yet: a first start");
+        return None;
+    }
+    match crate::log::read_only(&SystemDisk, &settings.log_dir()) {
+        Ok(opened) => {
+            let stats = opened.log.stats();
+            findings.ok("log", format!("records {} to {}", stats.first, stats.last));
+            opened.position
+        }
+        Err(error) => {
+            findings.failed("log", Exit::State, &error);
+            None
+        }
+    }
+}
+
+async fn source(
+    options: &MysqlOptions,
+    position: Option<GtidSet>,
+    findings: &mut Findings,
+) -> Result<(), MysqlError> {
+    let mut control = Control::connect(options).await?;
+    let server = control.server().await?;
+    findings.ok("source", format!("MySQL {} at {}", server.version, options.address));
+    match server.check() {
+        Ok(()) => findings.ok("source settings", "GTIDs, row format, full images and metadata"),
+        Err(error) => findings.failed("source settings", Exit::Source, &error),
+    }
+    let patterns = Patterns::parse(&options.tables)?.with_case(server.name_case());
+    match control.keys(&patterns).await {
+        Ok(keys) if keys.is_empty() => {
+            let text = "no table matches yet; tables made later are followed";
+            findings.add("tables", Verdict::Warning, text);
+        }
+        Ok(keys) => {
+            findings.ok("tables", format!("{} followed, each with a key", keys.len()));
+            let followed: Vec<_> = keys.into_keys().collect();
+            for (table, columns) in control.columns(&followed).await? {
+                let column = |name| Column { name, ty: ColumnType::Text, nullable: true };
+                let columns = columns.into_iter().map(column).collect();
+                // Only names are tried here; which columns are the key does not matter for that.
+                if let Err(error) = TableMapping::new(&TableSchema { name: table, columns, key: vec![0] }) {
+                    findings.failed("names", Exit::Sink, &error);
+                }
+            }
+        }
+        Err(error) => findings.failed("tables", Exit::Source, &error),
+    }
+    let after = match position {
+        Some(position) => {
+            // What the server lacks now it may have in a moment; that is for `run` to wait for.
+            match control.check_history(&position, std::time::Duration::ZERO).await {
+                Ok(()) => findings.ok("history", "the server has everything that the log goes on from"),
+                Err(error) => findings.failed("history", Exit::Source, &error),
+            }
+            position
+        }
+        None => control.executed().await?,
+    };
+    // Under a number of its own: a relay that runs on the same folder keeps its stream.
+    let options = MysqlOptions { relay_id: rand::random(), ..options.clone() };
+    match control.stream(&after, &options).await {
+        Ok(_stream) => findings.ok("replication", "the server streams its binlog to this user"),
+        Err(error) => findings.failed("replication", Exit::Source, &error),
+    }
+    Ok(())
+}
+
+async fn sink(settings: &Settings, findings: &mut Findings) {
+    let sink = match ElasticSink::new(&settings.sink) {
+        Ok(sink) => sink,
+        Err(error) => return findings.failed("sink", Exit::Sink, &error),
+    };
+    match sink.version().await {
+        Ok(version) => {
+            let name = version.distribution.as_deref().unwrap_or("search engine");
+            findings.ok("sink", format!("{name} {} at {}", version.number, settings.sink.url));
+        }
+        Err(SinkError::Transient(error) | SinkError::Definite(error)) => {
+            findings.failed("sink", Exit::Sink, &error);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! `everrelay status`: how a running relay is doing, or how a stopped one left its state folder.
+
+use std::time::Duration;
+
+use anyhow::Context;
+
+use super::{ConfigArgument, Failure, bytes_for_people, time_for_people};
+use crate::admin::{PipelineStatus, Status};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Settings;
+use crate::disk::SystemDisk;
+use crate::lifecycle::Exit;
+use crate::settled::{CursorStore, Settled};
+
+/// How long the relay may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct StatusArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// One JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &StatusArguments) -> Result<Exit, Failure> {
+    let settings = arguments.config.load()?;
+    let running = ask(&settings).map_err(|error| Failure::new(Exit::Unexpected, error))?;
+    let (running, status) = match running {
+        Some(status) => (true, status),
+        None => (false, left_behind(&settings)?),
+    };
+    if arguments.json {
+        let mut json =
+            serde_json::to_value(&status).map_err(|error| Failure::new(Exit::Unexpected, error))?;
+        json["running"] = running.into();
+        println!("{json}");
+    } else {
+        print(&status, running);
+    }
+    Ok(Exit::Done)
+}
+
+/// Asks the relay at the configured address; `None` where nothing listens there.
+fn ask(settings: &Settings) -> anyhow::Result<Option<Status>> {
+    let url = format!("http://{}/status", settings.admin_listen);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
+        let answer = match client.get(&url).send().await {
+            Ok(answer) => answer,
+            Err(error) if error.is_connect() => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("asking {url}")),
+        };
+        let text = answer.text().await.with_context(|| format!("asking {url}"))?;
+        let status = serde_json::from_str(&text)
+            .with_context(|| format!("what answers at {url} is no everrelay; see [admin] listen"))?;
+        Ok(Some(status))
+    })
+}
+
+/// Reads the state folder without a relay.
+fn left_behind(settings: &Settings) -> Result<Status, Failure> {
+    let state = |error: anyhow::Error| Failure::new(Exit::State, error);
+    let opened = crate::log::read_only(&SystemDisk, &settings.log_dir()).map_err(|error| {
+        let context =
+            format!("no relay answers at {}, and its state folder cannot be read", settings.admin_listen);
+        state(anyhow::Error::new(error).context(context))
+    })?;
+    let log = opened.log;
+    let mut cursor = None;
+    // Opening makes the folder where it is missing: a look must not.
+    if settings.settled_dir().exists() {
+        let settled = Settled::open(&settings.settled_dir()).map_err(|error| state(error.into()))?;
+        let store = settled.cursor(super::run::SINK).map_err(|error| state(error.into()))?;
+        cursor = store.load().map_err(|error| state(error.into()))?;
+    }
+    let cursor = cursor.unwrap_or_default();
+    let (stats, visible) = (log.stats(), log.visible());
+    Ok(Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ready: false,
+        obstacles: [("relay".to_owned(), "not running".to_owned())].into(),
+        pipeline: PipelineStatus {
+            retained_start: log.retained_start().0,
+            visible: visible.seq.0,
+            cursor: cursor.seq.0,
+            visible_time_micros: visible.time_micros,
+            log_bytes: stats.bytes,
+            log_segments: stats.segments as u64,
+            gtids: cursor.gtids.to_string(),
+        },
+    })
+}
+
+fn print(status: &Status, running: bool) {
+    let pipeline = &status.pipeline;
+    println!("relay     {}", if running { "running" } else { "not running" });
+    println!("ready     {}", if status.ready { "yes" } else { "no" });
+    for (part, reason) in &status.obstacles {
+        println!("          {part}: {reason}");
+    }
+    let size = bytes_for_people(pipeline.log_bytes);
+    println!(
+        "log       {} to {}, {} segments, {size}",
+        pipeline.retained_start, pipeline.visible, pipeline.log_segments
+    );
+    if pipeline.visible_time_micros > 0 {
+        let age = SystemClock.wall_micros().saturating_sub(pipeline.visible_time_micros) / 1_000_000;
+        println!("          last commit {} ({age} s ago)", time_for_people(pipeline.visible_time_micros));
+    }
+    let behind = pipeline.visible.saturating_sub(pipeline.cursor);
+    println!("settled   up to {}, {behind} records behind", pipeline.cursor);
+    println!("          {}", if pipeline.gtids.is_empty() { "no transaction yet" } else { &pipeline.gtids });
+}
