@@ -85,9 +85,9 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(Failure { exit, error }) => {
             if std::io::stderr().is_terminal() {
-                eprintln!("everrelay: {error:#}");
+                eprintln!("everrelay: {error}");
             } else {
-                tracing::error!(exit_code = exit as u8, "{error:#}");
+                tracing::error!(exit_code = exit as u8, "{error}");
             }
             exit.into()
         }

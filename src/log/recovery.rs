@@ -21,6 +21,7 @@
 //! last backwards, the folder synced after each, then the one that remains is truncated and synced. A crash in between
 //! leaves a log whose recovery finds the same end.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -68,6 +69,39 @@ pub struct Torn {
     pub bytes: u64,
     /// Where the first 1 MiB of them is kept; `None` if the disk had no room.
     pub kept: Option<PathBuf>,
+}
+
+impl fmt::Display for Recovered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Recovered::Empty => f.write_str("a new log was begun"),
+            Recovered::Clean => f.write_str("the log ended with a whole transaction"),
+            Recovered::OpenTransactionCut(cut) => write!(f, "{cut}"),
+            Recovered::TornTail { torn, cut: None } => write!(f, "{torn}"),
+            Recovered::TornTail { torn, cut: Some(cut) } => write!(f, "{torn}; {cut}"),
+        }
+    }
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Cut { first, frames, segments } = self;
+        write!(
+            f,
+            "a transaction without its commit was cut: {frames} frames from {first} on, {segments} whole segments"
+        )
+    }
+}
+
+impl fmt::Display for Torn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Torn { path, offset, bytes, kept } = self;
+        write!(f, "a torn tail of {bytes} bytes at offset {offset} of {path:?} was cut and ")?;
+        match kept {
+            Some(kept) => write!(f, "kept in {kept:?}"),
+            None => f.write_str("could not be kept beside"),
+        }
+    }
 }
 
 /// Where a log ends: behind its last whole transaction.

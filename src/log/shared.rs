@@ -188,9 +188,11 @@ impl<D: Disk> Log<D> {
         }
         let segments = self.shared.segments();
         let from = segments.partition_point(|entry| entry.header.first < at.segment);
-        let before = segments[from..].iter().take_while(|entry| entry.header.first < end.segment);
-        let whole: u64 = before.map(|entry| entry.bytes).sum();
-        (whole + end.offset).saturating_sub(at.offset)
+        let after = &segments[from..];
+        let whole: u64 = after.iter().take_while(|e| e.header.first < end.segment).map(|e| e.bytes).sum();
+        // A segment that is no longer kept does not count.
+        let passed = if after.first().is_some_and(|e| e.header.first == at.segment) { at.offset } else { 0 };
+        (whole + end.offset).saturating_sub(passed)
     }
 
     /// What the log keeps.

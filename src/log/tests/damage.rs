@@ -168,6 +168,8 @@ fn only_the_first_mebibyte_of_a_torn_tail_is_kept() {
     let Opened { recovered, .. } = open_at(dir.path(), 1 << 20);
     let Recovered::TornTail { torn, cut: None } = recovered else { panic!("{recovered:?}") };
     assert_eq!(torn.bytes, 3 << 20);
+    let said = Recovered::TornTail { torn: torn.clone(), cut: None }.to_string();
+    assert!(said.contains("3145728 bytes") && said.contains(".torn"), "{said}");
     assert_eq!(fs::read(torn.kept.unwrap()).unwrap(), vec![0x5A; 1 << 20]);
 }
 

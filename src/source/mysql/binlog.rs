@@ -7,10 +7,9 @@
 //! ```
 //!
 //! Rows go into the batch as they come; they count with the commit frame, which carries the GTID. A transaction without
-//! followed rows adds its GTID to the set in memory, and a mark frame records the set between transactions: at least
-//! every so often, so that the position never falls behind what the server purges.
-//!
-//! Every event that is not understood is an error unless it says itself that it may be ignored.
+//! followed rows adds its GTID to the set in memory, and a mark frame records the set between transactions, so often that
+//! the position never falls behind what the server purges. An event that is not understood is an error unless it says
+//! itself that it may be ignored.
 //!
 //! XA: a prepared transaction's rows do not count before its XA COMMIT, which is not followed yet. One with rows of followed tables
 //! is an error at its PREPARE. One without is folded, its id kept, so that its XA COMMIT is known to mean
@@ -28,6 +27,7 @@ use super::connection::{RawEvent, kind};
 use super::control::FollowedKeys;
 use super::decode::{Change, Decoder, RowsHeader};
 use super::error::{MysqlError, Place};
+use super::marks::Marks;
 use super::options::MysqlOptions;
 use super::patterns::Patterns;
 use super::query::Query;
@@ -35,6 +35,7 @@ use super::schema::TableMap;
 use super::statement::{Alteration, Meaning, classify};
 use super::tables::{TableError, Tables, Target};
 use super::wire::{Short, Wire};
+use super::xa::XaPrepare;
 
 /// The table id of a rows event without rows, which only ends its statement (MySQL, Table_id's dummy).
 const NO_TABLE: u64 = 0x00ff_ffff;
@@ -74,16 +75,6 @@ struct Transaction {
     rows_of: Option<TableName>,
 }
 
-/// Transactions that are in the set but not in the log.
-#[derive(Debug)]
-struct Marks {
-    pending: u64,
-    since: Option<Instant>,
-    interval: std::time::Duration,
-    transactions: u64,
-    asked: bool,
-}
-
 impl Binlog {
     #[must_use]
     pub fn new(options: &MysqlOptions) -> Binlog {
@@ -96,13 +87,7 @@ impl Binlog {
             described: false,
             transaction: None,
             prepared: HashSet::new(),
-            marks: Marks {
-                pending: 0,
-                since: None,
-                interval: options.mark_interval,
-                transactions: options.mark_transactions,
-                asked: false,
-            },
+            marks: Marks::new(options.mark_interval, options.mark_transactions),
             events: metrics::counter!("everrelay_source_events_total"),
             replaced: metrics::counter!("everrelay_source_replaced_values_total"),
             last_event: metrics::gauge!("everrelay_source_last_event_seconds"),
@@ -116,7 +101,7 @@ impl Binlog {
         self.tables.forget_schemas();
         (self.gtids, self.server) = (after, server);
         (self.place, self.described, self.transaction) = (Place::default(), false, None);
-        (self.marks.pending, self.marks.since, self.marks.asked) = (0, None, false);
+        self.marks.clear();
     }
 
     #[must_use]
@@ -138,10 +123,10 @@ impl Binlog {
     #[must_use]
     pub fn mark_due(&self) -> Option<Instant> {
         // Inside a transaction none can be written.
-        if self.transaction.is_some() { None } else { Some(self.marks.since? + self.marks.interval) }
+        if self.transaction.is_some() { None } else { self.marks.deadline() }
     }
 
-    /// Hands over what was counted since the last call.
+    /// Hands over what was counted.
     pub fn publish_metrics(&mut self) {
         self.replaced.increment(std::mem::take(&mut self.decoder.replaced));
         if self.last_micros > 0 {
@@ -151,22 +136,16 @@ impl Binlog {
 
     /// Writes a mark where one is due.
     pub fn mark_if_due(&mut self, batch: &mut Batch) {
-        let (marks, now) = (&self.marks, Instant::now);
-        if marks.pending == 0 || self.transaction.is_some() {
+        if self.transaction.is_some() || !self.marks.is_due() {
             return;
         }
-        let due = marks.asked
-            || marks.pending >= marks.transactions
-            || marks.since.is_some_and(|since| now() >= since + marks.interval);
-        if due {
-            batch.mark(&Mark {
-                synced: Synced::default(),
-                gtids: self.gtids.clone(),
-                time_micros: self.last_micros,
-                position: self.position(),
-            });
-            (self.marks.pending, self.marks.since, self.marks.asked) = (0, None, false);
-        }
+        self.marks.clear();
+        batch.mark(&Mark {
+            synced: Synced::default(),
+            gtids: self.gtids.clone(),
+            time_micros: self.last_micros,
+            position: self.position(),
+        });
     }
 
     /// Takes one event; appends what it means to `batch`.
@@ -197,8 +176,7 @@ impl Binlog {
             kind::ROTATE => self.rotate(event),
             kind::STOP => self.between_transactions("a STOP event"),
             kind::HEARTBEAT | kind::HEARTBEAT_V2 => {
-                // Nothing else to send: what is pending need not wait.
-                self.marks.asked = self.marks.pending > 0;
+                self.marks.idle();
                 Ok(())
             }
             kind::PREVIOUS_GTIDS
@@ -245,20 +223,20 @@ impl Binlog {
     }
 
     fn garbled(&self, what: impl Into<String>) -> MysqlError {
-        MysqlError::Garbled { place: self.place.clone(), what: what.into() }
+        MysqlError::Garbled { place: self.place.clone().into(), what: what.into() }
     }
 
     fn short(&self, event: &str) -> impl Fn(Short) -> MysqlError + use<> {
         let (place, what) = (self.place.clone(), format!("{event} ends early"));
-        move |Short| MysqlError::Garbled { place: place.clone(), what: what.clone() }
+        move |Short| MysqlError::Garbled { place: place.clone().into(), what: what.clone() }
     }
 
     fn refuse(&self, event: &str, why: &'static str) -> MysqlError {
-        MysqlError::Event { event: event.to_owned(), place: self.place.clone(), why }
+        MysqlError::Event { event: event.into(), place: self.place.clone().into(), why }
     }
 
     fn refuse_table(&self, event: &str, table: TableName, why: &'static str) -> MysqlError {
-        MysqlError::Table { event: event.to_owned(), table, place: self.place.clone(), why }
+        MysqlError::Table { event: event.into(), table, place: self.place.clone().into(), why }
     }
 
     fn between_transactions(&self, what: &str) -> Result<(), MysqlError> {
@@ -317,8 +295,7 @@ impl Binlog {
                 position: self.position(),
             });
         } else {
-            self.marks.pending += 1;
-            self.marks.since.get_or_insert_with(Instant::now);
+            self.marks.folded();
         }
         Ok(())
     }
@@ -326,7 +303,7 @@ impl Binlog {
     fn table_map(&mut self, event: &RawEvent) -> Result<(), MysqlError> {
         let map = TableMap::parse(event.body()).map_err(self.short("a TABLE_MAP event"))?;
         self.tables.map(&map).map_err(|error| match error {
-            TableError::Schema(source) => MysqlError::Schema { table: map.name(), place: self.place.clone(), source },
+            TableError::Schema(source) => MysqlError::Schema { table: map.name(), place: self.place.clone().into(), source },
             TableError::Changed => self.refuse_table(
                 "TABLE_MAP event",
                 map.name(),
@@ -365,7 +342,7 @@ impl Binlog {
                         return Err(MysqlError::Rows {
                             event: name,
                             table,
-                            place: self.place.clone(),
+                            place: self.place.clone().into(),
                             source,
                         });
                     }
@@ -492,22 +469,6 @@ impl Binlog {
     }
 }
 
-/// What an XA_PREPARE event says (MySQL, *XA_prepare_event*).
-#[derive(Debug)]
-struct XaPrepare {
-    one_phase: bool,
-    /// As XA COMMIT will write it, in lower case.
-    xid: String,
-}
-
-impl XaPrepare {
-    fn parse(body: &[u8]) -> Result<XaPrepare, Short> {
-        let mut wire = Wire::new(body);
-        let one_phase = wire.u8()? != 0;
-        let format = wire.u32()?;
-        let (global, branch) = (wire.u32()? as usize, wire.u32()? as usize);
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        let (global, branch) = (hex(wire.take(global)?), hex(wire.take(branch)?));
-        Ok(XaPrepare { one_phase, xid: format!("x'{global}',x'{branch}',{format}") })
-    }
-}
+#[cfg(test)]
+#[path = "binlog_tests.rs"]
+mod tests;

@@ -64,6 +64,20 @@ const CHECKSUM: usize = 4;
 pub struct RawEvent(Event);
 
 impl RawEvent {
+    /// An event without a checksum.
+    #[cfg(test)]
+    pub fn of(kind: u8, flags: u16, body: &[u8]) -> RawEvent {
+        use mysql_common::binlog::consts::BinlogVersion;
+        use mysql_common::binlog::events::FormatDescriptionEvent;
+        let mut bytes = vec![0, 0, 0, 0, kind, 1, 0, 0, 0];
+        bytes.extend_from_slice(&(body.len() as u32 + 19).to_le_bytes());
+        bytes.extend_from_slice(&[0, 0, 0, 0]);
+        bytes.extend_from_slice(&flags.to_le_bytes());
+        bytes.extend_from_slice(body);
+        let description = FormatDescriptionEvent::new(BinlogVersion::Version4);
+        RawEvent(Event::read(&description, bytes.as_slice()).expect("a whole event"))
+    }
+
     #[must_use]
     pub fn kind(&self) -> u8 {
         self.0.header().event_type_raw()
@@ -194,7 +208,7 @@ impl BinlogConnection {
                 doing,
                 server: server.to_owned(),
                 advice: "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO the user".to_owned(),
-                source,
+                source: source.into(),
             },
             source => fail(source),
         })?;
@@ -228,7 +242,7 @@ impl BinlogConnection {
             Err(_) if Instant::now() >= silent => Err(MysqlError::Silent {
                 server: self.server.clone(),
                 seconds: self.last_heard.elapsed().as_secs(),
-                place: place.clone(),
+                place: place.clone().into(),
             }),
             Err(_) => Ok(Next::Deadline),
         }
@@ -242,12 +256,14 @@ impl BinlogConnection {
         self.last_heard = Instant::now();
         let event = match event {
             Some(Ok(event)) => RawEvent(event),
-            Some(Err(source)) => return Err(MysqlError::stream(&self.server, place.clone(), source)),
-            None => return Err(MysqlError::Ended { server: self.server.clone(), place: place.clone() }),
+            Some(Err(source)) => return Err(MysqlError::stream(&self.server, place, source)),
+            None => {
+                return Err(MysqlError::Ended { server: self.server.clone(), place: place.clone().into() });
+            }
         };
         if !event.checksum_matches() {
             let what = format!("the checksum of the next event (type {}) does not match", event.kind());
-            return Err(MysqlError::Garbled { place: place.clone(), what });
+            return Err(MysqlError::Garbled { place: place.clone().into(), what });
         }
         Ok(event)
     }

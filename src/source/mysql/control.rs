@@ -327,3 +327,43 @@ fn client_options(options: &MysqlOptions) -> OptsBuilder {
         ),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(changed: &[(&str, &str)]) -> Server {
+        let good = [
+            ("log_bin", "ON"),
+            ("gtid_mode", "ON"),
+            ("binlog_format", "ROW"),
+            ("binlog_row_image", "FULL"),
+            ("binlog_row_metadata", "FULL"),
+            ("binlog_row_value_options", ""),
+        ];
+        let variables = good.iter().chain(changed).map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        Server { name: "db:3306".into(), version: "8.4.0".into(), uuid: [0; 16], variables }
+    }
+
+    #[test]
+    fn each_setting_that_loses_changes_is_refused_with_the_statement_that_mends_it() {
+        assert!(server(&[]).check().is_ok());
+        for (name, value, statement) in [
+            ("log_bin", "OFF", "--log-bin"),
+            ("gtid_mode", "ON_PERMISSIVE", "SET PERSIST gtid_mode = ON"),
+            ("binlog_format", "MIXED", "SET PERSIST binlog_format = 'ROW'"),
+            ("binlog_row_image", "MINIMAL", "SET PERSIST binlog_row_image = 'FULL'"),
+            ("binlog_row_metadata", "MINIMAL", "SET PERSIST binlog_row_metadata = 'FULL'"),
+            ("binlog_row_value_options", "PARTIAL_JSON", "SET PERSIST binlog_row_value_options = ''"),
+        ] {
+            let text = server(&[(name, value)]).check().unwrap_err().to_string();
+            assert!(text.contains(statement) && text.contains(value) && text.contains("db:3306"), "{text}");
+        }
+    }
+
+    #[test]
+    fn case_follows_lower_case_table_names() {
+        assert_eq!(server(&[]).name_case(), NameCase::Sensitive);
+        assert_eq!(server(&[("lower_case_table_names", "1")]).name_case(), NameCase::Insensitive);
+    }
+}

@@ -34,9 +34,9 @@ pub enum MysqlError {
     #[error(transparent)]
     Pattern(#[from] BadPattern),
     #[error("{doing} at {server}: {source}")]
-    Client { doing: &'static str, server: String, source: ClientError },
+    Client { doing: &'static str, server: String, source: Box<ClientError> },
     #[error("{doing} at {server}: {source}; {advice}")]
-    Refused { doing: &'static str, server: String, source: ClientError, advice: String },
+    Refused { doing: &'static str, server: String, source: Box<ClientError>, advice: String },
     #[error("{doing} at {server}: no answer within {seconds} s")]
     NoAnswer { doing: &'static str, server: String, seconds: u64 },
     #[error("{server} is {found}: this source reads MySQL 8.0 and newer")]
@@ -68,23 +68,23 @@ pub enum MysqlError {
     )]
     AnotherHistory { server: String, missing: GtidSet },
     #[error("the stream from {server} was silent for {seconds} s, two heartbeats and more, after {place}")]
-    Silent { server: String, seconds: u64, place: Place },
+    Silent { server: String, seconds: u64, place: Box<Place> },
     #[error("{server} ended the stream after {place}")]
-    Ended { server: String, place: Place },
+    Ended { server: String, place: Box<Place> },
     #[error("reading the stream from {server} after {place}: {source}")]
-    Stream { server: String, place: Place, source: ClientError },
+    Stream { server: String, place: Box<Place>, source: Box<ClientError> },
     #[error("{server} refused to stream after {place}: {source}; {advice}")]
-    StreamRefused { server: String, place: Place, source: ClientError, advice: String },
+    StreamRefused { server: String, place: Box<Place>, source: Box<ClientError>, advice: String },
     #[error("the stream is not as it should be at {place}: {what}")]
-    Garbled { place: Place, what: String },
+    Garbled { place: Box<Place>, what: String },
     #[error("{event} of {table} at {place}: {source}")]
-    Rows { event: &'static str, table: TableName, place: Place, source: DecodeError },
+    Rows { event: &'static str, table: TableName, place: Box<Place>, source: DecodeError },
     #[error("TABLE_MAP event of {table} at {place}: {source}")]
-    Schema { table: TableName, place: Place, source: SchemaError },
+    Schema { table: TableName, place: Box<Place>, source: SchemaError },
     #[error("{event} of {table} at {place}: {why}")]
-    Table { event: String, table: TableName, place: Place, why: &'static str },
+    Table { event: String, table: TableName, place: Box<Place>, why: &'static str },
     #[error("{event} at {place}: {why}")]
-    Event { event: String, place: Place, why: &'static str },
+    Event { event: String, place: Box<Place>, why: &'static str },
     #[error("the source was asked for changes without a connection")]
     NotConnected,
 }
@@ -117,15 +117,17 @@ impl MysqlError {
     #[must_use]
     pub fn client(doing: &'static str, server: &str, source: ClientError) -> MysqlError {
         match advice(&source) {
-            Some(advice) => MysqlError::Refused { doing, server: server.to_owned(), source, advice },
-            None => MysqlError::Client { doing, server: server.to_owned(), source },
+            Some(advice) => {
+                MysqlError::Refused { doing, server: server.to_owned(), source: source.into(), advice }
+            }
+            None => MysqlError::Client { doing, server: server.to_owned(), source: source.into() },
         }
     }
 
     /// An error of the client while reading the stream.
     #[must_use]
-    pub fn stream(server: &str, place: Place, source: ClientError) -> MysqlError {
-        let server = server.to_owned();
+    pub fn stream(server: &str, place: &Place, source: ClientError) -> MysqlError {
+        let (server, place) = (server.to_owned(), Box::new(place.clone()));
         if let ClientError::Server(error) = &source {
             // ER_SOURCE_FATAL_ERROR_READING_BINLOG: one number for many faults.
             if error.code == 1236 {
@@ -147,16 +149,19 @@ impl MysqlError {
                     return MysqlError::Garbled { place, what: format!("{server} says: {text}") };
                 };
                 return match advice {
-                    Some(advice) => {
-                        MysqlError::StreamRefused { server, place, source, advice: advice.to_owned() }
-                    }
+                    Some(advice) => MysqlError::StreamRefused {
+                        server,
+                        place,
+                        source: source.into(),
+                        advice: advice.to_owned(),
+                    },
                     None => MysqlError::Garbled { place, what: format!("{server} says: {text}") },
                 };
             }
         }
         match advice(&source) {
-            Some(advice) => MysqlError::StreamRefused { server, place, source, advice },
-            None => MysqlError::Stream { server, place, source },
+            Some(advice) => MysqlError::StreamRefused { server, place, source: source.into(), advice },
+            None => MysqlError::Stream { server, place, source: source.into() },
         }
     }
 }

@@ -23,8 +23,9 @@
 //! | [`options`] | what a configuration says about a server |
 //! | [`control`] | what is asked before streaming, and refused |
 //! | [`connection`] | the binlog stream, checksums, silence |
-//! | [`binlog`] | transactions: which events make one, and when it counts |
-//! | [`query`] [`statement`] [`tokens`] | what statements in the binlog mean for followed tables |
+//! | [`binlog`] [`xa`] | transactions: which events make one, and when it counts |
+//! | [`marks`] | when the position is recorded without rows |
+//! | [`query`] [`statement`] [`ddl`] [`tokens`] | what statements in the binlog mean for followed tables |
 //! | [`patterns`] | which tables are followed |
 //! | [`tables`] | the tables seen so far, by their table maps |
 //! | [`schema`] | a table map as schema and decode plan |
@@ -32,13 +33,18 @@
 //! | [`numbers`] [`temporal`] [`charset`] [`json`] | the types |
 //! | [`wire`] | checked reading |
 
+// The server's bytes are not trusted: nothing here may panic on them.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]
+
 pub mod binlog;
 pub mod charset;
 pub mod connection;
 pub mod control;
+pub mod ddl;
 pub mod decode;
 pub mod error;
 pub mod json;
+pub mod marks;
 pub mod numbers;
 pub mod options;
 pub mod patterns;
@@ -49,6 +55,7 @@ pub mod tables;
 pub mod temporal;
 pub mod tokens;
 pub mod wire;
+pub mod xa;
 
 use std::time::Duration;
 
@@ -84,6 +91,12 @@ impl MysqlSource {
         let patterns = Patterns::parse(&options.tables)?;
         let binlog = Binlog::new(&options);
         Ok(MysqlSource { options, patterns, stream: None, binlog })
+    }
+
+    /// The id that the server knows this source by.
+    #[must_use]
+    pub fn server_id(&self) -> u32 {
+        self.options.server_id()
     }
 
     /// Everything read so far, committed transactions only.

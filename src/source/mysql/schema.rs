@@ -233,7 +233,7 @@ fn column(
     name: &str,
 ) -> Result<Described, SchemaError> {
     // Only numeric columns have a bit, the first in the highest (is_numeric_type and init_signedness_field in
-    // sql/log_event.cc: YEAR and BIT are none).
+    // sql/log_event.cc): YEAR is one of them, BIT is none.
     let mut unsigned = || {
         let bit =
             optional.signedness.get(seen.numeric / 8).is_some_and(|b| b << (seen.numeric % 8) & 0x80 != 0);
@@ -270,7 +270,10 @@ fn column(
         10 | 14 => (ColumnType::Date, Store::Fixed(3), ColumnKind::Date),
         11 => (ColumnType::Time { decimals: 0 }, Store::Fixed(3), ColumnKind::OldTime),
         12 => (ColumnType::DateTime { decimals: 0 }, Store::Fixed(8), ColumnKind::OldDateTime),
-        13 => (ColumnType::Year, Store::Fixed(1), ColumnKind::Year),
+        13 => {
+            unsigned();
+            (ColumnType::Year, Store::Fixed(1), ColumnKind::Year)
+        }
         16 => {
             let (rest, whole) = (metadata.u8()?, metadata.u8()?);
             if rest > 7 || whole > 8 || whole * 8 + rest == 0 || whole * 8 + rest > 64 {

@@ -75,33 +75,33 @@ pub fn classify(sql: &str, schema: &str, mode: SqlMode, patterns: &Patterns) -> 
 
 /// Reads tokens from the left.
 #[derive(Clone)]
-struct Reader<'a> {
-    tokens: &'a [Token],
-    at: usize,
-    schema: &'a str,
-    patterns: &'a Patterns,
+pub(super) struct Reader<'a> {
+    pub(super) tokens: &'a [Token],
+    pub(super) at: usize,
+    pub(super) schema: &'a str,
+    pub(super) patterns: &'a Patterns,
 }
 
 impl<'a> Reader<'a> {
-    fn peek(&self) -> Option<&'a Token> {
+    pub(super) fn peek(&self) -> Option<&'a Token> {
         self.tokens.get(self.at)
     }
 
-    fn next(&mut self) -> Option<&'a Token> {
+    pub(super) fn next(&mut self) -> Option<&'a Token> {
         let token = self.tokens.get(self.at)?;
         self.at += 1;
         Some(token)
     }
 
     /// Takes the next token if it is the keyword `word`.
-    fn word(&mut self, word: &str) -> bool {
+    pub(super) fn word(&mut self, word: &str) -> bool {
         let found = self.peek().is_some_and(|token| token.is(word));
         self.at += usize::from(found);
         found
     }
 
     /// Takes the words of `words` one after the other, or none.
-    fn words(&mut self, words: &[&str]) -> bool {
+    pub(super) fn words(&mut self, words: &[&str]) -> bool {
         let found = words
             .iter()
             .enumerate()
@@ -110,14 +110,14 @@ impl<'a> Reader<'a> {
         found
     }
 
-    fn mark(&mut self, mark: char) -> bool {
+    pub(super) fn mark(&mut self, mark: char) -> bool {
         let found = self.peek() == Some(&Token::Mark(mark));
         self.at += usize::from(found);
         found
     }
 
     /// `[schema.]table`
-    fn table(&mut self) -> Option<TableName> {
+    pub(super) fn table(&mut self) -> Option<TableName> {
         let first = self.next()?.name()?;
         if self.mark('.') {
             return Some(TableName::new(first, self.next()?.name()?));
@@ -125,7 +125,7 @@ impl<'a> Reader<'a> {
         Some(TableName::new(self.schema, first))
     }
 
-    fn follows(&self, table: &TableName) -> bool {
+    pub(super) fn follows(&self, table: &TableName) -> bool {
         self.patterns.follows_table(table)
     }
 
@@ -153,39 +153,72 @@ impl<'a> Reader<'a> {
             // Maintenance and accounts: no row changes. ANALYZE, OPTIMIZE and REPAIR TABLE are logged by name alone.
             "ANALYZE" | "OPTIMIZE" | "REPAIR" | "CHECK" | "FLUSH" | "GRANT" | "REVOKE" | "INSTALL"
             | "UNINSTALL" | "RESET" | "PURGE" | "SET" => Meaning::OtherDdl,
+            "INSERT" | "REPLACE" => {
+                while MODIFIERS.iter().any(|word| self.word(word)) {}
+                self.stops_if_followed(&in_statement_format(word))
+            }
+            // The tables stand before SET, and for DELETE before WHERE; what stands behind is columns and what is read.
+            "UPDATE" => self.any_name_before(&["SET"], word),
+            "DELETE" => self.any_name_before(&["WHERE", "ORDER", "LIMIT", "RETURNING"], word),
+            "LOAD" => {
+                while self.peek().is_some() && !self.words(&["INTO", "TABLE"]) {
+                    self.at += 1;
+                }
+                self.stops_if_followed(&in_statement_format(word))
+            }
             _ => self.any_name(),
         }
     }
 
-    /// Statements that are not known, DML among them: each name that stands in it could be a table's.
-    fn any_name(&self) -> Meaning {
+    /// Statements that are not known: each name that stands in one could be a table's.
+    pub(super) fn any_name(&self) -> Meaning {
         let what = match self.tokens.first() {
-            Some(Token::Word(word)) => format!("{} in statement format", word.to_ascii_uppercase()),
+            Some(Token::Word(word)) => in_statement_format(word),
             _ => "a statement that is not understood".to_owned(),
         };
-        match self.first_followed_name() {
+        match self.followed_name(self.tokens) {
             Some(table) => Meaning::Stops { table, what },
             None => Meaning::Nothing,
         }
     }
 
-    /// The first name from here on that could mean a followed table.
-    fn first_followed_name(&self) -> Option<TableName> {
-        let tokens = self.tokens;
+    /// The same for the names before the first of `ends` outside parentheses.
+    fn any_name_before(&self, ends: &[&str], verb: &str) -> Meaning {
+        let mut depth = 0_usize;
+        let rest = self.tokens.get(self.at..).unwrap_or_default();
+        let end = rest.iter().position(|token| {
+            match token {
+                Token::Mark('(') => depth += 1,
+                Token::Mark(')') => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            depth == 0 && ends.iter().any(|end| token.is(end))
+        });
+        let section = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
+        match self.followed_name(section) {
+            Some(table) => Meaning::Stops { table, what: in_statement_format(verb) },
+            None => Meaning::Nothing,
+        }
+    }
+
+    /// The first name that could mean a followed table.
+    fn followed_name(&self, tokens: &[Token]) -> Option<TableName> {
         tokens.iter().enumerate().find_map(|(i, token)| {
             let name = token.name()?;
             let qualified = match (tokens.get(i + 1), tokens.get(i + 2).and_then(Token::name)) {
                 (Some(Token::Mark('.')), Some(table)) => Some(TableName::new(name, table)),
                 _ => None,
             };
+            let after_dot = i.checked_sub(1).and_then(|i| tokens.get(i)) == Some(&Token::Mark('.'));
+            if after_dot || RESERVED.iter().any(|word| token.is(word)) {
+                return None;
+            }
             let plain = TableName::new(self.schema, name);
-            qualified
-                .filter(|table| self.follows(table))
-                .or_else(|| Some(plain).filter(|table| self.follows(table)))
+            qualified.or(Some(plain)).filter(|table| self.follows(table))
         })
     }
 
-    fn stops_if_followed(mut self, what: &str) -> Meaning {
+    pub(super) fn stops_if_followed(mut self, what: &str) -> Meaning {
         match self.table() {
             Some(table) if self.follows(&table) => Meaning::Stops { table, what: what.to_owned() },
             Some(_) => Meaning::OtherDdl,
@@ -201,233 +234,73 @@ impl<'a> Reader<'a> {
             _ => Meaning::XaBounds,
         }
     }
-
-    fn create(mut self) -> Meaning {
-        let replaces = self.words(&["OR", "REPLACE"]);
-        if self.word("TEMPORARY") {
-            return Meaning::OtherDdl;
-        }
-        if self.word("TABLE") {
-            let _ = self.words(&["IF", "NOT", "EXISTS"]);
-            let Some(table) = self.table() else { return self.any_name() };
-            if replaces && self.follows(&table) {
-                return Meaning::Stops { table, what: "CREATE OR REPLACE TABLE".to_owned() };
-            }
-            // A new table is empty: its rows come as rows.
-            let atomic = matches!(self.tokens, [.., a, b] if a.is("START") && b.is("TRANSACTION"));
-            return if atomic { Meaning::OpensTransaction } else { Meaning::OtherDdl };
-        }
-        let unique = self.word("UNIQUE");
-        let _ = self.word("FULLTEXT") || self.word("SPATIAL");
-        if self.word("INDEX") {
-            while self.peek().is_some_and(|token| !token.is("ON")) {
-                self.at += 1;
-            }
-            self.at += 1;
-            return match self.table() {
-                Some(table) if self.follows(&table) && unique => {
-                    Meaning::Stops { table, what: "CREATE UNIQUE INDEX".to_owned() }
-                }
-                Some(table) if self.follows(&table) => Meaning::Alters(Alteration::of_indexes(table, false)),
-                _ => Meaning::OtherDdl,
-            };
-        }
-        // Schemas, views, triggers, routines, events, users and the like hold no rows.
-        Meaning::OtherDdl
-    }
-
-    fn drop(mut self) -> Meaning {
-        if self.word("TEMPORARY") {
-            return Meaning::OtherDdl;
-        }
-        if self.word("TABLE") || self.word("TABLES") {
-            let _ = self.words(&["IF", "EXISTS"]);
-            loop {
-                match self.table() {
-                    Some(table) if self.follows(&table) => {
-                        return Meaning::Stops { table, what: "DROP TABLE".to_owned() };
-                    }
-                    Some(_) => {}
-                    None => return self.any_name(),
-                }
-                if !self.mark(',') {
-                    return Meaning::OtherDdl;
-                }
-            }
-        }
-        if self.word("DATABASE") || self.word("SCHEMA") {
-            let _ = self.words(&["IF", "EXISTS"]);
-            let schema = self.next().and_then(Token::name).unwrap_or_default();
-            return Meaning::DropsSchema(schema.to_owned());
-        }
-        if self.word("INDEX") {
-            let primary =
-                self.next().and_then(Token::name).is_some_and(|name| name.eq_ignore_ascii_case("PRIMARY"));
-            if self.word("ON") {
-                return match self.table() {
-                    Some(table) if self.follows(&table) && primary => {
-                        Meaning::Stops { table, what: "DROP INDEX `PRIMARY`".to_owned() }
-                    }
-                    Some(table) if self.follows(&table) => {
-                        Meaning::Alters(Alteration::of_indexes(table, true))
-                    }
-                    _ => Meaning::OtherDdl,
-                };
-            }
-        }
-        Meaning::OtherDdl
-    }
-
-    fn rename(mut self) -> Meaning {
-        if !(self.word("TABLE") || self.word("TABLES")) {
-            return Meaning::OtherDdl;
-        }
-        let _ = self.words(&["IF", "EXISTS"]);
-        loop {
-            let old = self.table();
-            let arrow = self.word("TO");
-            let (Some(old), true, Some(new)) = (old, arrow, self.table()) else { return self.any_name() };
-            for table in [old, new] {
-                if self.follows(&table) {
-                    return Meaning::Stops { table, what: "RENAME TABLE".to_owned() };
-                }
-            }
-            if !self.mark(',') {
-                return Meaning::OtherDdl;
-            }
-        }
-    }
-
-    fn alter(mut self) -> Meaning {
-        let ignore = self.word("IGNORE");
-        let _ = self.word("ONLINE") || self.word("OFFLINE");
-        if !self.word("TABLE") {
-            return Meaning::OtherDdl;
-        }
-        let _ = self.words(&["IF", "EXISTS"]);
-        let Some(table) = self.table() else { return self.any_name() };
-        if !self.follows(&table) {
-            return self.alter_of_other_table();
-        }
-        let stops = |what: String| Meaning::Stops { table: table.clone(), what };
-        if ignore {
-            return stops("ALTER IGNORE TABLE".to_owned());
-        }
-        let mut alteration = Alteration::of_indexes(table.clone(), false);
-        loop {
-            let clause = self.clause();
-            let reader = Reader { tokens: clause, at: 0, ..self.clone() };
-            if !reader.harmless_clause(&mut alteration) {
-                let words = clause.iter().map_while(|token| match token {
-                    Token::Word(word) => Some(word.to_ascii_uppercase()),
-                    _ => None,
-                });
-                let words = words.take(3).collect::<Vec<_>>().join(" ");
-                return stops(format!("ALTER TABLE … {words}"));
-            }
-            if !self.mark(',') {
-                return Meaning::Alters(alteration);
-            }
-        }
-    }
-
-    /// Not followed itself, but it may become a followed one, or trade a partition with it.
-    fn alter_of_other_table(mut self) -> Meaning {
-        loop {
-            let mut clause = Reader { tokens: self.clause(), at: 0, ..self.clone() };
-            let mut other = None;
-            if clause.word("RENAME") {
-                let _ = clause.word("TO") || clause.word("AS") || clause.mark('=');
-                if !["COLUMN", "INDEX", "KEY"].iter().any(|word| clause.peek().is_some_and(|t| t.is(word))) {
-                    other = clause.table().map(|table| (table, "RENAME"));
-                }
-            } else if clause.words(&["EXCHANGE", "PARTITION"]) {
-                while clause.peek().is_some() && !clause.words(&["WITH", "TABLE"]) {
-                    clause.at += 1;
-                }
-                other = clause.table().map(|table| (table, "EXCHANGE PARTITION"));
-            }
-            if let Some((table, verb)) = other {
-                if self.follows(&table) {
-                    return Meaning::Stops { table, what: format!("ALTER TABLE … {verb}") };
-                }
-            }
-            if !self.mark(',') {
-                return Meaning::OtherDdl;
-            }
-        }
-    }
-
-    /// The tokens up to the next comma outside parentheses.
-    fn clause(&mut self) -> &'a [Token] {
-        let start = self.at;
-        let mut depth = 0_usize;
-        while let Some(token) = self.peek() {
-            match token {
-                Token::Mark('(') => depth += 1,
-                Token::Mark(')') => depth = depth.saturating_sub(1),
-                Token::Mark(',') if depth == 0 => break,
-                _ => {}
-            }
-            self.at += 1;
-        }
-        self.tokens.get(start..self.at).unwrap_or_default()
-    }
-
-    /// Whether a clause of an ALTER TABLE changes no row that was sent; notes what it does.
-    fn harmless_clause(mut self, alteration: &mut Alteration) -> bool {
-        if self.word("ALGORITHM") || self.word("LOCK") {
-            return self.rest_is_one_option();
-        }
-        if self.word("DROP") {
-            alteration.drops_index = true;
-            return (self.word("INDEX") || self.word("KEY"))
-                && !self
-                    .peek()
-                    .and_then(Token::name)
-                    .is_some_and(|name| name.eq_ignore_ascii_case("PRIMARY"))
-                && self.tokens.len() == 3;
-        }
-        if !self.word("ADD") {
-            return false;
-        }
-        let index = ["INDEX", "KEY", "FULLTEXT", "SPATIAL"];
-        if index.iter().any(|word| self.word(word)) {
-            return self.no_partitions();
-        }
-        let named_column = self.word("COLUMN");
-        let other = ["PRIMARY", "UNIQUE", "CONSTRAINT", "FOREIGN", "CHECK", "PARTITION", "PERIOD", "SYSTEM"];
-        if !named_column && other.iter().any(|word| self.peek().is_some_and(|token| token.is(word))) {
-            return false;
-        }
-        let _ = self.words(&["IF", "NOT", "EXISTS"]);
-        alteration.adds_columns = true;
-        // A key among the column's attributes is one that the table did not have.
-        let rest = self.tokens.get(self.at..).unwrap_or_default();
-        let has = |word: &str| rest.iter().any(|token| token.is(word));
-        alteration.fills_rows |= has("DEFAULT")
-            && !rest.windows(2).any(|w| matches!(w, [a, b] if a.is("DEFAULT") && b.is("NULL")));
-        alteration.fills_rows |= has("AS") || has("GENERATED") || has("AUTO_INCREMENT");
-        alteration.fills_rows |= rest.windows(2).any(|w| matches!(w, [a, b] if a.is("NOT") && b.is("NULL")));
-        !has("PRIMARY") && !has("UNIQUE") && !has("KEY") && self.no_partitions()
-    }
-
-    /// `= VALUE` and nothing more.
-    fn rest_is_one_option(mut self) -> bool {
-        let _ = self.mark('=');
-        self.next().is_some() && self.peek().is_none()
-    }
-
-    /// Partition options follow the last clause without a comma.
-    fn no_partitions(&self) -> bool {
-        !self.tokens.iter().any(|token| token.is("PARTITION") || token.is("PARTITIONING"))
-    }
 }
 
-impl Alteration {
-    fn of_indexes(table: TableName, drops_index: bool) -> Alteration {
-        Alteration { table, adds_columns: false, fills_rows: false, drops_index }
-    }
+/// Words between INSERT or REPLACE and the table.
+const MODIFIERS: [&str; 5] = ["LOW_PRIORITY", "DELAYED", "HIGH_PRIORITY", "IGNORE", "INTO"];
+
+/// Reserved words that stand where tables do or in statements of any kind: unquoted, none can be a table's name.
+const RESERVED: [&str; 56] = [
+    "ALL",
+    "AND",
+    "AS",
+    "ASC",
+    "BETWEEN",
+    "BY",
+    "CALL",
+    "CASE",
+    "CROSS",
+    "DELETE",
+    "DESC",
+    "DISTINCT",
+    "ELSE",
+    "EXISTS",
+    "FALSE",
+    "FOR",
+    "FORCE",
+    "FROM",
+    "GROUP",
+    "HAVING",
+    "IF",
+    "IGNORE",
+    "IN",
+    "INDEX",
+    "INNER",
+    "INSERT",
+    "INTO",
+    "IS",
+    "JOIN",
+    "KEY",
+    "LEFT",
+    "LIKE",
+    "LIMIT",
+    "LOW_PRIORITY",
+    "NATURAL",
+    "NOT",
+    "NULL",
+    "ON",
+    "OR",
+    "ORDER",
+    "OUTER",
+    "REPLACE",
+    "RIGHT",
+    "SELECT",
+    "SET",
+    "STRAIGHT_JOIN",
+    "TABLE",
+    "THEN",
+    "TRUE",
+    "UNION",
+    "UPDATE",
+    "USE",
+    "USING",
+    "VALUES",
+    "WHEN",
+    "WHERE",
+];
+
+fn in_statement_format(verb: &str) -> String {
+    format!("{} in statement format", verb.to_ascii_uppercase())
 }
 
 #[cfg(test)]

@@ -65,12 +65,10 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// For a new connection: what is known of the followed tables stays.
+    /// For a new connection. It may begin before what was read last, so a table may have an older shape again.
     pub fn restart(&mut self, patterns: Patterns, keys: FollowedKeys) {
-        if patterns != self.patterns {
-            self.known.retain(|_, known| matches!(known, Known::Followed { .. }));
-            self.unfollowed = 0;
-        }
+        self.known.clear();
+        self.unfollowed = 0;
         (self.patterns, self.keys) = (patterns, keys);
         self.open.clear();
     }
@@ -120,7 +118,10 @@ impl Tables {
             }
             // Only what does not matter here changed: a default collation, a column's visibility.
             Some((version, old)) if old.record.schema == schema && old.plan == plan => version,
-            _ => self.add(schema, plan),
+            _ => match self.versions.iter().position(|old| old.record.schema == schema && old.plan == plan) {
+                Some(version) => version,
+                None => self.add(schema, plan),
+            },
         };
         self.known.insert(map.names.into(), Known::Followed { shape: map.shape.to_vec(), version });
         Ok(Target::Followed(version))
@@ -163,7 +164,7 @@ impl Tables {
         self.open.clear();
     }
 
-    /// The log starts a new segment: schemas have to be sent again.
+    /// Schemas are to be sent again before their next use.
     pub fn forget_schemas(&mut self) {
         self.versions.iter_mut().for_each(|version| version.sent = false);
     }

@@ -91,7 +91,8 @@ pub fn instant(bytes: &[u8], decimals: u8) -> Option<Instant> {
 /// TIMESTAMP before 5.6.4: four bytes of seconds, little-endian.
 #[must_use]
 pub fn old_instant(bytes: &[u8]) -> Option<Instant> {
-    Some(Instant { micros: little_endian(bytes) * SECOND, decimals: 0 })
+    let seconds = u32::from_le_bytes(bytes.try_into().ok()?);
+    Some(Instant { micros: u64::from(seconds) * SECOND, decimals: 0 })
 }
 
 /// TIME since 5.6.4: three bytes and the fraction, as one number whose middle is zero.
@@ -134,7 +135,7 @@ pub fn old_time(bytes: &[u8]) -> Option<Time> {
     // Sign-extended from 24 bits.
     let value = i64::from((value << 8) as i32 >> 8);
     let magnitude = value.unsigned_abs();
-    let packed = (magnitude / 10_000) << 12 | (magnitude / 100 % 100) << 6 | magnitude % 100;
+    let packed = (magnitude / 10_000) << 12 | (magnitude / 100 % 100) << 6 | (magnitude % 100);
     from_packed_time(packed, 0, value < 0, 0)
 }
 

@@ -1,0 +1,235 @@
+use super::*;
+use crate::log::record::Kind;
+use crate::secret::Secret;
+use crate::source::SourceError;
+use crate::source::mysql::options::Address;
+
+const UUID: [u8; 16] = [7; 16];
+
+fn binlog() -> Binlog {
+    let mut options = MysqlOptions::new(Address::Socket("/s".into()), "u", Secret::default(), 1);
+    options.mark_transactions = 3;
+    let mut binlog = Binlog::new(&options);
+    let patterns = Patterns::parse(&["shop.*"]).unwrap();
+    binlog.restart(GtidSet::default(), [1; 16], patterns, FollowedKeys::new());
+    binlog
+}
+
+fn gtid(number: u64) -> RawEvent {
+    let mut body = vec![0];
+    body.extend_from_slice(&UUID);
+    body.extend_from_slice(&number.to_le_bytes());
+    body.push(2);
+    body.extend_from_slice(&[0; 16]);
+    body.extend_from_slice(&1_763_880_000_000_000_u64.to_le_bytes()[..7]);
+    // Transaction length and server version.
+    body.extend_from_slice(&[200, 0, 0, 0, 0]);
+    RawEvent::of(kind::GTID, 0, &body)
+}
+
+fn query(sql: &str) -> RawEvent {
+    let mut body = vec![0; 8];
+    body.extend_from_slice(&[4, 0, 0, 0, 0]);
+    body.extend_from_slice(b"shop\0");
+    body.extend_from_slice(sql.as_bytes());
+    RawEvent::of(kind::QUERY, 0, &body)
+}
+
+fn xid() -> RawEvent {
+    RawEvent::of(kind::XID, 0, &[0; 8])
+}
+
+/// `id INT PRIMARY KEY` in schema `schema`.
+fn table_map(schema: &str) -> RawEvent {
+    let mut body = vec![5, 0, 0, 0, 0, 0, 1, 0, schema.len() as u8];
+    body.extend_from_slice(schema.as_bytes());
+    body.extend_from_slice(b"\0\x01t\0\x01\x03\x00\x00\x04\x03\x02id\x08\x01\x00");
+    RawEvent::of(kind::TABLE_MAP, 0, &body)
+}
+
+fn insert(id: u8) -> RawEvent {
+    RawEvent::of(kind::WRITE_ROWS, 0, &[5, 0, 0, 0, 0, 0, 1, 0, 2, 0, 1, 1, 0, id, 0, 0, 0])
+}
+
+fn feed(binlog: &mut Binlog, events: Vec<RawEvent>) -> Result<Vec<Kind>, SourceError> {
+    let mut batch = Batch::new();
+    for event in events {
+        binlog.event(&event, &mut batch)?;
+        binlog.mark_if_due(&mut batch);
+    }
+    Ok(batch.payloads().map(|(kind, _)| kind).collect())
+}
+
+fn definite(result: Result<Vec<Kind>, SourceError>) -> String {
+    match result {
+        Err(SourceError::Definite(error)) => error.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn garbled(result: Result<Vec<Kind>, SourceError>) -> String {
+    match result {
+        Err(SourceError::Garbled(error)) => error.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_gtid_counts_with_its_commit() {
+    let mut binlog = binlog();
+    let events = vec![gtid(1), query("BEGIN"), table_map("shop"), insert(1)];
+    assert_eq!(feed(&mut binlog, events).unwrap(), [Kind::Schema, Kind::Change]);
+    assert!(binlog.gtids().is_empty() && binlog.in_transaction());
+    assert_eq!(feed(&mut binlog, vec![xid()]).unwrap(), [Kind::Commit]);
+    assert_eq!(binlog.gtids().count(), 1);
+    // The schema is not repeated within a connection.
+    let again = |number| vec![gtid(number), query("BEGIN"), table_map("shop"), insert(2), xid()];
+    assert_eq!(feed(&mut binlog, again(2)).unwrap(), [Kind::Change, Kind::Commit]);
+    binlog.restart(
+        binlog.gtids().clone(),
+        [1; 16],
+        Patterns::parse(&["shop.*"]).unwrap(),
+        FollowedKeys::new(),
+    );
+    assert_eq!(feed(&mut binlog, again(3)).unwrap(), [Kind::Schema, Kind::Change, Kind::Commit]);
+}
+
+/// `id INT PRIMARY KEY, a INT` in schema `shop`.
+fn wider_table_map() -> RawEvent {
+    let mut body = vec![5, 0, 0, 0, 0, 0, 1, 0, 4];
+    body.extend_from_slice(b"shop\0\x01t\0\x02\x03\x03\x00\x00\x04\x05\x02id\x01a\x08\x01\x00");
+    RawEvent::of(kind::TABLE_MAP, 0, &body)
+}
+
+#[test]
+fn a_column_may_go_only_where_the_stream_goes_back() {
+    let mut binlog = binlog();
+    let both = vec![gtid(1), query("BEGIN"), wider_table_map(), table_map("shop")];
+    assert!(definite(feed(&mut binlog, both)).contains("TABLE_MAP event of shop.t"));
+    let patterns = Patterns::parse(&["shop.*"]).unwrap();
+    binlog.restart(GtidSet::default(), [1; 16], patterns, FollowedKeys::new());
+    let narrow = vec![gtid(1), query("BEGIN"), table_map("shop"), insert(1), xid()];
+    assert_eq!(feed(&mut binlog, narrow).unwrap(), [Kind::Schema, Kind::Change, Kind::Commit]);
+}
+
+#[test]
+fn transactions_without_followed_rows_become_marks() {
+    let mut binlog = binlog();
+    let other = |number| vec![gtid(number), query("BEGIN"), table_map("other"), insert(1), xid()];
+    assert_eq!(feed(&mut binlog, other(1)).unwrap(), []);
+    assert!(binlog.mark_due().is_some());
+    assert_eq!(feed(&mut binlog, other(2)).unwrap(), []);
+    assert_eq!(feed(&mut binlog, other(3)).unwrap(), [Kind::Mark]);
+    assert!(binlog.mark_due().is_none());
+    // A heartbeat says that nothing else is there: what is pending is marked at once.
+    assert_eq!(feed(&mut binlog, other(4)).unwrap(), []);
+    assert_eq!(feed(&mut binlog, vec![RawEvent::of(kind::HEARTBEAT, 0, b"f")]).unwrap(), [Kind::Mark]);
+}
+
+#[test]
+fn a_transaction_cut_short_is_garbled() {
+    let open = || vec![gtid(1), query("BEGIN"), table_map("shop"), insert(1)];
+    for next in [gtid(2), RawEvent::of(kind::ROTATE, 0, &[0; 12]), RawEvent::of(kind::STOP, 0, &[])] {
+        let mut binlog = binlog();
+        feed(&mut binlog, open()).unwrap();
+        assert!(garbled(feed(&mut binlog, vec![next])).contains("inside a transaction"));
+    }
+    for alone in [xid(), query("BEGIN"), insert(1)] {
+        garbled(feed(&mut binlog(), vec![alone]));
+    }
+    let mut binlog = binlog();
+    feed(&mut binlog, vec![gtid(1), query("CREATE TABLE x (a INT)")]).unwrap();
+    assert!(garbled(feed(&mut binlog, vec![gtid(1)])).contains("again"));
+}
+
+#[test]
+fn what_is_not_read_yet_is_refused_by_name() {
+    for (number, named) in [
+        (kind::TRANSACTION_PAYLOAD, "TRANSACTION_PAYLOAD"),
+        (kind::INCIDENT, "INCIDENT"),
+        (kind::ANONYMOUS_GTID, "ANONYMOUS_GTID"),
+        (99, "type 99"),
+    ] {
+        let text = definite(feed(&mut binlog(), vec![RawEvent::of(number, 0, &[0; 40])]));
+        assert!(text.contains(named), "{text}");
+    }
+    // Ignorable ones say so themselves.
+    assert_eq!(feed(&mut binlog(), vec![RawEvent::of(99, 0x80, &[])]).unwrap(), []);
+}
+
+#[test]
+fn a_rollback_after_followed_rows_is_refused() {
+    for sql in ["ROLLBACK", "ROLLBACK TO `s`"] {
+        let events = vec![gtid(1), query("BEGIN"), table_map("shop"), insert(1), query(sql)];
+        assert!(definite(feed(&mut binlog(), events)).contains("shop.t"));
+    }
+    let events = vec![gtid(1), query("BEGIN"), table_map("other"), insert(1), query("ROLLBACK")];
+    let mut binlog = binlog();
+    feed(&mut binlog, events).unwrap();
+    assert_eq!(binlog.gtids().count(), 1);
+}
+
+#[test]
+fn xa_is_folded_without_followed_rows_and_refused_with_them() {
+    let prepare = || RawEvent::of(kind::XA_PREPARE, 0, b"\0\x01\0\0\0\x01\0\0\0\0\0\0\0a");
+    let group = |schema| {
+        vec![
+            gtid(1),
+            query("XA START X'61',X'',1"),
+            table_map(schema),
+            insert(1),
+            query("XA END X'61',X'',1"),
+            prepare(),
+        ]
+    };
+    assert!(definite(feed(&mut binlog(), group("shop"))).contains("XA_PREPARE event of shop.t"));
+    let mut known = binlog();
+    feed(&mut known, group("other")).unwrap();
+    feed(&mut known, vec![gtid(2), query("XA COMMIT X'61',X'',1")]).unwrap();
+    assert_eq!(known.gtids().count(), 2);
+    // Never seen prepared: its rows may be followed ones.
+    assert!(
+        definite(feed(&mut binlog(), vec![gtid(1), query("XA COMMIT X'61',X'',1")])).contains("XA COMMIT")
+    );
+    feed(&mut binlog(), vec![gtid(1), query("XA ROLLBACK X'61',X'',1")]).unwrap();
+}
+
+#[test]
+fn places_name_file_offset_and_gtid_also_past_4_gib() {
+    let mut binlog = binlog();
+    let mut rotate = 4_u64.to_le_bytes().to_vec();
+    rotate.extend_from_slice(b"binlog.000009");
+    feed(&mut binlog, vec![RawEvent::of(kind::ROTATE, 0, &rotate)]).unwrap();
+    feed(&mut binlog, vec![gtid(5)]).unwrap();
+    binlog.advance(4_000_000_000);
+    binlog.advance(100);
+    assert_eq!(
+        binlog.place().to_string(),
+        "binlog.000009:4294967396 (GTID 07070707-0707-0707-0707-070707070707:5)"
+    );
+}
+
+#[test]
+fn random_bodies_never_panic() {
+    let mut state = 0x7777_1234_9876_5432_u64;
+    let mut random = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as usize
+    };
+    for _ in 0..20_000 {
+        let mut binlog = binlog();
+        let mut batch = Batch::new();
+        let mut events = vec![gtid(1), query("BEGIN"), table_map("shop")];
+        for _ in 0..3 {
+            let body: Vec<u8> = (0..random() % 60).map(|_| (random() % 7 * 36) as u8).collect();
+            events.push(RawEvent::of((random() % 44) as u8, 0, &body));
+        }
+        for event in &events {
+            if binlog.event(event, &mut batch).is_err() {
+                break;
+            }
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! What cannot be carried stops the source, and the error names event, table and place.
+
+use everrelay::secret::Secret;
+use everrelay::source::mysql::MysqlSource;
+use everrelay::source::{Source, SourceError, Start};
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+
+use crate::server::Server;
+
+fn definite(error: SourceError) -> String {
+    match error {
+        SourceError::Definite(error) => error.to_string(),
+        other => panic!("not definite: {other}"),
+    }
+}
+
+/// The text names the table and a place of file, offset and GTID.
+fn names(text: &str, event: &str, table: &str) {
+    assert!(text.contains(event), "{text}");
+    assert!(text.contains(table), "{text}");
+    assert!(text.contains("GTID ") && text.contains("binlog.0") || text.contains("-bin.0"), "{text}");
+}
+
+#[tokio::test]
+async fn what_no_row_event_shows_is_a_definite_error() {
+    for (i, (sql, event)) in [
+        ("TRUNCATE TABLE t", "TRUNCATE TABLE"),
+        ("ALTER TABLE t DROP COLUMN a", "ALTER TABLE … DROP COLUMN A"),
+        ("ALTER TABLE t MODIFY a BIGINT", "ALTER TABLE … MODIFY"),
+        ("RENAME TABLE t TO elsewhere", "RENAME TABLE"),
+        ("DROP TABLE t", "DROP TABLE"),
+        ("ALTER TABLE t ADD UNIQUE (a)", "ALTER TABLE … ADD UNIQUE"),
+        ("SET binlog_format = 'STATEMENT'; UPDATE t SET a = 5", "UPDATE in statement format"),
+        ("SET binlog_row_image = 'MINIMAL'; UPDATE t SET a = 5", "UPDATE_ROWS event"),
+        (
+            "SET binlog_row_value_options = 'PARTIAL_JSON'; UPDATE t SET j = JSON_SET(j, '$.a', 2)",
+            "PARTIAL_UPDATE_ROWS event",
+        ),
+        ("XA START 'x'; UPDATE t SET a = 5; XA END 'x'; XA PREPARE 'x'; XA ROLLBACK 'x'", "XA_PREPARE event"),
+        ("CREATE TABLE nokey (a INT); INSERT INTO nokey VALUES (1)", "TABLE_MAP event"),
+        (
+            "CREATE TABLE geo (id INT PRIMARY KEY, g POINT); INSERT INTO geo VALUES (1, POINT(1, 2))",
+            "GEOMETRY",
+        ),
+        ("DROP DATABASE SCHEMA", "DROP DATABASE"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let Some(mut server) = Server::new(&format!("stop_{i}")).await else { return };
+        server.run("CREATE TABLE t (id INT PRIMARY KEY, a INT, j JSON)").await;
+        server.run("INSERT INTO t VALUES (1, 1, '{\"a\": 1, \"b\": \"longer than the difference\"}')").await;
+        let mut follower = server.follow().await;
+        for sql in sql.split("; ") {
+            server.run(&sql.replace("SCHEMA", &server.schema)).await;
+        }
+        let text = definite(follower.error(&mut server).await);
+        println!("{sql}\n    {text}");
+        let table = {
+            let name = ["nokey", "geo"].into_iter().find(|name| sql.contains(name)).unwrap_or("t");
+            if sql.contains("RENAME") { server.schema.clone() } else { format!("{}.{name}", server.schema) }
+        };
+        names(&text, event, &table);
+        assert!(follower.read.changes.is_empty(), "{sql}");
+        // Out of the way of other tests, whatever its session was left as.
+        let _ = server.conn.query_drop(format!("DROP DATABASE IF EXISTS {}", server.schema)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_same_on_tables_that_are_not_followed_stops_nothing() {
+    let Some(mut server) = Server::new("free").await else { return };
+    server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
+    let mut options = server.options();
+    options.tables.push(format!("!{}.o*", server.schema));
+    let mut follower = server.follow_with(options).await;
+    for sql in [
+        "CREATE TABLE o (id INT, a INT)",
+        "INSERT INTO o VALUES (1, 1)",
+        "TRUNCATE TABLE o",
+        "ALTER TABLE o DROP COLUMN a",
+        "SET binlog_format = 'STATEMENT'",
+        "INSERT INTO o VALUES (2)",
+        "SET binlog_format = 'ROW', binlog_row_image = 'MINIMAL'",
+        "INSERT INTO o VALUES (3)",
+        "SET binlog_row_image = 'FULL'",
+        "XA START 'free'",
+        "INSERT INTO o VALUES (4)",
+        "XA END 'free'",
+        "XA PREPARE 'free'",
+        "XA COMMIT 'free'",
+        "XA START 'one'",
+        "INSERT INTO t VALUES (8)",
+        "XA END 'one'",
+        "XA COMMIT 'one' ONE PHASE",
+        "RENAME TABLE o TO o2",
+        "DROP TABLE o2",
+        "CREATE VIEW v AS SELECT * FROM t",
+        "DROP VIEW v",
+        "CREATE TRIGGER g BEFORE INSERT ON t FOR EACH ROW SET @x = 1",
+        "DROP TRIGGER g",
+        "CREATE PROCEDURE p() BEGIN DELETE FROM t; END",
+        "DROP PROCEDURE p",
+        "OPTIMIZE TABLE t",
+        "ANALYZE TABLE t",
+        "INSERT INTO t VALUES (9)",
+    ] {
+        server.run(sql).await;
+    }
+    follower.catch_up(&mut server).await;
+    assert_eq!(follower.briefs(), ["insert t 8", "insert t 9"]);
+}
+
+#[tokio::test]
+async fn a_position_of_another_history_is_a_definite_error() {
+    let Some(server) = Server::new("history").await else { return };
+    let mut source = MysqlSource::new(server.options()).unwrap();
+    let foreign = "11111111-2222-3333-4444-555555555555:1-5".parse().unwrap();
+    let text = definite(source.connect(&foreign).await.unwrap_err());
+    assert!(text.contains("GTID_SUBTRACT") && text.contains("11111111-2222"), "{text}");
+    let mut ahead = source.resolve_start(&Start::Now).await.unwrap();
+    ahead.union(&foreign);
+    let text = definite(source.connect(&ahead).await.unwrap_err());
+    assert!(text.contains("11111111-2222-3333-4444-555555555555:1-5"), "{text}");
+}
+
+#[tokio::test]
+async fn a_table_without_a_key_stops_the_start() {
+    let Some(mut server) = Server::new("keyless").await else { return };
+    server.run("CREATE TABLE t (a INT, UNIQUE KEY (a))").await;
+    let mut source = MysqlSource::new(server.options()).unwrap();
+    let start = source.resolve_start(&Start::Now).await.unwrap();
+    let text = definite(source.connect(&start).await.unwrap_err());
+    assert!(text.contains(&format!("{}.t", server.schema)) && text.contains("primary key"), "{text}");
+}
+
+#[tokio::test]
+async fn a_row_over_the_limit_is_a_definite_error() {
+    let Some(mut server) = Server::new("large").await else { return };
+    server.run("CREATE TABLE t (id INT PRIMARY KEY, b LONGBLOB)").await;
+    let mut options = server.options();
+    options.max_row_bytes = 1 << 20;
+    let mut follower = server.follow_with(options).await;
+    server.run("INSERT INTO t VALUES (1, REPEAT('x', 1000000))").await;
+    follower.catch_up(&mut server).await;
+    server.run("INSERT INTO t VALUES (2, REPEAT('x', 1100000))").await;
+    let text = definite(follower.error(&mut server).await);
+    names(&text, "max_row_bytes", &format!("{}.t", server.schema));
+}
+
+#[tokio::test]
+async fn a_row_of_many_packets_arrives_whole() {
+    let Some(mut server) = Server::new("packets").await else { return };
+    server.run("CREATE TABLE t (id INT PRIMARY KEY, b LONGBLOB)").await;
+    let mut follower = server.follow().await;
+    server.run("SET SESSION sql_mode = ''").await;
+    server.run("INSERT INTO t VALUES (1, REPEAT('x', 15000000))").await;
+    server.run("UPDATE t SET b = CONCAT(b, b)").await;
+    follower.catch_up(&mut server).await;
+    assert_eq!(follower.read.changes.last().unwrap().values[1].1.len(), 60_000_000);
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_transient_and_one_that_says_no_is_definite() {
+    let Some(mut server) = Server::new("access").await else { return };
+    let mut options = server.options();
+    options.address = everrelay::source::mysql::Address::Tcp { host: "127.0.0.1".into(), port: 1 };
+    let error = MysqlSource::new(options).unwrap().resolve_start(&Start::Now).await.unwrap_err();
+    assert!(matches!(error, SourceError::Transient(_)), "{error}");
+
+    let mut options = server.options();
+    (options.user, options.password) = ("nobody".into(), Secret::new("canary-secret"));
+    let error = MysqlSource::new(options).unwrap().resolve_start(&Start::Now).await.unwrap_err();
+    assert!(!definite(error).contains("canary-secret"));
+
+    for sql in [
+        "DROP USER IF EXISTS src_poor",
+        "CREATE USER src_poor IDENTIFIED BY 'a long pass phrase'",
+        "GRANT SELECT ON SCHEMA.* TO src_poor",
+    ] {
+        server.run(&sql.replace("SCHEMA", &server.schema)).await;
+    }
+    let mut options = server.options();
+    (options.user, options.password) = ("src_poor".into(), Secret::new("a long pass phrase"));
+    let mut source = MysqlSource::new(options).unwrap();
+    let start = source.resolve_start(&Start::Now).await.unwrap();
+    let text = match source.connect(&start).await {
+        Err(error) => definite(error),
+        Ok(()) => definite(source.fill(&mut everrelay::log::record::Batch::new()).await.unwrap_err()),
+    };
+    assert!(text.contains("GRANT REPLICATION SLAVE"), "{text}");
+    server.run("DROP USER src_poor").await;
+}
+
+#[tokio::test]
+async fn a_killed_stream_is_transient() {
+    let Some(mut server) = Server::new("killed").await else { return };
+    server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
+    let mut follower = server.follow().await;
+    let id = follower.source.server_id();
+    let thread: Option<u64> = server
+        .conn
+        .query_first(format!(
+            "SELECT p.id FROM information_schema.processlist p WHERE p.command LIKE 'Binlog Dump%' AND p.id IN \
+             (SELECT t.processlist_id FROM performance_schema.threads t JOIN performance_schema.user_variables_by_thread v \
+             ON v.thread_id = t.thread_id WHERE v.variable_name = 'replica_uuid' AND v.variable_value = '{}')",
+            server.options().replica_uuid()
+        ))
+        .await
+        .unwrap();
+    assert!(id >= 0x8000_0000);
+    let mut other =
+        Conn::new(mysql_async::Opts::from_url(crate::server::url().unwrap()).unwrap()).await.unwrap();
+    other.query_drop(format!("KILL {}", thread.expect("our stream is listed"))).await.unwrap();
+    let error = loop {
+        let mut batch = everrelay::log::record::Batch::new();
+        if let Err(error) = follower.source.fill(&mut batch).await {
+            break error;
+        }
+    };
+    assert!(matches!(error, SourceError::Transient(_)), "{error}");
+    let after = follower.read.gtids.clone();
+    follower.source.connect(&after).await.unwrap();
+    server.run("INSERT INTO t VALUES (1)").await;
+    follower.catch_up(&mut server).await;
+    assert_eq!(follower.briefs(), ["insert t 1"]);
+}
+
+#[tokio::test]
+#[ignore = "purges the server's binlogs: run alone"]
+async fn purged_transactions_are_a_definite_error_that_names_them() {
+    let Some(mut server) = Server::new("purged").await else { return };
+    let mut source = MysqlSource::new(server.options()).unwrap();
+    let before = source.resolve_start(&Start::Now).await.unwrap();
+    server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
+    let lost = server.executed().await.subtract(&before);
+    server.run("FLUSH BINARY LOGS").await;
+    server.run("PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY").await;
+    let text = definite(source.connect(&before).await.unwrap_err());
+    assert!(text.contains(&lost.to_string()), "{text}");
+    // What is left is where the earliest start is.
+    let start = source.resolve_start(&Start::Earliest).await.unwrap();
+    source.connect(&start).await.unwrap();
+}

@@ -1,0 +1,286 @@
+//! A real server, a schema of its own for each test, and what the source read from it as text.
+
+use std::collections::HashMap;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use everrelay::event::value::{Date, DateTime};
+use everrelay::event::{GtidSet, Op, TableNo, TableSchema, Value, codec};
+use everrelay::log::record::{Batch, Change, Commit, Kind, Mark, SchemaRecord};
+use everrelay::secret::Secret;
+use everrelay::source::mysql::{Address, MysqlOptions, MysqlSource};
+use everrelay::source::{Source, SourceError, Start};
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Opts};
+
+/// Bound on everything that waits.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The server's URL; `None` where there is none.
+pub fn url() -> Option<&'static str> {
+    static URL: OnceLock<Option<String>> = OnceLock::new();
+    URL.get_or_init(|| {
+        let named = ["EVERRELAY_TEST_MYSQL_URL", "EVERRELAY_TEST_MYSQL"]
+            .iter()
+            .find_map(|name| std::env::var(name).ok().filter(|url| !url.is_empty()));
+        let url = named.or_else(started);
+        if url.is_none() {
+            eprintln!("skipped: no EVERRELAY_TEST_MYSQL_URL, and dev/servers starts none here");
+        }
+        url
+    })
+    .as_deref()
+}
+
+fn started() -> Option<String> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/dev/servers");
+    let output = Command::new(script).args(["up", "mysql", "--instance", "test", "--json"]).output().ok()?;
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+    let (port, socket) = (json["mysql"]["port"].as_u64()?, json["mysql"]["socket"].as_str()?);
+    Some(format!("mysql://root@127.0.0.1:{port}?socket={socket}"))
+}
+
+/// One test's server connection and schema.
+pub struct Server {
+    pub conn: Conn,
+    pub schema: String,
+    opts: Opts,
+}
+
+impl Server {
+    /// A fresh schema named after the test; `None` where there is no server.
+    pub async fn new(name: &str) -> Option<Server> {
+        let opts = Opts::from_url(url()?).expect("EVERRELAY_TEST_MYSQL is a URL");
+        let mut conn = Conn::new(opts.clone()).await.expect("the test server answers");
+        // A name that no earlier run left in the binlog.
+        let since = std::time::UNIX_EPOCH.elapsed().expect("a clock after 1970").as_millis();
+        let schema = format!("src_{name}_{since}");
+        if opts.socket().is_some() {
+            // root may come by the socket alone: the source comes by TCP.
+            for sql in [
+                "CREATE USER IF NOT EXISTS root@'127.0.0.1'",
+                "GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION",
+            ] {
+                conn.query_drop(sql).await.expect("a user for TCP");
+            }
+        }
+        for sql in [
+            format!("CREATE DATABASE {schema}"),
+            format!("USE {schema}"),
+            "SET time_zone = '+00:00', sql_mode = '', innodb_lock_wait_timeout = 10".to_owned(),
+        ] {
+            conn.query_drop(sql).await.expect("a fresh schema");
+        }
+        Some(Server { conn, schema, opts })
+    }
+
+    pub async fn run(&mut self, sql: &str) {
+        if let Err(error) = self.conn.query_drop(sql).await {
+            panic!("{sql}: {error}");
+        }
+    }
+
+    pub fn options(&self) -> MysqlOptions {
+        let address =
+            Address::Tcp { host: self.opts.ip_or_hostname().to_owned(), port: self.opts.tcp_port() };
+        let user = self.opts.user().unwrap_or("root").to_owned();
+        let password = Secret::new(self.opts.pass().unwrap_or_default());
+        let id = self.schema.bytes().fold(7, |id: u64, b| id.wrapping_mul(31).wrapping_add(u64::from(b)));
+        let mut options = MysqlOptions::new(address, user, password, id);
+        options.tables = vec![format!("{}.*", self.schema)];
+        options.failover_grace = Duration::from_secs(2);
+        options
+    }
+
+    /// A source that begins now.
+    pub async fn follow(&self) -> Follower {
+        self.follow_with(self.options()).await
+    }
+
+    pub async fn follow_with(&self, options: MysqlOptions) -> Follower {
+        let mut source = MysqlSource::new(options).expect("the patterns are good");
+        let start = source.resolve_start(&Start::Now).await.expect("a start");
+        source.connect(&start).await.expect("a stream");
+        Follower { source, read: Read { gtids: start, ..Read::default() } }
+    }
+
+    pub async fn executed(&mut self) -> GtidSet {
+        let text: String =
+            self.conn.query_first("SELECT @@GLOBAL.gtid_executed").await.expect("a set").expect("a row");
+        text.parse().expect("a GTID set")
+    }
+}
+
+/// A source and what it wrote so far.
+pub struct Follower {
+    pub source: MysqlSource,
+    pub read: Read,
+}
+
+/// What batches said, read back.
+#[derive(Default)]
+pub struct Read {
+    pub schemas: HashMap<TableNo, TableSchema>,
+    /// Operation, table, values, old key values; committed ones only.
+    pub changes: Vec<Row>,
+    pub commits: Vec<Commit>,
+    pub marks: Vec<Mark>,
+    pub gtids: GtidSet,
+    open: Vec<Row>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    pub op: Op,
+    pub table: String,
+    pub values: Vec<(String, String)>,
+    pub old_key: Vec<String>,
+}
+
+impl Row {
+    /// `insert t 1,a`
+    pub fn brief(&self) -> String {
+        let op = format!("{:?}", self.op).to_lowercase();
+        let values = self.values.iter().map(|(_, value)| value.as_str()).collect::<Vec<_>>().join(",");
+        let old =
+            if self.old_key.is_empty() { String::new() } else { format!(" was {}", self.old_key.join(",")) };
+        format!("{op} {} {values}{old}", self.table)
+    }
+}
+
+impl Follower {
+    /// Reads until everything that the server has executed by now was read.
+    pub async fn catch_up(&mut self, server: &mut Server) {
+        let target = server.executed().await;
+        self.until(&target).await.expect("the stream goes on");
+    }
+
+    /// Reads up to the error that must come.
+    pub async fn error(&mut self, server: &mut Server) -> SourceError {
+        let target = server.executed().await;
+        match self.until(&target).await {
+            Err(error) => error,
+            Ok(()) => panic!("no error came; read {:?}", self.briefs()),
+        }
+    }
+
+    async fn until(&mut self, target: &GtidSet) -> Result<(), SourceError> {
+        let work = async {
+            while !target.is_subset(self.source.gtids()) {
+                let mut batch = Batch::new();
+                let result = self.source.fill(&mut batch).await;
+                self.read.batch(&batch);
+                result?;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(PATIENCE, work).await.expect("the transactions arrive in time")
+    }
+
+    pub fn briefs(&self) -> Vec<String> {
+        self.read.changes.iter().map(Row::brief).collect()
+    }
+}
+
+impl Read {
+    pub fn batch(&mut self, batch: &Batch) {
+        for (kind, payload) in batch.payloads() {
+            match kind {
+                Kind::Schema => {
+                    let (record, _) = codec::decode_owned::<SchemaRecord, 1_000_000>(payload).unwrap();
+                    self.schemas.insert(record.table, record.schema);
+                }
+                Kind::Change => {
+                    let mut change = Change::decode(payload).unwrap();
+                    let schema = &self.schemas[&change.table];
+                    let values = schema.columns.iter().map(|column| {
+                        (
+                            column.name.clone(),
+                            text(&change.row.next_value().expect("a value for each column")),
+                        )
+                    });
+                    let values = values.collect();
+                    let mut old_key = Vec::new();
+                    if change.op == Op::Rekey {
+                        for _ in &schema.key {
+                            old_key.push(text(&change.row.next_value().expect("the old key")));
+                        }
+                    }
+                    assert!(change.row.rest().is_empty(), "nothing follows the row");
+                    self.open.push(Row { op: change.op, table: schema.name.table.clone(), values, old_key });
+                }
+                Kind::Commit => {
+                    let (commit, _) = codec::decode_owned::<Commit, 1_000_000>(payload).unwrap();
+                    assert!(self.gtids.insert(&commit.gtid), "no transaction twice");
+                    self.changes.append(&mut self.open);
+                    self.commits.push(commit);
+                }
+                Kind::Mark => {
+                    let (mark, _) = codec::decode_owned::<Mark, 1_000_000>(payload).unwrap();
+                    assert!(self.open.is_empty(), "marks stand between transactions");
+                    self.gtids.union(&mark.gtids);
+                    self.marks.push(mark);
+                }
+                Kind::State => panic!("a source writes no state"),
+            }
+        }
+    }
+}
+
+/// A value as the server prints it under CAST(… AS CHAR); bytes as hex.
+pub fn text(value: &Value<'_>) -> String {
+    let date = |d: &Date| format!("{:04}-{:02}-{:02}", d.year, d.month, d.day);
+    let clock = |micros: u64, decimals: u8| {
+        let (s, f) = (micros / 1_000_000, micros % 1_000_000);
+        let whole = format!("{:02}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
+        if decimals == 0 {
+            return whole;
+        }
+        format!("{whole}.{}", &format!("{f:06}")[..usize::from(decimals)])
+    };
+    match value {
+        Value::Null => "NULL".to_owned(),
+        Value::I64(v) => v.to_string(),
+        Value::U64(v) => v.to_string(),
+        Value::F32(v) => format!("f32:{:08x}", v.to_bits()),
+        Value::F64(v) => format!("f64:{:016x}", v.to_bits()),
+        Value::Decimal(v) | Value::Text(v) | Value::Json(v) | Value::Enum(v) | Value::Set(v) => {
+            (*v).to_owned()
+        }
+        Value::Bytes(v) => v.iter().map(|b| format!("{b:02X}")).collect(),
+        Value::Date(v) => date(v),
+        Value::DateTime(v) => format!("{} {}", date(&v.date), clock(v.micros, v.decimals)),
+        Value::Instant(v) if v.micros == 0 => {
+            let zero = Date { year: 0, month: 0, day: 0 };
+            text(&Value::DateTime(DateTime { date: zero, micros: 0, decimals: v.decimals }))
+        }
+        Value::Instant(v) => {
+            let days = v.micros / 86_400_000_000;
+            let value =
+                DateTime { date: civil(days), micros: v.micros % 86_400_000_000, decimals: v.decimals };
+            text(&Value::DateTime(value))
+        }
+        Value::Time(v) => {
+            let sign = if v.micros < 0 { "-" } else { "" };
+            format!("{sign}{}", clock(v.micros.unsigned_abs(), v.decimals))
+        }
+    }
+}
+
+/// The date so many days after 1970-01-01, counted day by day.
+fn civil(mut days: u64) -> Date {
+    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let mut year = 1970;
+    while days >= 365 + u64::from(leap(year)) {
+        days -= 365 + u64::from(leap(year));
+        year += 1;
+    }
+    let lengths = [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let mut month = 0;
+    while days >= lengths[month] {
+        days -= lengths[month];
+        month += 1;
+    }
+    Date { year: year as u16, month: month as u8 + 1, day: days as u8 + 1 }
+}

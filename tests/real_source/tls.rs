@@ -1,0 +1,67 @@
+//! Encrypted connections, and those that must not come about.
+
+use everrelay::secret::Secret;
+use everrelay::source::mysql::{MysqlOptions, MysqlSource, Tls};
+use everrelay::source::{Source, SourceError, Start};
+use mysql_async::prelude::Queryable;
+
+use crate::server::Server;
+
+async fn start(options: MysqlOptions) -> Result<(), SourceError> {
+    let mut source = MysqlSource::new(options)?;
+    let start = source.resolve_start(&Start::Now).await?;
+    source.connect(&start).await
+}
+
+#[tokio::test]
+async fn tls_protects_the_stream_and_refuses_whom_it_cannot_verify() {
+    let Some(mut server) = Server::new("tls").await else { return };
+    // One provider for the whole process, as the daemon chooses it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
+    let user = format!("tls{}", std::process::id());
+    server
+        .run(&format!(
+            "CREATE USER {user} IDENTIFIED WITH caching_sha2_password BY 'pass phrase' REQUIRE SSL"
+        ))
+        .await;
+    server.run(&format!("GRANT SELECT, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {user}")).await;
+
+    let mut options = server.options();
+    (options.user, options.password) = (user.clone(), Secret::new("pass phrase"));
+    options.tls = Tls::Required;
+    let mut follower = server.follow_with(options.clone()).await;
+    server.run("INSERT INTO t VALUES (1)").await;
+    follower.catch_up(&mut server).await;
+    assert_eq!(follower.briefs(), ["insert t 1"]);
+
+    // The server's own certificate is of no known CA.
+    options.tls = Tls::VerifyIdentity;
+    let error = start(options.clone()).await.unwrap_err();
+    assert!(matches!(error, SourceError::Definite(_)), "{error}");
+    assert!(error.to_string().contains("certificate"), "{error}");
+
+    // Its CA is known, but the certificate names no host.
+    let folder: String = server.conn.query_first("SELECT @@datadir").await.unwrap().unwrap();
+    options.ca_file = Some(std::path::Path::new(&folder).join("ca.pem"));
+    let error = start(options.clone()).await.unwrap_err();
+    assert!(matches!(error, SourceError::Definite(_)), "{error}");
+
+    // Without TLS this user is turned away.
+    options.tls = Tls::Disabled;
+    let error = start(options).await.unwrap_err();
+    assert!(matches!(error, SourceError::Definite(_)), "{error}");
+    server.run(&format!("DROP USER {user}")).await;
+}
+
+#[tokio::test]
+async fn caching_sha2_works_without_a_cached_password() {
+    let Some(mut server) = Server::new("sha2").await else { return };
+    let user = format!("sha2{}", std::process::id());
+    server.run(&format!("CREATE USER {user} IDENTIFIED WITH caching_sha2_password BY 'pass phrase'")).await;
+    server.run(&format!("GRANT SELECT, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {user}")).await;
+    let mut options = server.options();
+    (options.user, options.password) = (user.clone(), Secret::new("pass phrase"));
+    start(options).await.unwrap();
+    server.run(&format!("DROP USER {user}")).await;
+}

@@ -1,0 +1,193 @@
+//! What counts as a transaction, and when.
+
+use std::time::Duration;
+
+use everrelay::source::{Source, Start};
+
+use crate::server::Server;
+
+#[tokio::test]
+async fn rows_come_with_their_operation_in_commit_order() {
+    let Some(mut server) = Server::new("rows").await else { return };
+    server.run("CREATE TABLE t (id INT PRIMARY KEY, name VARCHAR(10))").await;
+    let mut follower = server.follow().await;
+    server.run("INSERT INTO t VALUES (1, 'a'), (2, 'b')").await;
+    server.run("UPDATE t SET name = 'c' WHERE id = 1").await;
+    server.run("UPDATE t SET id = 3 WHERE id = 2").await;
+    server.run("DELETE FROM t WHERE id = 1").await;
+    follower.catch_up(&mut server).await;
+    assert_eq!(
+        follower.briefs(),
+        ["insert t 1,a", "insert t 2,b", "update t 1,c", "rekey t 3,b was 2", "delete t 1,c"]
+    );
+    let commits = &follower.read.commits;
+    assert_eq!(commits.len(), 4);
+    assert!(commits.windows(2).all(|w| w[0].position.offset < w[1].position.offset));
+    assert!(commits.iter().all(|commit| commit.time_micros > 1_600_000_000_000_000));
+}
+
+#[tokio::test]
+async fn only_committed_rows_come() {
+    let Some(mut server) = Server::new("committed").await else { return };
+    server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
+    let mut follower = server.follow().await;
+    for sql in [
+        "BEGIN",
+        "INSERT INTO t VALUES (1)",
+        "SAVEPOINT s",
+        "INSERT INTO t VALUES (2)",
+        "ROLLBACK TO s",
+        "INSERT INTO t VALUES (3)",
+        "COMMIT",
+        "BEGIN",
+        "INSERT INTO t VALUES (4)",
+        "ROLLBACK",
+    ] {
+        server.run(sql).await;
+    }
+    follower.catch_up(&mut server).await;
+    assert_eq!(follower.briefs(), ["insert t 1", "insert t 3"]);
+}
+
+#[tokio::test]
+async fn create_select_and_temporary_tables_and_other_engines_are_followed() {
+    let Some(mut server) = Server::new("kinds").await else { return };
+    let mut follower = server.follow().await;
+    for sql in [
+        "CREATE TABLE a (id INT PRIMARY KEY) ENGINE=MyISAM",
+        "INSERT INTO a VALUES (1)",
+        "CREATE TABLE b (PRIMARY KEY (id)) SELECT id + 1 AS id FROM a",
+        "CREATE TEMPORARY TABLE tmp (id INT PRIMARY KEY)",
+        "INSERT INTO tmp VALUES (9)",
+        "DROP TEMPORARY TABLE tmp",
+        "CREATE TABLE c LIKE b",
+        "INSERT INTO c SELECT * FROM b",
+        "CREATE TABLE u (a INT NULL, b INT NOT NULL, c VARCHAR(5) NOT NULL, UNIQUE KEY (c, b))",
+    ] {
+        server.run(sql).await;
+    }
+    follower.catch_up(&mut server).await;
+    assert_eq!(follower.briefs(), ["insert a 1", "insert b 2", "insert c 2"]);
+    // A unique key is known to whoever connects when the table is there.
+    let mut follower = server.follow().await;
+    server.run("INSERT INTO u VALUES (1, 2, 'x')").await;
+    server.run("UPDATE u SET b = 3").await;
+    follower.catch_up(&mut server).await;
+    assert_eq!(follower.briefs(), ["insert u 1,2,x", "rekey u 1,3,x was x,2"]);
+}
+
+#[tokio::test]
+async fn added_columns_are_followed_wherever_they_stand() {
+    let Some(mut server) = Server::new("added").await else { return };
+    server.run("CREATE TABLE t (id INT PRIMARY KEY, a INT)").await;
+    let mut follower = server.follow().await;
+    for sql in [
+        "INSERT INTO t VALUES (1, 10)",
+        "ALTER TABLE t ADD COLUMN b VARCHAR(5) DEFAULT 'x' AFTER id, ADD c INT FIRST, ALGORITHM=INPLACE",
+        "INSERT INTO t VALUES (7, 2, 'b', 20)",
+        "ALTER TABLE t ADD INDEX (a)",
+        "CREATE INDEX other ON t (b)",
+        "DROP INDEX other ON t",
+        "UPDATE t SET a = 11 WHERE id = 1",
+    ] {
+        server.run(sql).await;
+    }
+    follower.catch_up(&mut server).await;
+    assert_eq!(follower.briefs(), ["insert t 1,10", "insert t 7,2,b,20", "update t NULL,1,x,11"]);
+}
+
+#[tokio::test]
+async fn a_stream_resumes_after_any_transaction_without_loss_or_repetition() {
+    let Some(mut server) = Server::new("resume").await else { return };
+    server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
+    let mut follower = server.follow().await;
+    for id in 0..20 {
+        server.run(&format!("INSERT INTO t VALUES ({id})")).await;
+        if id % 3 == 0 {
+            let after = follower.read.gtids.clone();
+            follower.source.connect(&after).await.unwrap();
+        }
+        if id % 2 == 0 {
+            follower.catch_up(&mut server).await;
+        }
+    }
+    follower.catch_up(&mut server).await;
+    let expected: Vec<String> = (0..20).map(|id| format!("insert t {id}")).collect();
+    assert_eq!(follower.briefs(), expected);
+}
+
+#[tokio::test]
+async fn transactions_of_other_tables_move_the_position_by_marks() {
+    let Some(mut server) = Server::new("marks").await else { return };
+    server.run("CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY)").await;
+    let mut options = server.options();
+    options.tables = vec![format!("{}.nothing", server.schema)];
+    options.mark_interval = Duration::from_millis(100);
+    options.mark_transactions = 10;
+    let mut follower = server.follow_with(options).await;
+    for _ in 0..50 {
+        server.run("INSERT INTO t VALUES ()").await;
+    }
+    follower.catch_up(&mut server).await;
+    assert!(follower.read.marks.len() >= 5, "{}", follower.read.marks.len());
+    assert!(follower.briefs().is_empty());
+    // What is left is marked after the interval, without anything else arriving.
+    let target = follower.source.gtids().clone();
+    while !target.is_subset(&follower.read.gtids) {
+        let mut batch = everrelay::log::record::Batch::new();
+        tokio::time::timeout(Duration::from_secs(5), follower.source.fill(&mut batch))
+            .await
+            .unwrap()
+            .unwrap();
+        follower.read.batch(&batch);
+    }
+}
+
+#[tokio::test]
+async fn heartbeats_keep_a_quiet_stream_alive() {
+    let Some(server) = Server::new("heartbeat").await else { return };
+    let mut options = server.options();
+    options.heartbeat = Duration::from_millis(300);
+    let mut follower = server.follow_with(options).await;
+    let quiet = async {
+        loop {
+            let mut batch = everrelay::log::record::Batch::new();
+            follower.source.fill(&mut batch).await.unwrap();
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(2), quiet).await.is_err());
+}
+
+#[tokio::test]
+async fn earliest_begins_with_what_the_server_still_has() {
+    let Some(mut server) = Server::new("earliest").await else { return };
+    server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
+    server.run("INSERT INTO t VALUES (1)").await;
+    let mut follower = server.follow().await;
+    let start = follower.source.resolve_start(&Start::Earliest).await.unwrap();
+    assert!(start.is_subset(&server.executed().await));
+    follower.read.gtids = start.clone();
+    follower.source.connect(&start).await.unwrap();
+    // Other tests' schemas go by: they are not followed.
+    follower.catch_up(&mut server).await;
+    assert!(follower.briefs().contains(&"insert t 1".to_owned()));
+}
+
+#[tokio::test]
+async fn tagged_gtids_are_kept_apart() {
+    let Some(mut server) = Server::new("tagged").await else { return };
+    server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
+    let mut follower = server.follow().await;
+    server.run("SET gtid_next = 'AUTOMATIC:blue'").await;
+    server.run("INSERT INTO t VALUES (1)").await;
+    server.run("SET gtid_next = 'AUTOMATIC'").await;
+    server.run("INSERT INTO t VALUES (2)").await;
+    follower.catch_up(&mut server).await;
+    assert!(follower.read.commits[0].gtid.to_string().contains(":blue:"));
+    // And they are sent back so.
+    let after = follower.read.gtids.clone();
+    follower.source.connect(&after).await.unwrap();
+    server.run("INSERT INTO t VALUES (3)").await;
+    follower.catch_up(&mut server).await;
+    assert_eq!(follower.briefs(), ["insert t 1", "insert t 2", "insert t 3"]);
+}
