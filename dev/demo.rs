@@ -114,9 +114,10 @@ async fn demo(options: &Options, screen: &mut Screen) -> Result<Comparison> {
     let trade = demo.trade(screen).await?;
 
     let stopped = Instant::now();
-    demo.catch_up().await?;
+    demo.catch_up(screen).await?;
     screen.step("caught up", "after the last commit", Some(stopped.elapsed()));
 
+    screen.waiting("comparing every row with its document");
     let started = Instant::now();
     let comparison =
         compare(&demo.shop.mysql_url, &demo.engine, &demo.shop.schema, demo.shop.tables()).await?;
@@ -148,6 +149,7 @@ async fn open<'a>(options: &'a Options, screen: &mut Screen) -> Result<Demo<'a>>
     engine.delete_indices(&shop.schema).await?;
     mysql::execute(&shop.mysql_url, ["RESET BINARY LOGS AND GTIDS"]).await?;
 
+    screen.waiting("filling the shop");
     let started = Instant::now();
     let scale = Scale::of_rows(options.rows);
     let seed = options.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
@@ -177,15 +179,19 @@ impl Demo<'_> {
     async fn carry_the_first_rows(&mut self, screen: &mut Screen) -> Result<()> {
         let started = Instant::now();
         self.start_relay()?;
-        self.catch_up().await?;
+        self.catch_up(screen).await?;
         screen.step("relay", "carried them into Elasticsearch", Some(started.elapsed()));
         Ok(())
     }
 
     /// Waits until everything that is committed now is in the engine.
-    async fn catch_up(&mut self) -> Result<()> {
+    async fn catch_up(&mut self, screen: &mut Screen) -> Result<()> {
         let beat = Beat::commit(&self.shop).await?;
         while !beat.has_arrived(&self.engine).await? {
+            if let Ok(metrics) = self.relay.metrics().await {
+                let behind = metrics.get("everrelay_sink_lag_records").unwrap_or(0.0);
+                screen.waiting(&format!("the relay catches up, {} records behind", grouped(behind as u64)));
+            }
             self.relay.ensure_alive()?;
             ensure!(
                 beat.age() < PATIENCE,

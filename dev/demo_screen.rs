@@ -56,6 +56,15 @@ impl Screen {
         self.line(&line);
     }
 
+    /// What is waited for, where it can be taken away again.
+    pub fn waiting(&mut self, text: &str) {
+        if self.terminal {
+            print!("\r\x1b[K  {} {text}", self.paint("2", "…"));
+            let _ = stdout().flush();
+            self.printed = Some(Instant::now());
+        }
+    }
+
     /// The figures as they are now.
     pub fn progress(&mut self, now: Progress) {
         let lag = now.lag.map_or("-".to_owned(), lag);

@@ -72,7 +72,7 @@ impl Plan {
                 end = End::Rollback;
                 [self.place_order(), self.cancel_order(), self.change_keys()].concat()
             }
-            965..996 => vec![format!(
+            965..999 => vec![format!(
                 "REPLACE INTO `{}`.noise VALUES ({}, {})",
                 self.neighbour,
                 self.rng.random_range(0..50),
