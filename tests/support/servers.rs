@@ -23,7 +23,8 @@ impl Server {
     }
 }
 
-/// A running pair of servers. They outlive this value: whoever wants them ended says `dev/servers down`.
+/// A running pair of servers, as they were when this was asked: a restart gives them other pids. They outlive this value: whoever wants
+/// them ended says `dev/servers down`.
 #[derive(Clone, Debug)]
 pub struct Servers {
     instance: String,
@@ -32,6 +33,8 @@ pub struct Servers {
     /// `mysql://root@…`, without a database.
     pub mysql_url: String,
     pub engine_url: String,
+    pub mysql_pid: u32,
+    pub engine_pid: u32,
 }
 
 #[derive(Deserialize)]
@@ -45,11 +48,13 @@ struct UpMysql {
     host: String,
     port: u16,
     user: String,
+    pid: u32,
 }
 
 #[derive(Deserialize)]
 struct UpEngine {
     url: String,
+    pid: u32,
 }
 
 impl Servers {
@@ -76,6 +81,8 @@ impl Servers {
             mysql_host: up.mysql.host,
             mysql_port: up.mysql.port,
             engine_url: up.elasticsearch.url,
+            mysql_pid: up.mysql.pid,
+            engine_pid: up.elasticsearch.pid,
         })
     }
 

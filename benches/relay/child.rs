@@ -1,0 +1,150 @@
+//! What runs in a process of its own, so that its CPU and memory are nothing else's: this program, started again.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use everrelay::clock::SystemClock;
+use everrelay::disk::SystemDisk;
+use everrelay::event::GtidSet;
+use everrelay::lifecycle::{Readiness, Shutdown};
+use everrelay::log::{LogOptions, open};
+use everrelay::relay::committer::Committer;
+use everrelay::relay::ingest::Ingest;
+use everrelay::secret::Secret;
+use everrelay::source::Start;
+use everrelay::source::mysql::connection::{Next, kind};
+use everrelay::source::mysql::control::Control;
+use everrelay::source::mysql::error::Place;
+use everrelay::source::mysql::{Address, MysqlOptions, MysqlSource};
+use serde::{Deserialize, Serialize};
+use tokio::process::Command;
+
+use crate::backlog::Stretch;
+use crate::measure::{own_cpu, own_peak};
+
+/// What a child is to read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Task {
+    pub host: String,
+    pub port: u16,
+    pub schema: String,
+    pub after: String,
+    pub transactions: u64,
+    /// An empty folder for the log; none to drop what is read.
+    pub log: Option<PathBuf>,
+}
+
+/// What it took, from connecting to the last change.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Taken {
+    pub wall_seconds: f64,
+    pub cpu_seconds: f64,
+    pub peak_bytes: f64,
+}
+
+impl Task {
+    #[must_use]
+    pub fn new(host: &str, port: u16, stretch: &Stretch, log: Option<&Path>) -> Task {
+        Task {
+            host: host.to_owned(),
+            port,
+            schema: stretch.schema.to_owned(),
+            after: stretch.after.clone(),
+            transactions: stretch.transactions,
+            log: log.map(Path::to_owned),
+        }
+    }
+
+    /// Carries the task out in a child.
+    ///
+    /// # Errors
+    /// The child fails; its own words are on standard error.
+    pub async fn run(&self) -> Result<Taken> {
+        if let Some(log) = self.log.as_ref().filter(|log| log.exists()) {
+            std::fs::remove_dir_all(log)?;
+        }
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("--child").arg(serde_json::to_string(self)?).stderr(Stdio::inherit()).kill_on_drop(true);
+        let output = command.output().await?;
+        ensure!(output.status.success(), "a child ended with {}", output.status);
+        serde_json::from_slice(&output.stdout).context("what a child says")
+    }
+
+    fn options(&self) -> MysqlOptions {
+        let address = Address::Tcp { host: self.host.clone(), port: self.port };
+        let mut options = MysqlOptions::new(address, "root", Secret::new(""), u64::from(std::process::id()));
+        options.tables = vec![format!("{}.*", self.schema)];
+        options
+    }
+}
+
+/// The child's side: says what it took on standard output.
+///
+/// # Errors
+/// What stops it.
+pub fn main(task: &str) -> Result<()> {
+    let task: Task = serde_json::from_str(task)?;
+    // As `everrelay run` does it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let _metrics = everrelay::metrics::install()?;
+    let (wall, cpu) = (Instant::now(), own_cpu());
+    match &task.log {
+        Some(log) => runtime.block_on(ingest(&task, log))?,
+        None => runtime.block_on(wire(&task))?,
+    }
+    let taken = Taken {
+        wall_seconds: wall.elapsed().as_secs_f64(),
+        cpu_seconds: own_cpu() - cpu,
+        peak_bytes: own_peak()?,
+    };
+    println!("{}", serde_json::to_string(&taken)?);
+    runtime.shutdown_background();
+    Ok(())
+}
+
+/// The source side as it is in the relay, until every transaction is visible.
+async fn ingest(task: &Task, log: &Path) -> Result<()> {
+    let opened = open(&SystemDisk, &SystemClock, log, LogOptions::default())?;
+    let source = MysqlSource::new(task.options())?;
+    let committer = Committer::start(opened.writer)?;
+    let (shutdown, start) = (Shutdown::new(), Start::After(task.after.parse()?));
+    let ingest = Ingest::new(source, committer, start, SystemClock, Readiness::new());
+    let mut visible = opened.log.watch();
+    // The start of an empty log is a mark.
+    let whole = visible.wait_for(|visible| visible.commits > task.transactions);
+    tokio::select! {
+        ended = ingest.run(&shutdown) => {
+            ended?;
+            bail!("the source side ended by itself")
+        }
+        whole = whole => {
+            whole?;
+            Ok(())
+        }
+    }
+}
+
+/// The stream alone: events are received, their checksums compared, and dropped.
+async fn wire(task: &Task) -> Result<()> {
+    let options = task.options();
+    let after: GtidSet = task.after.parse()?;
+    let mut stream = Control::connect(&options).await?.stream(&after, &options).await?;
+    let (mut commits, place) = (0, Place::default());
+    while commits < task.transactions {
+        let event = match stream.at_hand(&place)? {
+            Some(event) => event,
+            None => match stream
+                .wait(tokio::time::Instant::now() + options.heartbeat, options.heartbeat, &place)
+                .await?
+            {
+                Next::Event(event) => event,
+                Next::Deadline => continue,
+            },
+        };
+        commits += u64::from(event.kind() == kind::XID);
+    }
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! `ingest.*`: MySQL's binlog into the log, with nobody reading it.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::backlog::{Stretch, backlog, giant};
+use crate::child::{Taken, Task};
+use crate::measure::{MB, line, load, median};
+use crate::support::servers::Servers;
+use crate::{Scale, note};
+
+/// # Errors
+/// A server or a child fails.
+pub async fn run(servers: &Servers, dir: &Path, scale: Scale) -> Result<()> {
+    let log = dir.join("ingest");
+    let large = giant(&servers.mysql_url, scale.giant_megabytes).await?;
+    let giant = task(servers, &large, Some(&log)).run().await?;
+    note!(
+        "one transaction of {} MB: {:.1} MB peak, {:.2} s wall, {:.2} s CPU",
+        scale.giant_megabytes,
+        giant.peak_bytes / MB,
+        giant.wall_seconds,
+        giant.cpu_seconds
+    );
+
+    let stretch = backlog(&servers.mysql_url, scale.turns).await?;
+    let (subject, limit) = (task(servers, &stretch, Some(&log)), task(servers, &stretch, None));
+    let (mut rates, mut shares, mut peak) = (Vec::new(), Vec::new(), giant.peak_bytes);
+    for round in 0..=scale.ingest_rounds {
+        let wire = limit.run().await?;
+        let taken = subject.run().await?;
+        let Taken { wall_seconds, cpu_seconds, peak_bytes } = taken;
+        note!(
+            "round {round}: {wall_seconds:.2} s wall, {cpu_seconds:.2} s CPU, {:.1} MB peak; the wire alone {:.2} s wall, {:.2} s CPU; load {}",
+            peak_bytes / MB,
+            wire.wall_seconds,
+            wire.cpu_seconds,
+            load()
+        );
+        peak = peak.max(peak_bytes);
+        if round > 0 {
+            rates.push(stretch.changes as f64 / cpu_seconds);
+            shares.push(wire.wall_seconds / wall_seconds);
+        }
+    }
+    let (rate, spread) = median(&rates);
+    let (share, share_spread) = median(&shares);
+    note!("spread: rate {:.0} %, share {:.0} %", spread * 100.0, share_spread * 100.0);
+    line("ingest.changes_per_cpu_second", rate, "changes/s");
+    line("ingest.share_of_wire", share, "ratio");
+    line("ingest.peak_rss_mb", peak / MB, "MB");
+    std::fs::remove_dir_all(&log)?;
+    Ok(())
+}
+
+/// A child's task on these servers.
+#[must_use]
+pub fn task(servers: &Servers, stretch: &Stretch, log: Option<&Path>) -> Task {
+    Task::new(&servers.mysql_host, servers.mysql_port, stretch, log)
+}

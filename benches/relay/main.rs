@@ -1,0 +1,129 @@
+//! What the whole relay costs, on real servers: `dev/bench ingest end-to-end latency`.
+//!
+//! Each line is `name value unit`. Limit and subject are measured in turn, after a throw-away pass, and medians are printed; what
+//! each round took, and how far rounds lay apart, goes to standard error.
+//!
+//! | file | idea |
+//! |---|---|
+//! | [`backlog`] | the changes that are measured |
+//! | [`ingest`] | `ingest.*` |
+//! | [`end_to_end`] | `end_to_end.*` |
+//! | [`latency`] | `latency.*` |
+//! | [`child`] | the source side, or the bare stream, as a process of its own |
+//! | [`prepared`] | the same actions as ready-made bodies: what the engine can take |
+//! | [`tap`] | sees what goes to the engine and when it answers |
+//! | [`measure`] | clocks, memory, medians |
+
+mod backlog;
+mod child;
+mod end_to_end;
+mod ingest;
+mod latency;
+mod measure;
+mod prepared;
+#[path = "../../tests/support/mod.rs"]
+mod support;
+mod tap;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::Parser;
+use support::servers::Servers;
+
+/// The relay's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Parser)]
+struct Options {
+    /// ingest, end-to-end, latency; all of them when none is named.
+    names: Vec<String>,
+    /// A tenth of everything: to see that it works, not how fast.
+    #[arg(long)]
+    quick: bool,
+    /// The instance of `dev/servers`.
+    #[arg(long, default_value = "bench")]
+    instance: String,
+    /// Actions that warm the engine up.
+    #[arg(long, env = "EVERRELAY_BENCH_WARM")]
+    warm: Option<u64>,
+    /// Rounds after the throw-away one.
+    #[arg(long, env = "EVERRELAY_BENCH_ROUNDS")]
+    rounds: Option<usize>,
+    /// What a process started by this one is to do.
+    #[arg(long, hide = true)]
+    child: Option<String>,
+    /// Said by cargo.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// How much of everything.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale {
+    /// Sixteen transactions of the backlog each.
+    pub turns: u64,
+    pub giant_megabytes: u64,
+    pub ingest_rounds: usize,
+    pub rounds: usize,
+    pub warm_actions: u64,
+    pub latency_seconds: u64,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    if let Some(task) = &options.child {
+        return child::main(task);
+    }
+    let mut scale = Scale {
+        turns: 500,
+        giant_megabytes: 1_000,
+        ingest_rounds: 5,
+        rounds: 3,
+        warm_actions: 3_000_000,
+        latency_seconds: 60,
+    };
+    if options.quick {
+        println!("# quick: a tenth of everything, not comparable");
+        scale = Scale {
+            turns: 50,
+            giant_megabytes: 100,
+            ingest_rounds: 1,
+            rounds: 1,
+            warm_actions: 300_000,
+            latency_seconds: 15,
+        };
+    }
+    scale.warm_actions = options.warm.unwrap_or(scale.warm_actions);
+    scale.rounds = options.rounds.unwrap_or(scale.rounds);
+    scale.ingest_rounds = options.rounds.unwrap_or(scale.ingest_rounds);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(run(&options, scale))
+}
+
+async fn run(options: &Options, scale: Scale) -> Result<()> {
+    let servers = Servers::up(&options.instance).await?;
+    // On the disk that the target folder is on, not on one in memory.
+    let dir = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench-relay"));
+    let mut names: Vec<&str> = options.names.iter().map(String::as_str).collect();
+    if names.is_empty() {
+        names = vec!["ingest", "end-to-end", "latency"];
+    }
+    if names.iter().any(|name| *name != "ingest") {
+        prepared::warm(&servers.engine_url, scale.warm_actions).await?;
+    }
+    for name in names {
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir)?;
+        note!("{name}; load {}", measure::load());
+        match name {
+            "ingest" => ingest::run(&servers, &dir, scale).await?,
+            "end-to-end" => end_to_end::run(&servers, &dir, scale).await?,
+            "latency" => latency::run(&servers, &dir, scale).await?,
+            other => bail!("there is no bench {other:?}: ingest, end-to-end, latency"),
+        }
+    }
+    let _ = std::fs::remove_dir_all(&dir);
+    Ok(())
+}
