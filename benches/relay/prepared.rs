@@ -42,7 +42,7 @@ impl Bodies {
     /// # Errors
     /// The log or the engine fails.
     pub async fn of_log(log: &Path, engine_url: &str) -> Result<Bodies> {
-        let log = read_only(&SystemDisk, log)?;
+        let log = read_only(&SystemDisk, log)?.log;
         let mut reader = log.reader(log.retained_start())?;
         let sink = ElasticSink::new(&ElasticOptions::new(engine_url))?;
         let mut table: Option<(TableMapping, Index)> = None;
