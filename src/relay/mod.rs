@@ -47,8 +47,9 @@ use deliver::Deliver;
 use error::RelayError;
 use ingest::Ingest;
 
-/// How often segments that nobody needs are looked for.
-const RETAIN_EVERY: Duration = Duration::from_secs(10);
+/// How often the cursor is made durable, and segments that nobody needs any more are looked for: a killed relay sends about this
+/// much again.
+const RETAIN_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs both sides of a pipeline until a drain is asked for or one of them stops.
 ///
@@ -103,12 +104,14 @@ pub struct Retention<C, D: Disk, T> {
     log: Log<D>,
     store: C,
     clock: T,
+    /// Up to here the cursor is durable.
+    synced: Seq,
 }
 
 impl<C: CursorStore, D: Disk, T: Clock> Retention<C, D, T> {
     #[must_use]
     pub fn new(log: Log<D>, store: C, clock: T) -> Self {
-        Retention { log, store, clock }
+        Retention { log, store, clock, synced: Seq(0) }
     }
 
     async fn run(self, shutdown: &Shutdown) -> Result<(), RelayError> {
@@ -127,10 +130,14 @@ impl<C: CursorStore, D: Disk, T: Clock> Retention<C, D, T> {
     }
 
     fn retain(&mut self) -> Result<(), RelayError> {
-        // The cursor is made durable first: a segment goes only behind a cursor that no power loss takes back.
-        self.store.sync()?;
         let settled = self.store.load()?.map_or(Seq(0), |cursor| cursor.seq);
-        self.log.retain(settled.next(), self.clock.wall_micros())?;
+        if settled > self.synced {
+            // The cursor is made durable first: a segment goes only behind a cursor that no power loss takes back. What is
+            // committed meanwhile is higher, and does no harm.
+            self.store.sync()?;
+            self.synced = settled;
+        }
+        self.log.retain(self.synced.next(), self.clock.wall_micros())?;
         let stats = self.log.stats();
         gauge!(names::LOG_BYTES).set(stats.bytes as f64);
         gauge!(names::LOG_SEGMENTS).set(stats.segments as f64);
