@@ -34,13 +34,18 @@ impl Flight {
     }
 }
 
-/// Where an action stands in the [`Building`].
+/// Where an action was encoded: in which bulk of this run, and as the how manieth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place(usize);
+pub struct Place {
+    bulk: u32,
+    at: u32,
+}
 
 /// The bulk that is being filled.
 #[derive(Debug, Default)]
 pub struct Building {
+    /// Number of this bulk; it tells the places in it from those in bulks that were sent.
+    number: u32,
     body: Vec<u8>,
     items: Vec<Item>,
     tickets: Vec<Ticket>,
@@ -67,19 +72,29 @@ impl Building {
         self.items.push(Item { index, verb, id, version, bytes: start..self.body.len() });
         self.tickets.push(ticket);
         self.dead.push(false);
-        Place(self.items.len() - 1)
+        // Both may wrap: a bulk of 2^32 actions does not fit into memory, and no document is in flight for 2^32 bulks.
+        Place { bulk: self.number, at: (self.items.len() - 1) as u32 }
+    }
+
+    /// Whether the action at `place` is in the bulk being built, and not in one that was sent.
+    #[must_use]
+    pub fn holds(&self, place: Place) -> bool {
+        place.bulk == self.number
     }
 
     /// The ticket of the action at `place`.
     #[must_use]
     pub fn ticket(&self, place: Place) -> Ticket {
-        self.tickets[place.0]
+        debug_assert!(self.holds(place), "a place in a bulk that was sent");
+        self.tickets[place.at as usize]
     }
 
     /// Leaves the action at `place` out: a newer one of its document follows.
     pub fn supersede(&mut self, place: Place) {
-        if !std::mem::replace(&mut self.dead[place.0], true) {
-            self.dead_bytes += self.items[place.0].bytes.len();
+        debug_assert!(self.holds(place), "a place in a bulk that was sent");
+        let at = place.at as usize;
+        if !std::mem::replace(&mut self.dead[at], true) {
+            self.dead_bytes += self.items[at].bytes.len();
         }
     }
 
@@ -107,8 +122,9 @@ impl Building {
         if taken.dead_bytes > 0 {
             taken.compact();
         }
-        // The next body is about as long: one allocation instead of a doubling from nothing.
-        self.body.reserve(capacity);
+        self.number = taken.number.wrapping_add(1);
+        // The next body is about as long, a little more or less: one allocation instead of a doubling from nothing, or of this one.
+        self.body.reserve(capacity + capacity / 8);
         let bulk = Bulk { opaque_id, body: Bytes::from(taken.body), items: taken.items };
         Flight { bulk, tickets: taken.tickets }
     }
@@ -153,7 +169,9 @@ mod tests {
         building.supersede(places[2]);
         assert_eq!(building.live_bytes(), 5);
         let kept = [building.ticket(places[1]), building.ticket(places[3])];
+        assert!(building.holds(places[3]));
         let flight = building.take("x".into());
+        assert!(!building.holds(places[3]));
         assert_eq!(&flight.bulk.body[..], b"bbbdd");
         assert_eq!(flight.tickets, kept);
         assert_eq!(flight.bulk.items[1].bytes, 3..5);

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::building::Building;
-use super::documents::{Documents, Standing, Waiting};
+use super::documents::{Documents, Turn, Waiting};
 use super::error::DeliverError;
 use super::flights::{Flights, Landing};
 use super::options::DeliverOptions;
@@ -64,6 +64,7 @@ pub struct Deliver<K, C, D: Disk, T> {
     id: String,
     old_id: String,
     reread: Vec<u8>,
+    collapsed: metrics::Counter,
 }
 
 impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
@@ -101,6 +102,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             id: String::new(),
             old_id: String::new(),
             reread: Vec::new(),
+            collapsed: counter!(names::SINK_COLLAPSED),
             log,
             sink,
             clock,
@@ -290,27 +292,20 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     ) -> Result<(), DeliverError> {
         let ticket = self.outstanding.open(frame.seq);
         let index = table.index.no;
-        if let Some(Standing::Building(place)) = self.documents.get_mut(index, id) {
-            let place = *place;
-            self.outstanding.take_along(ticket, self.building.ticket(place));
-            self.building.supersede(place);
-            counter!(names::SINK_COLLAPSED).increment(1);
-        } else {
-            let waiting = Waiting {
-                table: Arc::clone(table),
-                verb,
-                version: frame.version,
-                ticket,
-                location: frame.at,
-            };
-            match self.documents.wait(index, id, waiting) {
-                Ok(Some(older)) => {
-                    self.outstanding.take_along(ticket, older);
-                    counter!(names::SINK_COLLAPSED).increment(1);
-                    return Ok(());
-                }
-                Ok(None) => return Ok(()),
-                Err(_at_rest) => {}
+        let waiting =
+            || Waiting { table: Arc::clone(table), verb, version: frame.version, ticket, location: frame.at };
+        match self.documents.change(index, id, &self.building, waiting) {
+            Turn::Now => {}
+            Turn::Replace(place) => {
+                self.outstanding.take_along(ticket, self.building.ticket(place));
+                self.building.supersede(place);
+                self.collapsed.increment(1);
+            }
+            Turn::Wait(None) => return Ok(()),
+            Turn::Wait(Some(older)) => {
+                self.outstanding.take_along(ticket, older);
+                self.collapsed.increment(1);
+                return Ok(());
             }
         }
         self.encode(table, verb, id.into(), frame.version, ticket, change)
@@ -355,9 +350,6 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         }
         let flight = self.building.take(self.flights.next_opaque_id());
         self.building_since = None;
-        for item in &flight.bulk.items {
-            self.documents.launch(item.index, &item.id);
-        }
         self.flights.launch(flight);
     }
 
@@ -396,7 +388,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                 }
             }
             self.outstanding.settle(flight.tickets[i]);
-            self.documents.land(item.index, &item.id);
+            self.documents.land(item.index, &item.id, &self.building);
         }
         let done = (flight.tickets.len() - put_off.len()) as u64 - superseded;
         counter!(names::SINK_ITEMS, "disposition" => "done").increment(done);

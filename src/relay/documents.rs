@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::building::Place;
+use super::building::{Building, Place};
 use super::outstanding::Ticket;
 use super::tables::Table;
 use crate::event::Version;
@@ -28,13 +28,24 @@ pub struct Waiting {
 
 /// Where a document's newest change is.
 #[derive(Debug)]
-pub enum Standing {
-    /// In the bulk being built.
-    Building(Place),
-    /// Sent, and perhaps a newer one waiting for the answer.
-    InFlight { waiting: Option<Waiting> },
-    /// Answered for, and a newer one waiting to be built.
-    Ready(Waiting),
+enum Standing {
+    /// Encoded there: in the bulk being built, or in one that was sent.
+    Encoded(Place),
+    /// Behind one that was sent.
+    Behind(Box<Waiting>),
+    /// Behind one that was answered for: to be built.
+    Ready(Box<Waiting>),
+}
+
+/// What a new change of a document has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Be built: nothing stands before it.
+    Now,
+    /// Be built in the place of this one, which is in the bulk being built.
+    Replace(Place),
+    /// Wait, and take along the ticket of what waited before it.
+    Wait(Option<Ticket>),
 }
 
 /// Every document that is not at rest.
@@ -46,57 +57,51 @@ pub struct Documents {
 }
 
 impl Documents {
-    /// The document's standing; `None` when it is at rest.
-    pub fn get_mut(&mut self, index: IndexNo, id: &str) -> Option<&mut Standing> {
-        self.by_index.get_mut(index.0 as usize)?.get_mut(id)
+    /// A change has come. Where it has to wait it is kept, in the place of what waited already; else [`Documents::build`] must follow.
+    pub fn change(
+        &mut self,
+        index: IndexNo,
+        id: &str,
+        building: &Building,
+        change: impl FnOnce() -> Waiting,
+    ) -> Turn {
+        match self.by_index.get_mut(index.0 as usize).and_then(|ids| ids.get_mut(id)) {
+            None => Turn::Now,
+            Some(Standing::Encoded(place)) if building.holds(*place) => Turn::Replace(*place),
+            Some(standing @ Standing::Encoded(_)) => {
+                *standing = Standing::Behind(Box::new(change()));
+                self.waiting += 1;
+                Turn::Wait(None)
+            }
+            Some(Standing::Behind(waiting) | Standing::Ready(waiting)) => {
+                Turn::Wait(Some(std::mem::replace(&mut **waiting, change()).ticket))
+            }
+        }
     }
 
-    /// A document that was at rest, or was ready, is now in the bulk being built.
+    /// A document's newest change is now at `place`, in the bulk being built.
     pub fn build(&mut self, index: IndexNo, id: Arc<str>, place: Place) {
         let no = index.0 as usize;
         if self.by_index.len() <= no {
             self.by_index.resize_with(no + 1, HashMap::new);
         }
-        self.by_index[no].insert(id, Standing::Building(place));
-    }
-
-    /// Puts a change behind the one that is in flight, or in the place of what waits already, whose ticket is returned: the new
-    /// one has to take it along. `Err` gives the change back: the document is at rest or being built, nothing stands before it.
-    pub fn wait(&mut self, index: IndexNo, id: &str, change: Waiting) -> Result<Option<Ticket>, Waiting> {
-        match self.by_index.get_mut(index.0 as usize).and_then(|ids| ids.get_mut(id)) {
-            Some(Standing::InFlight { waiting }) => match waiting.replace(change) {
-                Some(older) => Ok(Some(older.ticket)),
-                None => {
-                    self.waiting += 1;
-                    Ok(None)
-                }
-            },
-            Some(Standing::Ready(waiting)) => Ok(Some(std::mem::replace(waiting, change).ticket)),
-            Some(Standing::Building(_)) | None => Err(change),
-        }
-    }
-
-    /// The bulk being built was sent.
-    pub fn launch(&mut self, index: IndexNo, id: &str) {
-        if let Some(standing) = self.get_mut(index, id) {
-            *standing = Standing::InFlight { waiting: None };
-        }
+        self.by_index[no].insert(id, Standing::Encoded(place));
     }
 
     /// The engine has answered for the document's change in flight.
-    pub fn land(&mut self, index: IndexNo, id: &Arc<str>) {
+    pub fn land(&mut self, index: IndexNo, id: &Arc<str>, building: &Building) {
         let Some(ids) = self.by_index.get_mut(index.0 as usize) else { return };
-        let Some(standing) = ids.get_mut(id) else { return };
-        if let Standing::InFlight { waiting } = standing {
-            match waiting.take() {
-                Some(waiting) => {
-                    *standing = Standing::Ready(waiting);
-                    self.ready.push_back((index, Arc::clone(id)));
-                }
-                None => {
-                    ids.remove(id);
-                }
+        match ids.remove(id) {
+            Some(Standing::Behind(waiting)) => {
+                ids.insert(Arc::clone(id), Standing::Ready(waiting));
+                self.ready.push_back((index, Arc::clone(id)));
             }
+            Some(Standing::Encoded(place)) if !building.holds(place) => {}
+            // Not in flight: what is to be sent stays.
+            Some(other) => {
+                ids.insert(Arc::clone(id), other);
+            }
+            None => {}
         }
     }
 
@@ -107,7 +112,7 @@ impl Documents {
         match ids.remove(&id)? {
             Standing::Ready(waiting) => {
                 self.waiting -= 1;
-                Some((index, id, waiting))
+                Some((index, id, *waiting))
             }
             other => {
                 ids.insert(id, other);

@@ -32,6 +32,7 @@ pub mod tables;
 use std::time::Duration;
 
 use metrics::gauge;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -69,13 +70,26 @@ where
     T: Clock,
 {
     let source_ended = CancellationToken::new();
-    let ingest = async {
-        let result = ingest.run(shutdown).await;
+    // A task of its own: decoding is work for a processor, and so is building bulks. It ends when this future is dropped.
+    let mut source_side = JoinSet::new();
+    let (ended, draining) = (source_ended.clone(), shutdown.clone());
+    source_side.spawn(async move {
+        let result = ingest.run(&draining).await;
         if let Err(error) = &result {
             tracing::error!(%error, "the source stopped; delivering what the log holds");
         }
-        source_ended.cancel();
+        ended.cancel();
         result.map_err(RelayError::from)
+    });
+    let ingest = async {
+        match source_side.join_next().await {
+            Some(Ok(result)) => result,
+            Some(Err(failed)) => std::panic::resume_unwind(match failed.try_into_panic() {
+                Ok(panic) => panic,
+                Err(cancelled) => Box::new(cancelled.to_string()),
+            }),
+            None => Ok(()),
+        }
     };
     let deliver = async {
         let result = deliver.run(shutdown, &source_ended).await;

@@ -3,6 +3,9 @@
 //! The answer is read in one pass beside the items that were sent. Each entry must be the one for its item: same verb, same id,
 //! an index that is the one ensured. An answer that is cut, has fewer or more entries, another order, a key twice or a type
 //! that does not fit proves nothing about any item: the whole bulk is unknown.
+//!
+//! Nearly every answer says of each item that it was done, in words that are known beforehand: so they are compared with those
+//! first, byte by byte, and read field by field only where they differ. It takes a fraction of the time.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -29,6 +32,9 @@ pub(super) fn judge(
     items: &[Item],
     targets: &[Arc<Target>],
 ) -> Result<Vec<Disposition>, BulkError> {
+    if all_done(answer, items, targets).is_some() {
+        return Ok(vec![Disposition::Done; items.len()]);
+    }
     let unknown = |reason: String| BulkError::Unknown { reason };
     let mut deserializer = serde_json::Deserializer::from_slice(answer);
     // serde_json's own texts quote the answer; what was wrong of ours is kept beside.
@@ -48,6 +54,42 @@ pub(super) fn judge(
             )
         }))
     })
+}
+
+/// Whether the answer is, byte by byte, the one in which every item was done. `None` says nothing of it.
+fn all_done(answer: &[u8], items: &[Item], targets: &[Arc<Target>]) -> Option<()> {
+    let mut rest = answer.strip_prefix(b"{\"items\":[")?;
+    let mut digits = itoa::Buffer::new();
+    for (at, item) in items.iter().enumerate() {
+        let target = targets.get(item.index.0 as usize)?;
+        // What stands in JSON as it is: anything else is left to a reader of JSON.
+        if !is_plain(&item.id) || !is_plain(&target.index) {
+            return None;
+        }
+        if at > 0 {
+            rest = rest.strip_prefix(b",")?;
+        }
+        let results: &[&[u8]] = match item.verb {
+            Verb::Index => {
+                rest = rest.strip_prefix(b"{\"index\":{\"_index\":\"")?;
+                &[b"created\",\"status\":201}}", b"updated\",\"status\":200}}"]
+            }
+            Verb::Delete => {
+                rest = rest.strip_prefix(b"{\"delete\":{\"_index\":\"")?;
+                &[b"deleted\",\"status\":200}}", b"not_found\",\"status\":404}}"]
+            }
+        };
+        rest = rest.strip_prefix(target.index.as_bytes())?.strip_prefix(b"\",\"_id\":\"")?;
+        rest = rest.strip_prefix(item.id.as_bytes())?.strip_prefix(b"\",\"_version\":")?;
+        rest =
+            rest.strip_prefix(digits.format(item.version.0).as_bytes())?.strip_prefix(b",\"result\":\"")?;
+        rest = results.iter().find_map(|result| rest.strip_prefix(*result))?;
+    }
+    (rest == b"]}").then_some(())
+}
+
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\')
 }
 
 /// The whole answer: an object whose `items` match.

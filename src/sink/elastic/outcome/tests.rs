@@ -45,6 +45,35 @@ fn what_was_applied_is_done() {
 }
 
 #[test]
+fn the_quick_look_takes_the_one_text_in_which_all_is_done_and_no_other() {
+    let items = [item(Verb::Index, "1"), item(Verb::Delete, "2"), item(Verb::Index, "x y")];
+    let entry = |verb: &str, id: &str, end: &str| {
+        format!("{{\"{verb}\":{{\"_index\":\"shop.orders-000001\",\"_id\":\"{id}\",\"_version\":7,{end}}}}}")
+    };
+    let answer = format!(
+        "{{\"items\":[{},{},{}]}}",
+        entry("index", "1", "\"result\":\"created\",\"status\":201"),
+        entry("delete", "2", "\"result\":\"not_found\",\"status\":404"),
+        entry("index", "x y", "\"result\":\"updated\",\"status\":200"),
+    );
+    let quick = |answer: &[u8], items: &[Item]| all_done(answer, items, &[target()]).is_some();
+    assert!(quick(answer.as_bytes(), &items));
+    assert!(!quick(answer.as_bytes(), &items[..2]));
+    assert_eq!(judge(answer.as_bytes(), &items, &[target()]), Ok(vec![Disposition::Done; 3]));
+    for at in 0..answer.len() {
+        let mut other = answer.clone().into_bytes();
+        assert!(!quick(&other[..at], &items), "cut at {at}");
+        other[at] ^= 1;
+        assert!(!quick(&other, &items), "{}", String::from_utf8_lossy(&other));
+    }
+    // An id that JSON writes in other bytes is left to a reader of JSON.
+    let quoted = answer.replace("\"x y\"", "\"x\\\"y\"");
+    let items = [items[0].clone(), items[1].clone(), item(Verb::Index, "x\"y")];
+    assert!(!quick(quoted.as_bytes(), &items));
+    assert_eq!(judge(quoted.as_bytes(), &items, &[target()]), Ok(vec![Disposition::Done; 3]));
+}
+
+#[test]
 fn a_write_that_was_dropped_or_changed_on_its_way_is_definite() {
     for rest in [
         r#""_version":7,"result":"noop","status":200"#,
