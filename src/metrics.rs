@@ -2,8 +2,6 @@
 //!
 //! Rooms count with the `metrics` crate's macros under these names: base units, prefix `everrelay_`, few labels.
 
-use std::time::Duration;
-
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
@@ -40,7 +38,6 @@ const BULK_SECONDS: &[f64] =
 pub fn install() -> Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full(names::SINK_BULK_SECONDS.to_owned()), BULK_SECONDS)?
-        .upkeep_timeout(Duration::from_secs(5))
         .install_recorder()?;
     describe();
     Ok(handle)

@@ -20,7 +20,7 @@ use everrelay::log::{Log, LogOptions, Opened, Writer};
 use everrelay::relay::deliver::Deliver;
 use everrelay::relay::options::DeliverOptions;
 use everrelay::settled::{CursorStore, MemoryCursor};
-use everrelay::sink::{Bulk, BulkError, Disposition, Index, IndexNo, Sink, SinkError};
+use everrelay::sink::{Bulk, BulkError, Disposition, Expect, Index, IndexNo, Sink, SinkError};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio_util::sync::CancellationToken;
@@ -79,7 +79,7 @@ impl ModelEngine {
 }
 
 impl Sink for ModelEngine {
-    async fn ensure(&self, spec: &IndexSpec) -> Result<Index, SinkError> {
+    async fn ensure(&self, spec: &IndexSpec, _expect: Expect) -> Result<Index, SinkError> {
         if self.draw() < 0.3 {
             return Err(SinkError::Transient("not now".into()));
         }
@@ -295,10 +295,11 @@ async fn history(seed: u64) {
             story.transaction(&mut writer);
             tokio::time::sleep(Duration::from_micros(chance.random_range(0..2000))).await;
             if chance.random_bool(0.05) {
-                // As retention does it: synced first, then behind the cursor.
+                // As retention does it: what was read before the sync is what is durable after it.
                 let mut store = cursor.clone();
-                store.sync().unwrap();
                 let settled = store.load().unwrap().map_or(Seq(0), |cursor| cursor.seq);
+                tokio::task::yield_now().await;
+                store.sync().unwrap();
                 log.retain(settled.next(), u64::MAX).unwrap();
             }
         }

@@ -9,7 +9,7 @@ use everrelay::event::value::{Date, DateTime, Instant, Time};
 use everrelay::event::{Column, ColumnType, TableName, TableSchema, Value, Version};
 use everrelay::mapping::TableMapping;
 use everrelay::sink::elastic::{ElasticOptions, ElasticSink};
-use everrelay::sink::{Bulk, Disposition, Index, Item, Sink, SinkError};
+use everrelay::sink::{Bulk, Disposition, Expect, Index, Item, Sink, SinkError};
 use serde_json::{Value as Json, json};
 
 fn url() -> String {
@@ -108,10 +108,10 @@ async fn an_index_is_made_once_and_found_again() {
         ("at", FieldKind::Date),
     ];
     let sink_a = sink();
-    let index = sink_a.ensure(&spec(&alias, &fields)).await.unwrap();
+    let index = sink_a.ensure(&spec(&alias, &fields), Expect::Anything).await.unwrap();
     assert_eq!(index.name, format!("{alias}-000001"));
-    assert_eq!(sink_a.ensure(&spec(&alias, &fields)).await.unwrap(), index);
-    assert_eq!(sink().ensure(&spec(&alias, &fields)).await.unwrap(), index);
+    assert_eq!(sink_a.ensure(&spec(&alias, &fields), Expect::Anything).await.unwrap(), index);
+    assert_eq!(sink().ensure(&spec(&alias, &fields), Expect::Anything).await.unwrap(), index);
     let mapping = &get(&format!("{}/_mapping", index.name)).await[&index.name]["mappings"];
     assert_eq!(mapping["dynamic"], "false");
     assert_eq!(mapping["properties"]["id"]["type"], "long");
@@ -127,7 +127,7 @@ async fn many_that_ensure_at_once_get_the_same_index() {
     let spec = spec(&alias, &[("id", FieldKind::Long)]);
     let racing = (0..8).map(|_| {
         let spec = spec.clone();
-        tokio::spawn(async move { sink().ensure(&spec).await.unwrap().uuid })
+        tokio::spawn(async move { sink().ensure(&spec, Expect::Anything).await.unwrap().uuid })
     });
     let mut uuids = Vec::new();
     for task in racing.collect::<Vec<_>>() {
@@ -154,7 +154,7 @@ async fn new_columns_are_added_and_existing_fields_left_as_they_are() {
         ("new", FieldKind::Integer),
         ("big", FieldKind::UnsignedLong),
     ];
-    let index = sink().ensure(&spec(&alias, &fields)).await.unwrap();
+    let index = sink().ensure(&spec(&alias, &fields), Expect::Anything).await.unwrap();
     assert_eq!(index.name, format!("{alias}-000007"));
     let properties =
         get(&format!("{}/_mapping", index.name)).await[&index.name]["mappings"]["properties"].clone();
@@ -172,9 +172,9 @@ async fn a_field_that_can_take_no_value_of_its_column_is_definite() {
         json!({"aliases": {&alias: {}}, "mappings": {"properties": {"at": {"type": "ip"}, "o": {"type": "long"}}}}),
     )
     .await;
-    let error = definite(sink().ensure(&spec(&alias, &[("at", FieldKind::Date)])).await);
+    let error = definite(sink().ensure(&spec(&alias, &[("at", FieldKind::Date)]), Expect::Anything).await);
     assert!(error.contains("`at`") && error.contains("ip") && error.contains("date"), "{error}");
-    definite(sink().ensure(&spec(&alias, &[("o", FieldKind::Object)])).await);
+    definite(sink().ensure(&spec(&alias, &[("o", FieldKind::Object)]), Expect::Anything).await);
 }
 
 #[tokio::test]
@@ -182,44 +182,44 @@ async fn an_alias_that_cannot_be_written_through_is_definite() {
     // An index of that name.
     let name = alias();
     put(&name, json!({})).await;
-    let error = definite(sink().ensure(&spec(&name, &[])).await);
+    let error = definite(sink().ensure(&spec(&name, &[]), Expect::Anything).await);
     assert!(error.contains("not an alias"), "{error}");
     // Several indices without a write index; then with one.
     let name = alias();
     for n in [1, 2] {
         put(&format!("{name}-{n}"), json!({"aliases": {&name: {}}})).await;
     }
-    let error = definite(sink().ensure(&spec(&name, &[])).await);
+    let error = definite(sink().ensure(&spec(&name, &[]), Expect::Anything).await);
     assert!(error.contains("is_write_index"), "{error}");
     post(
         "_aliases",
         json!({"actions": [{"add": {"index": format!("{name}-2"), "alias": &name, "is_write_index": true}}]}),
     )
     .await;
-    assert_eq!(sink().ensure(&spec(&name, &[])).await.unwrap().name, format!("{name}-2"));
+    assert_eq!(sink().ensure(&spec(&name, &[]), Expect::Anything).await.unwrap().name, format!("{name}-2"));
     // One that is said to be read only.
     let name = alias();
     put(&format!("{name}-1"), json!({"aliases": {&name: {"is_write_index": false}}})).await;
-    definite(sink().ensure(&spec(&name, &[])).await);
+    definite(sink().ensure(&spec(&name, &[]), Expect::Anything).await);
     // Routing, by the alias or by the index.
     let name = alias();
     put(&format!("{name}-1"), json!({"aliases": {&name: {"routing": "1"}}})).await;
-    definite(sink().ensure(&spec(&name, &[])).await);
+    definite(sink().ensure(&spec(&name, &[]), Expect::Anything).await);
     let name = alias();
     put(&format!("{name}-1"), json!({"aliases": {&name: {}}, "mappings": {"_routing": {"required": true}}}))
         .await;
-    definite(sink().ensure(&spec(&name, &[])).await);
+    definite(sink().ensure(&spec(&name, &[]), Expect::Anything).await);
     // An index of ours that lost its alias.
     let name = alias();
     put(&format!("{name}-000001"), json!({})).await;
-    let error = definite(sink().ensure(&spec(&name, &[])).await);
+    let error = definite(sink().ensure(&spec(&name, &[]), Expect::Anything).await);
     assert!(error.contains("add the alias"), "{error}");
 }
 
 #[tokio::test]
 async fn versions_decide_what_is_done_and_what_is_superseded() {
     let sink = sink();
-    let index = sink.ensure(&spec(&alias(), &[("id", FieldKind::Long)])).await.unwrap();
+    let index = sink.ensure(&spec(&alias(), &[("id", FieldKind::Long)]), Expect::Anything).await.unwrap();
     let doc = Some("{\"id\":1}");
     let judged = send(&sink, &index, &[("1", 5, doc), ("gone", 5, None), ("2", u64::MAX >> 1, doc)]).await;
     assert_eq!(judged, [Disposition::Done, Disposition::Done, Disposition::Done]);
@@ -236,7 +236,7 @@ async fn versions_decide_what_is_done_and_what_is_superseded() {
 #[tokio::test]
 async fn ids_of_any_text_come_back_as_they_were_sent() {
     let sink = sink();
-    let index = sink.ensure(&spec(&alias(), &[("id", FieldKind::Long)])).await.unwrap();
+    let index = sink.ensure(&spec(&alias(), &[("id", FieldKind::Long)]), Expect::Anything).await.unwrap();
     let long = "é".repeat(256);
     let ids = ["\\", "\"", "a\nb\t\0", "🦀", " ", "current version [9]", "_x", "a|b\\|c", &long];
     let changes: Vec<(&str, u64, Option<&str>)> = ids.iter().map(|id| (*id, 5, Some("{}"))).collect();
@@ -258,7 +258,7 @@ async fn a_document_that_the_mapping_refuses_is_poison_and_others_of_its_bulk_ar
         ("meta", FieldKind::Object),
         ("tag", FieldKind::Keyword),
     ];
-    let index = sink.ensure(&spec(&alias(), &fields)).await.unwrap();
+    let index = sink.ensure(&spec(&alias(), &fields), Expect::Anything).await.unwrap();
     let immense = format!("{{\"tag\":\"canary{}\"}}", "x".repeat(40_000));
     let many: Vec<String> = (0..1100).map(|n| format!("\"canary{n}\":1")).collect();
     let many = format!("{{\"meta\":{{{}}}}}", many.join(","));
@@ -295,7 +295,7 @@ async fn a_document_that_the_mapping_refuses_is_poison_and_others_of_its_bulk_ar
 #[tokio::test]
 async fn a_blocked_or_closed_index_is_transient() {
     let sink = sink();
-    let index = sink.ensure(&spec(&alias(), &[("id", FieldKind::Long)])).await.unwrap();
+    let index = sink.ensure(&spec(&alias(), &[("id", FieldKind::Long)]), Expect::Anything).await.unwrap();
     let changes = [("1", 5, Some("{\"id\":1}")), ("2", 5, None)];
     let settings = format!("{}/_settings", index.name);
     for block in ["read_only_allow_delete", "write", "read_only"] {
@@ -316,7 +316,7 @@ async fn a_blocked_or_closed_index_is_transient() {
 async fn an_index_deleted_under_us_is_definite_and_not_made_anew() {
     let (sink, alias) = (sink(), alias());
     let spec = spec(&alias, &[("id", FieldKind::Long)]);
-    let index = sink.ensure(&spec).await.unwrap();
+    let index = sink.ensure(&spec, Expect::Anything).await.unwrap();
     engine(reqwest::Method::DELETE, &index.name, None).await;
     // An index request creates nothing; a versioned delete does, under the alias's name.
     let judged = send(&sink, &index, &[("1", 5, Some("{\"id\":1}"))]).await;
@@ -324,7 +324,7 @@ async fn an_index_deleted_under_us_is_definite_and_not_made_anew() {
     assert_eq!(engine(reqwest::Method::GET, &alias, None).await.0, 404);
     let judged = send(&sink, &index, &[("1", 5, None)]).await;
     assert!(matches!(judged[0], Disposition::Definite { .. }), "{judged:?}");
-    let error = definite(sink.ensure(&spec).await);
+    let error = definite(sink.ensure(&spec, Expect::Anything).await);
     assert!(error.contains(&index.uuid), "{error}");
     assert_eq!(engine(reqwest::Method::GET, &index.name, None).await.0, 404);
 }
@@ -333,7 +333,7 @@ async fn an_index_deleted_under_us_is_definite_and_not_made_anew() {
 async fn an_alias_moved_under_us_is_definite() {
     let (sink, alias) = (sink(), alias());
     let spec = spec(&alias, &[("id", FieldKind::Long)]);
-    let index = sink.ensure(&spec).await.unwrap();
+    let index = sink.ensure(&spec, Expect::Anything).await.unwrap();
     let other = format!("{alias}-other");
     put(&other, json!({})).await;
     post(
@@ -348,7 +348,7 @@ async fn an_alias_moved_under_us_is_definite() {
         let Disposition::Definite { reason } = judged else { panic!("{judged:?}") };
         assert!(reason.contains(&other), "{reason}");
     }
-    let error = definite(sink.ensure(&spec).await);
+    let error = definite(sink.ensure(&spec, Expect::Anything).await);
     assert!(error.contains(&other), "{error}");
 }
 
@@ -419,7 +419,7 @@ async fn a_row_of_every_type_is_indexed_and_reads_back_digit_by_digit() {
     };
     let mapping = TableMapping::new(&schema).unwrap();
     let sink = sink();
-    let index = sink.ensure(mapping.spec()).await.unwrap();
+    let index = sink.ensure(mapping.spec(), Expect::Anything).await.unwrap();
     let mut row = Vec::new();
     for (_, value, _) in &columns {
         RowWriter::new(&mut row).value(value);

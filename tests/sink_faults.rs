@@ -9,7 +9,7 @@ use bytes::Bytes;
 use everrelay::event::Version;
 use everrelay::event::document::{Action, Field, FieldKind, IndexSpec, Verb};
 use everrelay::sink::elastic::{ElasticOptions, ElasticSink};
-use everrelay::sink::{Bulk, BulkError, Disposition, Index, Item, Sink, SinkError};
+use everrelay::sink::{Bulk, BulkError, Disposition, Expect, Index, Item, Sink, SinkError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -183,7 +183,7 @@ fn bulk(sink: &ElasticSink, index: &Index) -> Bulk {
 
 async fn ready(server: &Server) -> (ElasticSink, Bulk) {
     let sink = ElasticSink::new(&options(&server.url)).unwrap();
-    let index = sink.ensure(&spec()).await.unwrap();
+    let index = sink.ensure(&spec(), Expect::Anything).await.unwrap();
     let bulk = bulk(&sink, &index);
     (sink, bulk)
 }
@@ -284,7 +284,7 @@ async fn an_endless_answer_ends_with_the_deadline() {
     let mut options = options(&server.url);
     options.request_timeout = Duration::from_millis(300);
     let sink = ElasticSink::new(&options).unwrap();
-    let index = sink.ensure(&spec()).await.unwrap();
+    let index = sink.ensure(&spec(), Expect::Anything).await.unwrap();
     let bulk = bulk(&sink, &index);
     for bytes in [
         Vec::new(),
@@ -322,7 +322,7 @@ async fn a_refused_connection_is_transient() {
         let outcome = refused.send(&bulk).await;
         assert!(matches!(outcome, Err(BulkError::Transient { .. })), "{outcome:?}");
     }
-    assert!(matches!(refused.ensure(&spec()).await, Err(SinkError::Transient(_))));
+    assert!(matches!(refused.ensure(&spec(), Expect::Anything).await, Err(SinkError::Transient(_))));
     assert!(matches!(refused.version().await, Err(SinkError::Transient(_))));
     assert_eq!(sink.send(&bulk).await, Ok(vec![Disposition::Done]));
 }

@@ -14,7 +14,7 @@ use everrelay::log::read_only;
 use everrelay::log::record::{Change, Kind, SchemaRecord};
 use everrelay::mapping::TableMapping;
 use everrelay::sink::elastic::{ElasticOptions, ElasticSink};
-use everrelay::sink::{Index, Sink};
+use everrelay::sink::{Expect, Index, Sink};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use reqwest::{Client, Method};
@@ -51,7 +51,7 @@ impl Bodies {
             match frame.kind {
                 Kind::Schema if table.is_none() => {
                     let mapping = TableMapping::new(&SchemaRecord::decode(frame.payload)?.schema)?;
-                    let index = sink.ensure(mapping.spec()).await?;
+                    let index = sink.ensure(mapping.spec(), Expect::Anything).await?;
                     table = Some((mapping, index));
                 }
                 Kind::Change => {
@@ -86,7 +86,7 @@ impl Bodies {
     /// The engine fails.
     pub async fn send(&self, engine_url: &str) -> Result<f64> {
         self.clear(engine_url).await?;
-        ElasticSink::new(&ElasticOptions::new(engine_url))?.ensure(&self.spec).await?;
+        ElasticSink::new(&ElasticOptions::new(engine_url))?.ensure(&self.spec, Expect::Anything).await?;
         let begun = Instant::now();
         let conflicts = send(engine_url, "require_alias=true&", self.bodies.iter().cloned()).await?;
         let seconds = begun.elapsed().as_secs_f64();

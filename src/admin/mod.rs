@@ -12,6 +12,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -57,6 +58,9 @@ pub struct Status {
     pub pipeline: PipelineStatus,
 }
 
+/// How often the recorder folds what it has counted.
+const UPKEEP: Duration = Duration::from_secs(5);
+
 #[derive(Clone)]
 struct Shared {
     metrics: PrometheusHandle,
@@ -84,6 +88,7 @@ pub async fn serve(
     status: StatusFn,
     shutdown: Shutdown,
 ) -> std::io::Result<()> {
+    let upkept = metrics.clone();
     let shared = Shared { metrics, readiness, status, address: listener.local_addr()? };
     let routes = Router::new()
         .route("/healthz", get(|| async { "alive\n" }))
@@ -92,7 +97,16 @@ pub async fn serve(
         .route("/status", get(status_json))
         .layer(middleware::from_fn_with_state(shared.clone(), own_name_only))
         .with_state(shared);
+    let upkeep = async {
+        // Without it histograms keep every value until somebody scrapes.
+        let mut tick = tokio::time::interval(UPKEEP);
+        loop {
+            tick.tick().await;
+            upkept.run_upkeep();
+        }
+    };
     tokio::select! {
+        () = upkeep => Ok(()),
         result = axum::serve(listener, routes).into_future() => result,
         () = shutdown.wait() => Ok(()),
     }

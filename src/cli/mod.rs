@@ -99,13 +99,25 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(Failure { exit, error }) => {
             if std::io::stderr().is_terminal() {
-                eprintln!("everrelay: {error}");
+                eprintln!("everrelay: {}", with_causes(&error));
             } else {
-                tracing::error!(exit_code = exit as u8, "{error}");
+                tracing::error!(exit_code = exit as u8, "{}", with_causes(&error));
             }
             exit.into()
         }
     }
+}
+
+/// An error and its causes on one line; most of ours name their cause themselves, and then it is not said again.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 /// `3.2 GB`: powers of 1000.

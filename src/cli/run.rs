@@ -1,8 +1,10 @@
 //! `everrelay run`: the daemon, from start to exit, read top to bottom.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
+use tokio::time::Instant;
 
 use super::{ConfigArgument, Failure};
 use crate::admin::{self, PipelineStatus};
@@ -10,16 +12,19 @@ use crate::clock::SystemClock;
 use crate::config::Settings;
 use crate::disk::SystemDisk;
 use crate::lifecycle::{Exit, Readiness, Shutdown};
-use crate::log::Log;
+use crate::log::{Log, OpenError, Opened};
 use crate::relay::Retention;
 use crate::relay::committer::Committer;
 use crate::relay::deliver::Deliver;
 use crate::relay::error::{DeliverError, IngestError, RelayError};
 use crate::relay::ingest::Ingest;
 use crate::relay::options::DeliverOptions;
-use crate::settled::{CursorStore, Settled, SledCursor};
+use crate::settled::{CursorStore, Settled, SettledError, SledCursor};
 use crate::sink::elastic::{ElasticOptions, ElasticSink};
 use crate::source::mysql::{MysqlOptions, MysqlSource};
+
+/// How long a locked state folder is tried.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The sink's name in the state folder.
 pub(super) const SINK: &str = "main";
@@ -42,22 +47,26 @@ pub(super) fn run(arguments: &ConfigArgument) -> Result<Exit, Failure> {
 async fn daemon(settings: Settings) -> Result<Exit, Failure> {
     let shutdown = Shutdown::new();
     let second_signal = shutdown.on_signals().map_err(|error| Failure::new(Exit::Unexpected, error))?;
+    // In a task of its own: a disk that hangs must not keep the second signal from being seen.
+    let mut serving = tokio::spawn(serve(settings, shutdown));
     tokio::select! {
-        result = serve(settings, &shutdown) => result.map(|()| Exit::Done),
+        result = &mut serving => match result {
+            Ok(result) => result.map(|()| Exit::Done),
+            Err(failed) => Err(Failure::new(Exit::Unexpected, failed)),
+        },
         () = second_signal => Ok(Exit::Signal),
     }
 }
 
-async fn serve(settings: Settings, shutdown: &Shutdown) -> Result<(), Failure> {
+async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
     let metrics = crate::metrics::install().map_err(|error| Failure::new(Exit::Unexpected, error))?;
     let readiness = Readiness::new();
     readiness.obstacle("source", "connecting");
 
     let state = &settings.state_dir;
-    let opened = crate::log::open(&SystemDisk, &SystemClock, &settings.log_dir(), settings.log.clone())
-        .map_err(|error| Failure::new(Exit::State, error))?;
+    let opened = open_log(&settings).await?;
     tracing::info!(folder = %state.display(), recovered = %opened.recovered, "log open");
-    let settled = Settled::open(&settings.settled_dir()).map_err(|e| Failure::new(Exit::State, e))?;
+    let settled = open_settled(&settings).await?;
     let cursor = || settled.cursor(SINK).map_err(|error| Failure::new(Exit::State, error));
     let folder_id = settled.folder_id();
 
@@ -90,13 +99,40 @@ async fn serve(settings: Settings, shutdown: &Shutdown) -> Result<(), Failure> {
     let ingest = Ingest::new(source, committer, settings.start, SystemClock, readiness.clone());
     let retention = Retention::new(log, cursor()?, SystemClock);
 
-    let pipeline = crate::relay::run(ingest, deliver, retention, shutdown);
+    let pipeline = crate::relay::run(ingest, deliver, retention, readiness.clone(), &shutdown);
     let admin = admin::serve(listener, metrics, readiness, status, shutdown.clone());
     let (pipeline, admin) = tokio::join!(pipeline, admin);
     pipeline.map_err(failure)?;
     admin.map_err(|error| Failure::new(Exit::Unexpected, error))?;
-    tracing::info!("everything is committed; goodbye");
+    tracing::info!("the cursor is committed; goodbye");
     Ok(())
+}
+
+/// Opens the log. One that is locked is tried again for a moment: `everrelay status` may be looking, or the one that is to be
+/// followed is not quite gone.
+async fn open_log(settings: &Settings) -> Result<Opened<SystemDisk>, Failure> {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match crate::log::open(&SystemDisk, &SystemClock, &settings.log_dir(), settings.log.clone()) {
+            Err(OpenError::Locked { .. }) if Instant::now() < deadline => {
+                tokio::time::sleep(LOCK_PATIENCE / 10).await;
+            }
+            result => return result.map_err(|error| Failure::new(Exit::State, error)),
+        }
+    }
+}
+
+/// Likewise for what is settled.
+async fn open_settled(settings: &Settings) -> Result<Settled, Failure> {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match Settled::open(&settings.settled_dir()) {
+            Err(SettledError::Locked { .. }) if Instant::now() < deadline => {
+                tokio::time::sleep(LOCK_PATIENCE / 10).await;
+            }
+            result => return result.map_err(|error| Failure::new(Exit::State, error)),
+        }
+    }
 }
 
 fn status_of(log: Log<SystemDisk>, store: SledCursor) -> admin::StatusFn {
@@ -128,6 +164,7 @@ fn failure(error: RelayError) -> Failure {
             | DeliverError::OtherIndex { .. }
             | DeliverError::Refused { .. }
             | DeliverError::ForeignWriter { .. }
+            | DeliverError::SharedAlias { .. }
             | DeliverError::Mapping(_) => Exit::Sink,
             DeliverError::Read(_)
             | DeliverError::Record { .. }

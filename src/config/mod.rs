@@ -40,14 +40,32 @@ pub fn load(path: &Path) -> Result<Settings, ConfigError> {
     parse(&text, &path.display().to_string())
 }
 
+/// Line, column and key of an error, and what is wrong; never a value: it may be a secret in the wrong place.
+fn describe(text: &str, error: &toml::de::Error) -> String {
+    let mut message = error.message().trim_end().to_owned();
+    // serde quotes what it found: `invalid type: string "…", expected …`.
+    if let (Some(from), Some(to)) = (message.find('"'), message.rfind('"')) {
+        message.replace_range(from..=to, "(not shown)");
+    }
+    let Some(span) = error.span() else { return message };
+    let before = &text[..span.start.min(text.len())];
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let (line, column) =
+        (before.matches('\n').count() + 1, text[line_start..before.len()].chars().count() + 1);
+    let whole = text[line_start..].lines().next().unwrap_or_default();
+    let shown = match whole.split_once('=') {
+        Some((key, _value)) => format!("{}= …", key.trim_start()),
+        None => whole.trim().to_owned(),
+    };
+    format!("line {line}, column {column}: {message}\n  {shown}")
+}
+
 /// Checks the configuration `text`; `path` is for messages.
 ///
 /// # Errors
 /// See [`ConfigError`].
 pub fn parse(text: &str, path: &str) -> Result<Settings, ConfigError> {
-    let file: file::File = toml::from_str(text).map_err(|error| ConfigError::Parse {
-        path: path.to_owned(),
-        problem: error.to_string().trim_end().to_owned(),
-    })?;
+    let file: file::File = toml::from_str(text)
+        .map_err(|error| ConfigError::Parse { path: path.to_owned(), problem: describe(text, &error) })?;
     resolve::resolve(file, path)
 }

@@ -6,7 +6,7 @@ use bincode::{Decode, Encode};
 pub const MAX_COLUMNS: usize = 4096;
 
 /// `schema.table`, as the source spells it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct TableName {
     pub schema: String,
     pub table: String,

@@ -142,7 +142,7 @@ pub enum ReadError {
 #[derive(Debug, thiserror::Error)]
 pub enum RetainError {
     #[error(
-        "cannot {step} {path:?}: {source}. The log keeps growing until that is mended and everrelay started again"
+        "cannot {step} {path:?}: {source}. The log is whole; mend what the system complains of and start again"
     )]
     Io { step: Step, path: PathBuf, source: io::Error },
     #[error("removing segments failed before; it is tried again after a restart")]

@@ -32,7 +32,7 @@ use super::flights::{Flights, Landing};
 use super::options::DeliverOptions;
 use super::outstanding::{Outstanding, Ticket};
 use super::progress::{Moved, Progress};
-use super::tables::{Table, Tables};
+use super::tables::{Learning, Table, Tables};
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::event::document::{Action, Verb};
@@ -42,7 +42,7 @@ use crate::log::record::{Change, Commit, Kind, Mark, SchemaRecord, State};
 use crate::log::{Frame, Log, Reader, Visible};
 use crate::metrics::names;
 use crate::settled::CursorStore;
-use crate::sink::{Disposition, IndexNo, Sink};
+use crate::sink::{Disposition, Index, IndexNo, Sink};
 
 /// Everything that the deliver side works on.
 pub struct Deliver<K, C, D: Disk, T> {
@@ -53,6 +53,8 @@ pub struct Deliver<K, C, D: Disk, T> {
     readiness: Readiness,
     visible: watch::Receiver<Visible>,
     tables: Tables,
+    /// The table that reading waits for.
+    learning: Option<Learning>,
     documents: Documents,
     outstanding: Outstanding,
     building: Building,
@@ -94,6 +96,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         tracing::info!(cursor = cursor.seq.0, visible = end.0, "delivering");
         Ok(Deliver {
             tables: Tables::new(cursor.indices.clone()),
+            learning: None,
             outstanding: Outstanding::new(cursor.seq),
             flights: Flights::new(Arc::clone(&sink), options.in_flight),
             documents: Documents::default(),
@@ -123,19 +126,18 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         shutdown: &Shutdown,
         source_ended: &CancellationToken,
     ) -> Result<(), DeliverError> {
-        let result = tokio::select! {
+        let mut result = tokio::select! {
             biased;
             result = self.work(source_ended) => result,
             () = shutdown.wait() => Ok(()),
         };
         if result.is_ok() {
-            let drained = tokio::time::timeout(self.options.drain, self.drain()).await;
-            if drained.is_err() {
+            result = tokio::time::timeout(self.options.drain, self.drain()).await.unwrap_or_else(|_| {
                 tracing::warn!(
                     "the search engine did not answer within the drain time; unsettled changes will be sent again"
                 );
-            }
-            drained.unwrap_or(Ok(()))?;
+                Ok(())
+            });
         }
         self.commit()?;
         self.progress.sync()?;
@@ -161,6 +163,12 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             let linger = self.building_since.filter(|_| self.flights.may_launch());
             tokio::select! {
                 landing = self.flights.next_landing() => self.land(landing)?,
+                index = next_index(&mut self.learning) => {
+                    let index = index?;
+                    if let Some(learning) = self.learning.take() {
+                        self.tables.learned(learning, index)?;
+                    }
+                }
                 changed = self.visible.changed(), if caught_up => {
                     if changed.is_err() {
                         // The writer is gone: nothing more becomes visible. The tick goes on until the end is asked for.
@@ -198,7 +206,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                 self.build_waiting(index, id, waiting)?;
                 continue;
             }
-            if !self.may_read() {
+            if self.learning.is_some() || !self.may_read() {
                 return Ok(false);
             }
             let Some(frame) = reader.next_frame()? else {
@@ -211,7 +219,10 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                 let record = SchemaRecord::decode(frame.payload)
                     .map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
                 let seq = frame.seq;
-                self.tables.learn(record, &*self.sink, &self.readiness).await?;
+                if !self.tables.recall(&record) {
+                    self.learning = Some(self.tables.learn(record, &self.sink, &self.readiness)?);
+                    return Ok(false);
+                }
                 self.passed(seq);
             } else {
                 self.read(&frame)?;
@@ -225,7 +236,9 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     }
 
     fn may_read(&self) -> bool {
-        self.outstanding.len() < self.options.outstanding && self.documents.waiting() < self.options.waiting
+        self.outstanding.len() < self.options.outstanding
+            && self.documents.waiting() < self.options.waiting
+            && self.progress.pending() < self.options.waiting
     }
 
     fn read(&mut self, frame: &Frame<'_>) -> Result<(), DeliverError> {
@@ -359,9 +372,6 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             Ok(dispositions) => dispositions,
             Err(error) => return self.flights.again(flight, attempt, error, &self.readiness),
         };
-        if self.readiness.clear("sink") {
-            tracing::info!("the search engine answers again");
-        }
         let mut put_off = Vec::new();
         let mut why = None;
         let mut superseded = 0_u64;
@@ -382,7 +392,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                     return Err(DeliverError::Refused {
                         index: self.tables.index_name(item.index),
                         id: super::id_for_people(&item.id),
-                        seq: format!("version {}", item.version),
+                        seq: self.outstanding.seq(flight.tickets[i]),
                         reason,
                     });
                 }
@@ -405,6 +415,9 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             let opaque_id = self.flights.next_opaque_id();
             self.flights.put_off(flight.select(&put_off, opaque_id), attempt);
         }
+        if self.flights.all_well() && self.readiness.clear("sink") {
+            tracing::info!("the search engine takes everything again");
+        }
         Ok(())
     }
 
@@ -426,7 +439,14 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                     highest,
                 })
             }
-            _ => Ok(()),
+            Some(_) => Ok(()),
+            // Unseen so far; without the number nobody can say whose version it is.
+            None => Err(DeliverError::Refused {
+                index: self.tables.index_name(flight.bulk.items[i].index),
+                id: super::id_for_people(&flight.bulk.items[i].id),
+                seq: self.outstanding.seq(flight.tickets[i]),
+                reason: "a version conflict that does not say which version is there".to_owned(),
+            }),
         }
     }
 
@@ -456,5 +476,13 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         let now = self.clock.wall_micros();
         let lag = self.progress.oldest_micros().map_or(0, |oldest| now.saturating_sub(oldest));
         gauge!(names::SINK_LAG_SECONDS).set(lag as f64 / 1e6);
+    }
+}
+
+/// Waits for the table that is being made ready; for ever while there is none.
+async fn next_index(learning: &mut Option<Learning>) -> Result<Index, DeliverError> {
+    match learning {
+        Some(learning) => learning.index().await,
+        None => std::future::pending().await,
     }
 }

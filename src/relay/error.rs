@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use crate::event::{Seq, TableNo, Version};
+use crate::event::{Seq, TableName, TableNo, Version};
 use crate::log::{ReadError, RetainError, WriteError};
 use crate::mapping::MappingError;
 use crate::settled::SettledError;
@@ -49,9 +49,14 @@ pub enum DeliverError {
     )]
     OtherIndex { alias: String, stored: String, found: String },
     #[error(
+        "the tables {first} and {second} would share the index alias {alias:?}, since index names are lower case: their documents \
+         would overwrite each other. Leave one of them out of [source] tables"
+    )]
+    SharedAlias { alias: String, first: TableName, second: TableName },
+    #[error(
         "the search engine refused document {id} of {index:?} (log record {seq}) for good: {reason}. Nothing after it was skipped; mend the mapping or the row, then start again"
     )]
-    Refused { index: String, id: String, seq: String, reason: String },
+    Refused { index: String, id: String, seq: Seq, reason: String },
     #[error(
         "document {id} of {index:?} has version {current}, above {highest}, the highest that this log ever gave: another writer is at work on this index. \
          Stop it, or write to an index of your own"

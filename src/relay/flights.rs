@@ -69,7 +69,15 @@ impl<K: Sink> Flights<K> {
     /// put off.
     #[must_use]
     pub fn may_launch(&self) -> bool {
-        self.unwell == 0 && self.tasks.len() - self.put_off < self.most
+        // An engine that puts items off (429, most of the time) gets one bulk at a time until it takes them.
+        let most = if self.put_off > 0 { 1 } else { self.most };
+        self.unwell == 0 && self.tasks.len() - self.put_off < most
+    }
+
+    /// Nothing waits to be sent again.
+    #[must_use]
+    pub fn all_well(&self) -> bool {
+        self.unwell == 0 && self.put_off == 0
     }
 
     /// A new bulk's id, unique in this run.
@@ -101,11 +109,9 @@ impl<K: Sink> Flights<K> {
         error: BulkError,
         readiness: &Readiness,
     ) -> Result<(), DeliverError> {
-        if readiness.obstacle("sink", error.to_string()) {
-            tracing::warn!(%error, items = flight.tickets.len(), "the search engine did not take a bulk; sending it again");
-        }
         let mut delay = attempt.backoff.next_delay();
         attempt.unwell = true;
+        let text = error.to_string();
         match error {
             BulkError::Definite { reason } => return Err(DeliverError::Sink(reason.into())),
             BulkError::TooLarge { reason } if flight.tickets.len() == 1 => {
@@ -126,6 +132,13 @@ impl<K: Sink> Flights<K> {
                 delay = delay.max(retry_after.unwrap_or_default());
             }
             BulkError::Unknown { .. } => {}
+        }
+        if readiness.obstacle("sink", text.as_str()) {
+            tracing::warn!(
+                error = text,
+                items = flight.tickets.len(),
+                "the search engine did not take a bulk; sending it again"
+            );
         }
         self.spawn(flight, attempt, delay);
         Ok(())

@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::event::Seq;
-use crate::lifecycle::Shutdown;
+use crate::lifecycle::{Readiness, Shutdown};
 use crate::log::Log;
 use crate::metrics::names;
 use crate::settled::CursorStore;
@@ -60,6 +60,7 @@ pub async fn run<S, K, C, D, T>(
     ingest: Ingest<S, T>,
     deliver: Deliver<K, C, D, T>,
     retention: Retention<C, D, T>,
+    readiness: Readiness,
     shutdown: &Shutdown,
 ) -> Result<(), RelayError>
 where
@@ -76,6 +77,7 @@ where
     source_side.spawn(async move {
         let result = ingest.run(&draining).await;
         if let Err(error) = &result {
+            readiness.obstacle("source", error.to_string());
             tracing::error!(%error, "the source stopped; delivering what the log holds");
         }
         ended.cancel();

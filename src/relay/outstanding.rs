@@ -77,6 +77,13 @@ impl Outstanding {
         }
     }
 
+    /// The change that `ticket` was opened for; of a settled one the newest settled.
+    #[must_use]
+    pub fn seq(&self, ticket: Ticket) -> Seq {
+        let index = ticket.0.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
+        index.and_then(|index| self.slots.get(index)).map_or_else(|| self.settled(), |slot| slot.seq)
+    }
+
     /// Everything up to here is settled.
     #[must_use]
     pub fn settled(&self) -> Seq {

@@ -87,6 +87,12 @@ impl<C: CursorStore> Progress<C> {
         self.store.sync()
     }
 
+    /// Ends not passed yet.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.ends.len()
+    }
+
     /// The server's time of the oldest end not passed; `None` when all are.
     #[must_use]
     pub fn oldest_micros(&self) -> Option<u64> {

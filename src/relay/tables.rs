@@ -3,14 +3,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use tokio::task::JoinSet;
+
 use super::error::DeliverError;
 use crate::backoff::Backoff;
+use crate::event::document::IndexSpec;
 use crate::event::{TableName, TableNo, TableSchema};
 use crate::lifecycle::Readiness;
 use crate::log::record::SchemaRecord;
 use crate::mapping::TableMapping;
 use crate::settled::IndexId;
-use crate::sink::{Index, IndexNo, Sink, SinkError};
+use crate::sink::{Expect, Index, IndexNo, Sink, SinkError};
 
 /// A table whose index is ready.
 #[derive(Debug)]
@@ -52,26 +55,50 @@ impl Tables {
         &self.indices
     }
 
-    /// Makes the table of a schema frame ready; waits for the engine for as long as it takes.
+    /// Notes the number of a table that is ready in just this shape; false if it is not.
+    pub fn recall(&mut self, record: &SchemaRecord) -> bool {
+        match self.by_name.get(&record.schema.name) {
+            Some((known, table)) if *known == record.schema => {
+                self.by_no.insert(record.table, Arc::clone(table));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Begins to make the table of a schema frame ready; [`Learning::index`] waits for the engine for as long as it takes.
     ///
     /// # Errors
-    /// The table cannot be mapped, the engine refuses its index for good, or the index is not the one that the cursor speaks of.
-    pub async fn learn<K: Sink>(
-        &mut self,
+    /// The table cannot be mapped, or its alias is another table's.
+    pub fn learn<K: Sink>(
+        &self,
         record: SchemaRecord,
-        sink: &K,
+        sink: &Arc<K>,
         readiness: &Readiness,
-    ) -> Result<(), DeliverError> {
-        let SchemaRecord { table: no, schema } = record;
-        if let Some((known, table)) = self.by_name.get(&schema.name)
-            && *known == schema
-        {
-            self.by_no.insert(no, Arc::clone(table));
-            return Ok(());
+    ) -> Result<Learning, DeliverError> {
+        let mapping = TableMapping::new(&record.schema)?;
+        let alias = &mapping.spec().alias;
+        let stored = self.indices.get(alias);
+        if let Some(other) = stored.filter(|stored| stored.table != record.schema.name) {
+            return Err(DeliverError::SharedAlias {
+                alias: alias.clone(),
+                first: other.table.clone(),
+                second: record.schema.name,
+            });
         }
-        let mapping = TableMapping::new(&schema)?;
-        let index = ensure(&mapping, sink, readiness).await?;
-        self.check_identity(&mapping.spec().alias, &index)?;
+        let expect = if stored.is_some() { Expect::Existing } else { Expect::Anything };
+        let mut task = JoinSet::new();
+        task.spawn(ensure(mapping.spec().clone(), expect, Arc::clone(sink), readiness.clone()));
+        Ok(Learning { record, mapping, task })
+    }
+
+    /// The table is ready.
+    ///
+    /// # Errors
+    /// Its index is not the one that the cursor speaks of.
+    pub fn learned(&mut self, learning: Learning, index: Index) -> Result<(), DeliverError> {
+        let Learning { record: SchemaRecord { table: no, schema }, mapping, .. } = learning;
+        self.check_identity(&mapping.spec().alias, &schema.name, &index)?;
         let table = Arc::new(Table { mapping, index });
         self.by_no.insert(no, Arc::clone(&table));
         self.by_name.insert(schema.name.clone(), (schema, table));
@@ -79,8 +106,8 @@ impl Tables {
     }
 
     /// An index deleted, re-created or rolled back under us has lost what the cursor calls settled.
-    fn check_identity(&mut self, alias: &str, index: &Index) -> Result<(), DeliverError> {
-        let found = IndexId { name: index.name.clone(), uuid: index.uuid.clone() };
+    fn check_identity(&mut self, alias: &str, table: &TableName, index: &Index) -> Result<(), DeliverError> {
+        let found = IndexId { table: table.clone(), name: index.name.clone(), uuid: index.uuid.clone() };
         match self.indices.get(alias) {
             Some(stored) if *stored != found => Err(DeliverError::OtherIndex {
                 alias: alias.to_owned(),
@@ -96,31 +123,57 @@ impl Tables {
     }
 }
 
+/// A table whose index is being made ready, by a task that ends with this value.
+#[derive(Debug)]
+pub struct Learning {
+    record: SchemaRecord,
+    mapping: TableMapping,
+    task: JoinSet<Result<Index, DeliverError>>,
+}
+
+impl Learning {
+    /// Waits for the index. Cancel safe; after it completed it waits for ever.
+    ///
+    /// # Errors
+    /// The engine refuses the index for good.
+    pub async fn index(&mut self) -> Result<Index, DeliverError> {
+        match self.task.join_next().await {
+            Some(Ok(result)) => result,
+            Some(Err(failed)) => std::panic::resume_unwind(Box::new(failed.to_string())),
+            None => std::future::pending().await,
+        }
+    }
+}
+
 async fn ensure<K: Sink>(
-    mapping: &TableMapping,
-    sink: &K,
-    readiness: &Readiness,
+    spec: IndexSpec,
+    expect: Expect,
+    sink: Arc<K>,
+    readiness: Readiness,
 ) -> Result<Index, DeliverError> {
     let mut backoff = Backoff::new();
     loop {
-        match sink.ensure(mapping.spec()).await {
+        match sink.ensure(&spec, expect).await {
             Ok(index) => {
-                if readiness.clear("sink") {
-                    tracing::info!("the search engine answers again");
+                if readiness.clear(PART) {
+                    tracing::info!(alias = spec.alias, "the index is ready");
                 }
                 return Ok(index);
             }
             Err(SinkError::Definite(error)) => return Err(DeliverError::Sink(error)),
             Err(SinkError::Transient(error)) => {
                 let delay = backoff.next_delay();
-                if readiness.obstacle("sink", error.to_string()) {
-                    tracing::warn!(%error, "waiting for the search engine");
+                if readiness.obstacle(PART, error.to_string()) {
+                    tracing::warn!(%error, alias = spec.alias, "waiting for an index");
                 }
                 tokio::time::sleep(delay).await;
             }
         }
     }
 }
+
+/// What an index being made ready is called in `/readyz`.
+const PART: &str = "index";
 
 fn describe(index: &IndexId) -> String {
     format!("{} (uuid {})", index.name.escape_debug(), index.uuid.escape_debug())

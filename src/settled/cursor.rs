@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bincode::{Decode, Encode};
 
 use super::{Settled, SettledError, describe};
-use crate::event::{GtidSet, Seq, codec};
+use crate::event::{GtidSet, Seq, TableName, codec};
 
 const TREE: &str = "cursors";
 
@@ -23,13 +23,14 @@ pub struct Cursor {
     pub seq: Seq,
     /// The source's position there.
     pub gtids: GtidSet,
-    /// By alias, the index that documents went to: one deleted, made anew or rolled back has another UUID.
+    /// By alias, the index that documents went to: one deleted and made anew has another UUID.
     pub indices: BTreeMap<String, IndexId>,
 }
 
-/// One concrete index.
+/// One concrete index and the table that it belongs to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct IndexId {
+    pub table: TableName,
     pub name: String,
     /// As the engine gave it.
     pub uuid: String,
@@ -176,7 +177,11 @@ mod tests {
     use super::*;
 
     fn cursor(seq: u64) -> Cursor {
-        let index = IndexId { name: "shop.orders-000001".into(), uuid: "x1y2".into() };
+        let index = IndexId {
+            table: TableName::new("shop", "orders"),
+            name: "shop.orders-000001".into(),
+            uuid: "x1y2".into(),
+        };
         Cursor {
             seq: Seq(seq),
             gtids: "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-7:9".parse().unwrap(),

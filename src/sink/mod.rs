@@ -30,6 +30,15 @@ pub struct Index {
     pub uuid: String,
 }
 
+/// What is known of an index before it is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// Nothing: it is created where it is missing.
+    Anything,
+    /// Documents were written to it: one that is missing was deleted, and those documents with it.
+    Existing,
+}
+
 /// A request of many actions, encoded once and sent as often as it takes.
 #[derive(Clone, Debug)]
 pub struct Bulk {
@@ -97,8 +106,12 @@ pub enum SinkError {
 /// A search engine, or what stands for one.
 pub trait Sink: Send + Sync + 'static {
     /// Makes sure that the alias, its index and all fields exist; called before the first write to an index and again when
-    /// fields were added. Idempotent.
-    fn ensure(&self, spec: &IndexSpec) -> impl Future<Output = Result<Index, SinkError>> + Send;
+    /// fields were added. Idempotent. What is expected to exist and does not is definite, and is not made anew.
+    fn ensure(
+        &self,
+        spec: &IndexSpec,
+        expect: Expect,
+    ) -> impl Future<Output = Result<Index, SinkError>> + Send;
 
     /// Appends one action to a bulk's body. `document` appends the JSON object, on one line; it is called once for
     /// [`Verb::Index`], not at all for [`Verb::Delete`]. On its error `body` is as it was.

@@ -14,7 +14,7 @@ use super::client::{Answer, Client, error_of, said};
 use super::field::{UnsignedLong, mapping, type_name, will_do};
 use super::reason::name;
 use crate::event::document::{Field, FieldKind, IndexSpec};
-use crate::sink::SinkError;
+use crate::sink::{Expect, SinkError};
 
 /// How often another client may get in between before it is said.
 const ATTEMPTS: usize = 3;
@@ -61,6 +61,12 @@ pub(super) enum IndexError {
     )]
     Changed { alias: String, index: String, uuid: String, now: String },
     #[error(
+        "alias {alias} leads nowhere, and documents were written to its index before: it was deleted. Restore it under the same name, or, \
+         to fill a new index from what the log still holds, stop everrelay, move the folder `settled` out of the state folder and \
+         start again; rows last changed before the log's start will be missing"
+    )]
+    Gone { alias: String },
+    #[error(
         "field `{field}` of index `{index}` is mapped as {existing} and can take no {wanted}; reindex it with a mapping that \
          can, or rename the column"
     )]
@@ -102,6 +108,7 @@ pub(super) async fn ensure(
     client: &Client,
     spec: &IndexSpec,
     known: Option<&Target>,
+    expect: Expect,
 ) -> Result<Found, SinkError> {
     for _ in 0..ATTEMPTS {
         match (resolve(client, &spec.alias).await?, known) {
@@ -117,6 +124,9 @@ pub(super) async fn ensure(
                 return Ok(found);
             }
             (Resolved::Nowhere, Some(known)) => return Err(changed(known, "leads nowhere".into())),
+            (Resolved::Nowhere, None) if expect == Expect::Existing => {
+                return Err(IndexError::Gone { alias: spec.alias.clone() }.into());
+            }
             // Looked at again afterwards: another client may have been faster, and with other mappings.
             (Resolved::Nowhere, None) => create(client, spec).await?,
         }

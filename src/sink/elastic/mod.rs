@@ -59,7 +59,7 @@ pub use options::{Auth, ElasticError, ElasticOptions};
 
 use self::action::Prefixes;
 use self::client::Client;
-use super::{Bulk, BulkError, Disposition, Index, IndexNo, Sink, SinkError};
+use super::{Bulk, BulkError, Disposition, Expect, Index, IndexNo, Sink, SinkError};
 use crate::event::document::{Action, IndexSpec};
 
 /// A search engine behind one URL, or several of the same cluster.
@@ -127,9 +127,9 @@ impl ElasticSink {
 }
 
 impl Sink for ElasticSink {
-    async fn ensure(&self, spec: &IndexSpec) -> Result<Index, SinkError> {
+    async fn ensure(&self, spec: &IndexSpec, expect: Expect) -> Result<Index, SinkError> {
         let known = self.target_of(&spec.alias);
-        let found = index::ensure(&self.client, spec, known.as_deref()).await?;
+        let found = index::ensure(&self.client, spec, known.as_deref(), expect).await?;
         let no = self.remember(Target {
             prefixes: Prefixes::new(&spec.alias),
             alias: spec.alias.clone(),
