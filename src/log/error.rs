@@ -45,8 +45,8 @@ impl fmt::Display for Step {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "frame {seq} of the log is damaged, at offset {offset} of {path:?}: {problem}. Nothing was changed. \
-     `everrelay log verify` shows the extent of it; `everrelay log cut` gives up what follows, and `everrelay snapshot` \
-     then brings the tables up to date again"
+     `everrelay log cat` shows what stands before it. Restore the whole state folder from a copy, or \
+     start with an empty one"
 )]
 pub struct Corrupt {
     pub path: PathBuf,
@@ -78,13 +78,13 @@ pub enum OpenError {
     )]
     Format { path: PathBuf, found: u32, known: u32 },
     #[error(
-        "{path:?} is no usable segment: {why}. `everrelay log verify` shows what can be read; a backup or `everrelay snapshot` into a new state folder is the way out"
+        "{path:?} is no usable segment: {why}. Restore the whole state folder from a copy, or start with an empty one"
     )]
     Header { path: PathBuf, why: &'static str },
     #[error("{dir:?} holds what is not part of a log: {}. Move it elsewhere and start again", names.join(", "))]
     Foreign { dir: PathBuf, names: Vec<String> },
     #[error(
-        "{dir:?} does not hold one whole log: {path:?} {why}. Put back what is missing or belongs there; `everrelay log cut` gives up what follows the gap"
+        "{dir:?} does not hold one whole log: {path:?} {why}. Put back what is missing or belongs there, or start with an empty state folder"
     )]
     Chain { dir: PathBuf, path: PathBuf, why: String },
     #[error(transparent)]
@@ -118,7 +118,7 @@ pub enum WriteError {
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     #[error(
-        "frame {wanted} is no longer kept: the log starts with {start}. What is older can be had by `everrelay snapshot`"
+        "frame {wanted} is no longer kept: the log starts with {start}. What is older is gone from it; `everrelay log ls` shows what is there"
     )]
     BelowRetained { wanted: Seq, start: Seq },
     #[error(
@@ -127,14 +127,14 @@ pub enum ReadError {
     )]
     Ahead { wanted: Seq, visible: Seq },
     #[error(
-        "cannot {step} {path:?} for frame {seq} at offset {offset}: {source}. If the disk is sound, start again; `everrelay log verify` reads everything once"
+        "cannot {step} {path:?} for frame {seq} at offset {offset}: {source}. If the disk is sound, start again"
     )]
     Io { step: Step, path: PathBuf, offset: u64, seq: Seq, source: io::Error },
     #[error(transparent)]
     Corrupt(#[from] Corrupt),
     #[error("{path:?} cannot be used: {source}")]
     Segment { path: PathBuf, source: Box<OpenError> },
-    #[error("no frame begins at offset {} of segment {}: {problem}. `everrelay log verify` shows whether the file is damaged", at.offset, at.segment)]
+    #[error("no frame begins at offset {} of segment {}: {problem}. The file is not what it was when the log was opened", at.offset, at.segment)]
     Nowhere { at: Location, problem: Problem },
 }
 

@@ -66,7 +66,7 @@ pub enum MappingError {
     )]
     NullKey { table: Box<TableName>, column: Box<str> },
     #[error(
-        "a logged row of table {table} cannot be read at column `{column}`: the log's schema and row disagree; run `everrelay log verify`"
+        "a logged row of table {table} cannot be read at column `{column}`: the log's schema and row disagree, which is a defect of everrelay: please report it"
     )]
     Row { table: Box<TableName>, column: Box<str>, source: DecodeError },
 }

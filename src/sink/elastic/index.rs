@@ -56,8 +56,8 @@ pub(super) enum IndexError {
     )]
     Unaliased { alias: String, index: String },
     #[error(
-        "alias {alias} led to index `{index}` ({uuid}) when this process began, and now {now}; restore it, or take a new \
-         snapshot of the table: `everrelay snapshot`"
+        "alias {alias} led to index `{index}` ({uuid}) when this process began, and now {now}: what was written to it \
+         is not there. Point the alias back or restore the index"
     )]
     Changed { alias: String, index: String, uuid: String, now: String },
     #[error(
