@@ -12,10 +12,11 @@
 //! itself that it may be ignored.
 //!
 //! XA: a prepared transaction's rows do not count before its XA COMMIT, which is not followed yet. One with rows of followed tables
-//! is an error at its PREPARE. One without is folded, its id kept, so that its XA COMMIT is known to mean
-//! nothing here; an XA COMMIT of an id that was never seen might mean rows that were prepared before our position, and is an error.
+//! is an error at its PREPARE. One without is folded, its id kept, so that its XA COMMIT is known to mean nothing here. Until it is
+//! decided the sets of marks leave its GTID out, so that whoever goes on from the log is sent the PREPARE again before the XA COMMIT. An XA
+//! COMMIT of an id that was never seen might mean rows that were prepared before our position, and is an error.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use tokio::time::Instant;
 
@@ -55,8 +56,8 @@ pub struct Binlog {
     /// Whether the stream's format description has come.
     described: bool,
     transaction: Option<Transaction>,
-    /// XA transactions prepared without followed rows.
-    prepared: HashSet<String>,
+    /// XA transactions prepared without followed rows and not decided yet, and the GTIDs of their PREPAREs.
+    prepared: HashMap<String, Gtid>,
     marks: Marks,
     events: metrics::Counter,
     replaced: metrics::Counter,
@@ -86,7 +87,7 @@ impl Binlog {
             place: Place::default(),
             described: false,
             transaction: None,
-            prepared: HashSet::new(),
+            prepared: HashMap::new(),
             marks: Marks::new(options.mark_interval, options.mark_transactions),
             events: metrics::counter!("everrelay_source_events_total"),
             replaced: metrics::counter!("everrelay_source_replaced_values_total"),
@@ -101,6 +102,8 @@ impl Binlog {
         self.tables.forget_schemas();
         (self.gtids, self.server) = (after, server);
         (self.place, self.described, self.transaction) = (Place::default(), false, None);
+        // The server sends the PREPAREs of those that are not decided again: the set has gaps there.
+        self.prepared.clear();
         self.marks.clear();
     }
 
@@ -142,10 +145,22 @@ impl Binlog {
         self.marks.clear();
         batch.mark(&Mark {
             synced: Synced::default(),
-            gtids: self.gtids.clone(),
+            gtids: self.decided(),
             time_micros: self.last_micros,
             position: self.position(),
         });
+    }
+
+    /// Everything read but the PREPAREs whose decision is to come.
+    fn decided(&self) -> GtidSet {
+        if self.prepared.is_empty() {
+            return self.gtids.clone();
+        }
+        let mut undecided = GtidSet::default();
+        for gtid in self.prepared.values() {
+            undecided.insert(gtid);
+        }
+        self.gtids.subtract(&undecided)
     }
 
     /// Takes one event; appends what it means to `batch`.
@@ -404,7 +419,7 @@ impl Binlog {
                 return if meaning == Meaning::Rollback { self.commit(batch) } else { Ok(()) };
             }
             Meaning::XaCommit(xid) => {
-                if !self.prepared.remove(&xid.to_ascii_lowercase()) {
+                if self.prepared.remove(&xid.to_ascii_lowercase()).is_none() {
                     return Err(self.refuse(
                         "QUERY event (XA COMMIT)",
                         "the XA transaction was prepared before this run, possibly with rows of followed tables: XA is not followed \
@@ -453,16 +468,18 @@ impl Binlog {
     fn xa_prepare(&mut self, event: &RawEvent, batch: &mut Batch) -> Result<(), MysqlError> {
         let prepared = XaPrepare::parse(event.body()).map_err(self.short("an XA_PREPARE event"))?;
         if !prepared.one_phase {
-            let rows_of = self.transaction.as_ref().and_then(|transaction| transaction.rows_of.clone());
-            if let Some(table) = rows_of {
+            let Some(transaction) = &self.transaction else {
+                return Err(self.garbled("an XA_PREPARE event without a GTID"));
+            };
+            if let Some(table) = &transaction.rows_of {
                 return Err(self.refuse_table(
                     "XA_PREPARE event",
-                    table,
+                    table.clone(),
                     "rows of XA transactions are not followed yet: start from a new state folder after its XA COMMIT, or exclude the \
                      table by a pattern",
                 ));
             }
-            self.prepared.insert(prepared.xid);
+            self.prepared.insert(prepared.xid, transaction.gtid.clone());
         }
         // `XA COMMIT … ONE PHASE` comes as this event too, and commits.
         self.commit(batch)
