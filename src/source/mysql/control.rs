@@ -268,7 +268,7 @@ impl Server {
     /// # Errors
     /// A setting under which changes cannot be carried whole, with the statement that changes it.
     pub fn check(&self) -> Result<(), MysqlError> {
-        const NEEDED: [(&str, &str, &str); 6] = [
+        const NEEDED: [(&str, &str, &str); 7] = [
             ("log_bin", "ON", "mysqld with --log-bin (a restart)"),
             (
                 "gtid_mode",
@@ -280,6 +280,7 @@ impl Server {
             ("binlog_row_image", "FULL", "SET PERSIST binlog_row_image = 'FULL'"),
             ("binlog_row_metadata", "FULL", FULL_METADATA),
             ("binlog_row_value_options", "", "SET PERSIST binlog_row_value_options = ''"),
+            ("binlog_transaction_compression", "OFF", "SET PERSIST binlog_transaction_compression = OFF"),
         ];
         for (name, needed, statement) in NEEDED {
             // A server without the variable has only the way that is needed; but metadata are missing before 8.0.1.
@@ -293,13 +294,6 @@ impl Server {
                 let (server, found) = (self.name.clone(), found.to_owned());
                 return Err(MysqlError::Setting { server, name, found, needed, statement });
             }
-        }
-        if self.variable("binlog_transaction_compression").is_some_and(|v| v.eq_ignore_ascii_case("ON")) {
-            tracing::warn!(
-                server = %self.name,
-                "binlog_transaction_compression is ON, and compressed transactions are not read yet: \
-                 SET PERSIST binlog_transaction_compression = OFF"
-            );
         }
         if self.variable("log_replica_updates").is_some_and(|v| v.eq_ignore_ascii_case("OFF")) {
             tracing::warn!(server = %self.name, "log_replica_updates is OFF: what this server replicates is not in its binlog");
@@ -380,6 +374,7 @@ mod tests {
             ("binlog_row_image", "MINIMAL", "SET PERSIST binlog_row_image = 'FULL'"),
             ("binlog_row_metadata", "MINIMAL", "SET PERSIST binlog_row_metadata = 'FULL'"),
             ("binlog_row_value_options", "PARTIAL_JSON", "SET PERSIST binlog_row_value_options = ''"),
+            ("binlog_transaction_compression", "ON", "SET PERSIST binlog_transaction_compression = OFF"),
         ] {
             let text = server(&[(name, value)]).check().unwrap_err().to_string();
             assert!(text.contains(statement) && text.contains(value) && text.contains("db:3306"), "{text}");

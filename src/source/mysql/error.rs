@@ -1,6 +1,7 @@
 //! What goes wrong between a MySQL server and us, and which of it is worth another try.
 
 use mysql_async::{DriverError, Error as ClientError, IoError};
+use mysql_common::proto::codec::error::PacketCodecError;
 
 use crate::event::{Gtid, GtidSet, TableName};
 use crate::source::SourceError;
@@ -159,6 +160,12 @@ impl MysqlError {
                 };
             }
         }
+        if is_unparsed(&source) {
+            return MysqlError::Garbled {
+                place,
+                what: format!("the bytes of the next event are no event: {source}"),
+            };
+        }
         match advice(&source) {
             Some(advice) => MysqlError::StreamRefused { server, place, source: source.into(), advice },
             None => MysqlError::Stream { server, place, source: source.into() },
@@ -173,6 +180,43 @@ impl From<MysqlError> for SourceError {
             Class::Garbled => SourceError::Garbled(error.into()),
             Class::Definite => SourceError::Definite(error.into()),
         }
+    }
+}
+
+/// The client's packet layer speaks through io errors.
+fn codec_error(error: &std::io::Error) -> Option<&PacketCodecError> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// Whether the bytes came and are not what they should be; where they only stopped coming, another connection helps.
+///
+/// The client's parsers and its socket both answer with io errors. Of the socket's, InvalidData and Other are TLS records that do not verify
+/// (an error of rustls within) and a packet cut short by the end of the connection (tokio_util's *decode_eof*).
+fn is_unparsed(error: &ClientError) -> bool {
+    use std::io::ErrorKind;
+    let error = match error {
+        ClientError::Driver(
+            DriverError::UnexpectedPacket { .. }
+            | DriverError::PacketOutOfOrder
+            | DriverError::BadCompressedPacketHeader,
+        ) => return true,
+        ClientError::Io(IoError::Io(error)) => error,
+        _ => return false,
+    };
+    if let Some(error) = codec_error(error) {
+        return !matches!(error, PacketCodecError::PacketTooLarge);
+    }
+    if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+        return false;
+    }
+    let text = error.to_string();
+    match error.kind() {
+        ErrorKind::InvalidData => true,
+        ErrorKind::Other => text != "bytes remaining on stream",
+        ErrorKind::UnexpectedEof => {
+            text.contains("can't parse") || text.contains("failed to fill whole buffer")
+        }
+        _ => false,
     }
 }
 
@@ -200,10 +244,13 @@ fn advice(error: &ClientError) -> Option<String> {
             | DriverError::MysqlOldPasswordDisabled
             | DriverError::CleartextPluginDisabled,
         ) => Some("use caching_sha2_password for this user".to_owned()),
-        ClientError::Driver(DriverError::PacketTooLarge) => {
-            Some("an event is larger than 1 GiB, which MySQL's protocol does not carry".to_owned())
-        }
         ClientError::Io(IoError::Tls(_)) => Some(TLS_ADVICE.to_owned()),
+        ClientError::Io(IoError::Io(error)) if codec_error(error).is_some() => match codec_error(error)? {
+            PacketCodecError::PacketTooLarge => {
+                Some("an event is larger than 1 GiB, which MySQL's protocol does not carry".to_owned())
+            }
+            _ => None,
+        },
         ClientError::Io(IoError::Io(error)) => {
             let inner = error.get_ref()?.downcast_ref::<rustls::Error>()?;
             match inner {
@@ -224,3 +271,56 @@ fn advice(error: &ClientError) -> Option<String> {
 
 const TLS_ADVICE: &str = "check the CA file and the host's name in the certificate (MySQL's own certificates name no host: \
                           tls = \"required\" encrypts without verifying)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Error as Io, ErrorKind};
+
+    fn stream(source: impl Into<ClientError>) -> (Class, String) {
+        let place = Place { file: "binlog.000007".into(), offset: 9, gtid: None };
+        let error = MysqlError::stream("db:3306", &place, source.into());
+        (error.class(), error.to_string())
+    }
+
+    fn io(kind: ErrorKind, text: &'static str) -> IoError {
+        IoError::Io(Io::new(kind, text))
+    }
+
+    #[test]
+    fn bytes_that_are_no_event_are_nonsense_at_their_place() {
+        for source in [
+            ClientError::from(DriverError::UnexpectedPacket { payload: vec![7] }),
+            ClientError::from(IoError::from(PacketCodecError::PacketsOutOfSync)),
+            io(ErrorKind::InvalidData, "Unknown ENUM").into(),
+            io(ErrorKind::Other, "TRANSACTION_PAYLOAD_EVENT encountered").into(),
+            io(ErrorKind::UnexpectedEof, "can't parse: buf doesn't have enough data").into(),
+            io(ErrorKind::UnexpectedEof, "failed to fill whole buffer").into(),
+        ] {
+            let (class, text) = stream(source);
+            assert_eq!(class, Class::Garbled, "{text}");
+            assert!(text.contains("binlog.000007:9"), "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_stop_coming_are_worth_another_connection() {
+        for source in [
+            io(ErrorKind::UnexpectedEof, "connection closed"),
+            io(ErrorKind::UnexpectedEof, "peer closed connection without sending TLS close_notify"),
+            io(ErrorKind::ConnectionReset, "reset"),
+            io(ErrorKind::Other, "bytes remaining on stream"),
+            IoError::Io(Io::new(ErrorKind::InvalidData, rustls::Error::DecryptError)),
+        ] {
+            let (class, text) = stream(source);
+            assert_eq!(class, Class::Transient, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_event_over_the_protocols_limit_is_definite() {
+        let (class, text) = stream(IoError::from(PacketCodecError::PacketTooLarge));
+        assert_eq!(class, Class::Definite);
+        assert!(text.contains("larger than 1 GiB") && text.contains("binlog.000007:9"), "{text}");
+    }
+}
