@@ -67,6 +67,16 @@ fn ddl_of_a_followed_table_stops_unless_it_only_adds() {
         ("CREATE OR REPLACE TABLE orders (a INT)", "CREATE OR REPLACE TABLE: shop.orders"),
         ("CREATE UNIQUE INDEX i ON orders (a)", "CREATE UNIQUE INDEX: shop.orders"),
         ("DROP INDEX `PRIMARY` ON orders", "DROP INDEX `PRIMARY`: shop.orders"),
+        (
+            "CREATE TABLE orders AS SELECT * FROM x.y",
+            "CREATE TABLE … SELECT in statement format: shop.orders",
+        ),
+        (
+            "CREATE TABLE IF NOT EXISTS `shop`.orders (a INT) (SELECT 1)",
+            "CREATE TABLE … SELECT in statement format: shop.orders",
+        ),
+        ("CREATE TABLE orders TABLE x.y", "CREATE TABLE … SELECT in statement format: shop.orders"),
+        ("CREATE TABLE orders VALUES ROW(1)", "CREATE TABLE … SELECT in statement format: shop.orders"),
         ("/*!50000 TRUNCATE TABLE */ orders", "TRUNCATE TABLE: shop.orders"),
         ("-- a comment\n/* another */ DROP TABLE orders", "DROP TABLE: shop.orders"),
     ] {
@@ -111,6 +121,8 @@ fn ddl_of_other_tables_stops_nothing() {
         "CREATE TEMPORARY TABLE orders (a INT)",
         "CREATE TABLE orders (id INT PRIMARY KEY)",
         "CREATE TABLE IF NOT EXISTS orders LIKE x",
+        "CREATE TABLE orders (`select` INT, a INT COMMENT 'TABLE') PARTITION BY RANGE (a) (PARTITION p VALUES LESS THAN (5))",
+        "CREATE TABLE x.y SELECT * FROM orders",
         "ALTER TABLE x.y DROP COLUMN orders, RENAME COLUMN a TO orders",
         "ALTER TABLE x.y RENAME INDEX a TO orders",
         "RENAME TABLE x.a TO x.b",
