@@ -234,14 +234,14 @@ impl BinlogConnection {
     /// Waits for the next event, at most until `deadline`.
     ///
     /// # Errors
-    /// The stream ended, is damaged, or was silent for two heartbeats.
+    /// The stream ended, is damaged, or was silent for longer than `patience`.
     pub async fn wait(
         &mut self,
         deadline: Instant,
-        heartbeat: Duration,
+        patience: Duration,
         place: &Place,
     ) -> Result<Next, MysqlError> {
-        let silent = self.last_heard + heartbeat * 2;
+        let silent = self.last_heard + patience;
         match timeout_at(deadline.min(silent), self.next()).await {
             Ok(event) => self.received(event, place).map(Next::Event),
             Err(_) if Instant::now() >= silent => Err(MysqlError::Silent {

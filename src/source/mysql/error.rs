@@ -68,12 +68,19 @@ pub enum MysqlError {
          with, or start from a new state folder"
     )]
     AnotherHistory { server: String, missing: GtidSet },
-    #[error("the stream from {server} was silent for {seconds} s, two heartbeats and more, after {place}")]
+    #[error("the stream from {server} was silent for {seconds} s, without a heartbeat, after {place}")]
     Silent { server: String, seconds: u64, place: Box<Place> },
     #[error("{server} ended the stream after {place}")]
     Ended { server: String, place: Box<Place> },
     #[error("reading the stream from {server} after {place}: {source}")]
     Stream { server: String, place: Box<Place>, source: Box<ClientError> },
+    #[error("{server} gave the stream to another replica after {place}: {source}")]
+    Evicted { server: String, place: Box<Place>, source: Box<ClientError> },
+    #[error(
+        "{server} gave the stream to another replica three times within a minute: something else registers there with our server id {id} \
+         or UUID {uuid}: a second relay on a copy of this state folder (stop one of them), or a replica (give it another server_id)"
+    )]
+    Clash { server: String, id: u32, uuid: uuid::Uuid },
     #[error("{server} refused to stream after {place}: {source}; {advice}")]
     StreamRefused { server: String, place: Box<Place>, source: Box<ClientError>, advice: String },
     #[error("the stream is not as it should be at {place}: {what}")]
@@ -106,6 +113,7 @@ impl MysqlError {
             | MysqlError::Silent { .. }
             | MysqlError::Ended { .. }
             | MysqlError::Stream { .. }
+            | MysqlError::Evicted { .. }
             | MysqlError::NotConnected => Class::Transient,
             MysqlError::Garbled { .. } | MysqlError::GtidSet { .. } => Class::Garbled,
             MysqlError::Rows { source, .. } if source.is_garbled() => Class::Garbled,
@@ -135,29 +143,19 @@ impl MysqlError {
                 let text = error.message.as_str();
                 let says = |part: &str| text.contains(part);
                 let advice = if says("purged") || says("Could not find first log file") {
-                    Some("start from a new state folder")
+                    "start from a new state folder"
                 } else if says("has more GTIDs") || says("GTIDs than") {
-                    Some("the state folder belongs to another source: start from a new one")
+                    "the state folder belongs to another source: start from a new one"
                 } else if says("max_allowed_packet") {
-                    Some("SET PERSIST max_allowed_packet = 1073741824")
-                } else if says("same server_uuid")
-                    || says("same server_id")
-                    || says("same server_uuid/server_id")
-                {
-                    None
+                    "SET PERSIST max_allowed_packet = 1073741824"
+                } else if says("same server_uuid") || says("same server_id") {
+                    return MysqlError::Evicted { server, place, source: source.into() };
                 } else {
                     // A truncated or damaged binlog, a checksum that does not match: the relay counts these.
                     return MysqlError::Garbled { place, what: format!("{server} says: {text}") };
                 };
-                return match advice {
-                    Some(advice) => MysqlError::StreamRefused {
-                        server,
-                        place,
-                        source: source.into(),
-                        advice: advice.to_owned(),
-                    },
-                    None => MysqlError::Garbled { place, what: format!("{server} says: {text}") },
-                };
+                let (source, advice) = (source.into(), advice.to_owned());
+                return MysqlError::StreamRefused { server, place, source, advice };
             }
         }
         if is_unparsed(&source) {
@@ -315,6 +313,19 @@ mod tests {
             let (class, text) = stream(source);
             assert_eq!(class, Class::Transient, "{text}");
         }
+    }
+
+    #[test]
+    fn an_eviction_is_worth_another_connection_and_a_clash_is_not() {
+        let message = "A replica with the same server_uuid/server_id as this replica has connected to the source; the first event …";
+        let server = mysql_async::ServerError { code: 1236, message: message.into(), state: "HY000".into() };
+        let (class, text) = stream(ClientError::Server(server));
+        assert_eq!(class, Class::Transient, "{text}");
+        let uuid = uuid::Uuid::from_bytes([7; 16]);
+        let clash = MysqlError::Clash { server: "db:3306".into(), id: 2_147_483_655, uuid };
+        assert_eq!(clash.class(), Class::Definite);
+        let text = clash.to_string();
+        assert!(text.contains("2147483655") && text.contains(&uuid.to_string()), "{text}");
     }
 
     #[test]
