@@ -61,19 +61,24 @@ impl<'a> Reader<'a> {
             return Meaning::OtherDdl;
         }
         if self.word("TABLE") || self.word("TABLES") {
-            let _ = self.words(&["IF", "EXISTS"]);
+            let if_exists = self.words(&["IF", "EXISTS"]);
+            let mut followed = Vec::new();
             loop {
                 match self.table() {
                     Some(table) if self.follows(&table) => {
-                        return Meaning::Stops { table, what: "DROP TABLE".to_owned() };
+                        if !if_exists {
+                            return Meaning::Stops { table, what: "DROP TABLE".to_owned() };
+                        }
+                        followed.push(table);
                     }
                     Some(_) => {}
                     None => return self.any_name(),
                 }
                 if !self.mark(',') {
-                    return Meaning::OtherDdl;
+                    break;
                 }
             }
+            return if followed.is_empty() { Meaning::OtherDdl } else { Meaning::DropsIfExists(followed) };
         }
         if self.word("DATABASE") || self.word("SCHEMA") {
             let _ = self.words(&["IF", "EXISTS"]);

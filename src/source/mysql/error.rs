@@ -89,6 +89,11 @@ pub enum MysqlError {
     Rows { event: &'static str, table: TableName, place: Box<Place>, source: DecodeError },
     #[error("TABLE_MAP event of {table} at {place}: {source}")]
     Schema { table: TableName, place: Box<Place>, source: SchemaError },
+    #[error(
+        "TABLE_MAP event of {table} at {place}: the table has no primary key and was made after its keys were read: connecting again to read \
+         them"
+    )]
+    UnreadKey { table: TableName, place: Box<Place> },
     #[error("{event} of {table} at {place}: {why}")]
     Table { event: String, table: TableName, place: Box<Place>, why: &'static str },
     #[error("{event} at {place}: {why}")]
@@ -114,6 +119,7 @@ impl MysqlError {
             | MysqlError::Ended { .. }
             | MysqlError::Stream { .. }
             | MysqlError::Evicted { .. }
+            | MysqlError::UnreadKey { .. }
             | MysqlError::NotConnected => Class::Transient,
             MysqlError::Garbled { .. } | MysqlError::GtidSet { .. } => Class::Garbled,
             MysqlError::Rows { source, .. } if source.is_garbled() => Class::Garbled,
