@@ -24,6 +24,9 @@ const MAX_PACKET: usize = 1 << 30;
 /// Pause between looks at a server that lacks transactions of ours.
 const GRACE_PAUSE: Duration = Duration::from_millis(200);
 
+/// For one question to information_schema: with very many tables it opens each of them.
+const METADATA_PATIENCE: Duration = Duration::from_secs(300);
+
 /// The followed tables that exist; for one without a primary key the columns of a unique key over NOT NULL columns, else none.
 pub type FollowedKeys = HashMap<TableName, Vec<String>>;
 
@@ -142,7 +145,8 @@ impl Control {
     pub async fn keys(&mut self, patterns: &Patterns) -> Result<FollowedKeys, MysqlError> {
         let doing = "reading the keys of the followed tables";
         let tables: Vec<(String, String, bool)> = self
-            .ask(
+            .ask_within(
+                METADATA_PATIENCE,
                 doing,
                 "SELECT t.table_schema, t.table_name, c.constraint_name IS NOT NULL FROM information_schema.tables t \
                  LEFT JOIN information_schema.table_constraints c ON c.table_schema = t.table_schema \
@@ -185,9 +189,9 @@ impl Control {
                  ORDER BY ordinal_position",
                 (&table.schema, &table.table),
             );
-            let columns = match timeout(self.patience, asking).await {
+            let columns = match timeout(METADATA_PATIENCE, asking).await {
                 Ok(columns) => columns.map_err(|source| MysqlError::client(doing, &self.server, source))?,
-                Err(_) => return Err(self.no_answer(doing)),
+                Err(_) => return Err(self.no_answer(doing, METADATA_PATIENCE)),
             };
             found.push((table.clone(), columns));
         }
@@ -205,9 +209,9 @@ impl Control {
              WHERE table_schema = ? AND table_name = ? AND non_unique = 0 ORDER BY index_name, seq_in_index",
             (&table.schema, &table.table),
         );
-        let parts = match timeout(self.patience, asking).await {
+        let parts = match timeout(METADATA_PATIENCE, asking).await {
             Ok(parts) => parts.map_err(|source| MysqlError::client(doing, &self.server, source))?,
-            Err(_) => return Err(self.no_answer(doing)),
+            Err(_) => return Err(self.no_answer(doing, METADATA_PATIENCE)),
         };
         Ok(parts
             .chunk_by(|a, b| a.0 == b.0)
@@ -253,14 +257,26 @@ impl Control {
     where
         T: mysql_async::prelude::FromRow + Send + 'static,
     {
-        match timeout(self.patience, self.conn.query(query)).await {
+        self.ask_within(self.patience, doing, query).await
+    }
+
+    async fn ask_within<T>(
+        &mut self,
+        patience: Duration,
+        doing: &'static str,
+        query: &str,
+    ) -> Result<Vec<T>, MysqlError>
+    where
+        T: mysql_async::prelude::FromRow + Send + 'static,
+    {
+        match timeout(patience, self.conn.query(query)).await {
             Ok(rows) => rows.map_err(|source| MysqlError::client(doing, &self.server, source)),
-            Err(_) => Err(self.no_answer(doing)),
+            Err(_) => Err(self.no_answer(doing, patience)),
         }
     }
 
-    fn no_answer(&self, doing: &'static str) -> MysqlError {
-        MysqlError::NoAnswer { doing, server: self.server.clone(), seconds: self.patience.as_secs() }
+    fn no_answer(&self, doing: &'static str, patience: Duration) -> MysqlError {
+        MysqlError::NoAnswer { doing, server: self.server.clone(), seconds: patience.as_secs() }
     }
 }
 
