@@ -30,6 +30,9 @@ pub const HEADER: usize = 18;
 /// Limit on what decoding one `state`, `schema`, `commit` or `mark` payload may allocate, bytes.
 pub const DECODE_LIMIT: usize = 64 << 20;
 
+/// Memory that a [`Batch`] keeps when it is cleared, bytes: a few times what sources fill it to.
+const MAX_KEPT: usize = 4 << 20;
+
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -197,9 +200,10 @@ impl Batch {
         self.frames
     }
 
-    /// Forgets the frames and keeps the memory.
+    /// Forgets the frames and keeps the memory, but for what a large row left.
     pub fn clear(&mut self) {
         self.bytes.clear();
+        self.bytes.shrink_to(MAX_KEPT);
         (self.frames, self.changes, self.commits, self.open) = (0, 0, 0, false);
     }
 
@@ -323,6 +327,18 @@ mod tests {
         drop(change);
         assert!(batch.is_empty());
         assert_eq!(batch.frames(), 0);
+    }
+
+    #[test]
+    fn a_cleared_batch_keeps_some_memory_and_not_that_of_a_large_row() {
+        for (length, kept) in [(1 << 20, 1 << 20), (40 << 20, MAX_KEPT)] {
+            let mut batch = Batch::new();
+            let mut change = batch.change(TableNo(3));
+            RowWriter::new(change.values()).bytes(&vec![7; length]);
+            change.finish(Op::Insert);
+            batch.clear();
+            assert!(batch.is_empty() && (kept..8 << 20).contains(&batch.bytes.capacity()));
+        }
     }
 
     #[test]

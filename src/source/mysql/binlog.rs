@@ -12,10 +12,14 @@
 //! itself that it may be ignored.
 //!
 //! XA: a prepared transaction's rows do not count before its XA COMMIT, which is not followed yet. One with rows of followed tables
-//! is an error at its PREPARE. One without is folded, its id kept, so that its XA COMMIT is known to mean
-//! nothing here; an XA COMMIT of an id that was never seen might mean rows that were prepared before our position, and is an error.
+//! is an error at its PREPARE. One without is folded, its id kept, so that its XA COMMIT is known to mean nothing here. Until it is
+//! decided the sets of marks leave its GTID out, so that whoever goes on from the log is sent the PREPARE again before the XA COMMIT. An XA
+//! COMMIT of an id that was never seen might mean rows that were prepared before our position, and is an error.
 
-use std::collections::HashSet;
+#[path = "binlog_statements.rs"]
+mod statements;
+
+use std::collections::HashMap;
 
 use tokio::time::Instant;
 
@@ -30,19 +34,12 @@ use super::error::{MysqlError, Place};
 use super::marks::Marks;
 use super::options::MysqlOptions;
 use super::patterns::Patterns;
-use super::query::Query;
 use super::schema::TableMap;
-use super::statement::{Alteration, Meaning, classify};
 use super::tables::{TableError, Tables, Target};
 use super::wire::{Short, Wire};
-use super::xa::XaPrepare;
 
 /// The table id of a rows event without rows, which only ends its statement (MySQL, Table_id's dummy).
 const NO_TABLE: u64 = 0x00ff_ffff;
-
-/// What an operator can do about a change that no row event shows.
-const UNSHOWN: &str = "its rows change and no row event says how, which is not followed yet: start from a new state folder after \
-                       this transaction, or exclude the table by a pattern";
 
 /// The state of one stream.
 #[derive(Debug)]
@@ -55,8 +52,8 @@ pub struct Binlog {
     /// Whether the stream's format description has come.
     described: bool,
     transaction: Option<Transaction>,
-    /// XA transactions prepared without followed rows.
-    prepared: HashSet<String>,
+    /// XA transactions prepared without followed rows and not decided yet, and the GTIDs of their PREPAREs.
+    prepared: HashMap<String, Gtid>,
     marks: Marks,
     events: metrics::Counter,
     replaced: metrics::Counter,
@@ -86,7 +83,7 @@ impl Binlog {
             place: Place::default(),
             described: false,
             transaction: None,
-            prepared: HashSet::new(),
+            prepared: HashMap::new(),
             marks: Marks::new(options.mark_interval, options.mark_transactions),
             events: metrics::counter!("everrelay_source_events_total"),
             replaced: metrics::counter!("everrelay_source_replaced_values_total"),
@@ -101,6 +98,8 @@ impl Binlog {
         self.tables.forget_schemas();
         (self.gtids, self.server) = (after, server);
         (self.place, self.described, self.transaction) = (Place::default(), false, None);
+        // The server sends the PREPAREs of those that are not decided again: the set has gaps there.
+        self.prepared.clear();
         self.marks.clear();
     }
 
@@ -142,10 +141,22 @@ impl Binlog {
         self.marks.clear();
         batch.mark(&Mark {
             synced: Synced::default(),
-            gtids: self.gtids.clone(),
+            gtids: self.decided(),
             time_micros: self.last_micros,
             position: self.position(),
         });
+    }
+
+    /// Everything read but the PREPAREs whose decision is to come.
+    fn decided(&self) -> GtidSet {
+        if self.prepared.is_empty() {
+            return self.gtids.clone();
+        }
+        let mut undecided = GtidSet::default();
+        for gtid in self.prepared.values() {
+            undecided.insert(gtid);
+        }
+        self.gtids.subtract(&undecided)
     }
 
     /// Takes one event; appends what it means to `batch`.
@@ -304,6 +315,7 @@ impl Binlog {
         let map = TableMap::parse(event.body()).map_err(self.short("a TABLE_MAP event"))?;
         self.tables.map(&map).map_err(|error| match error {
             TableError::Schema(source) => MysqlError::Schema { table: map.name(), place: self.place.clone().into(), source },
+            TableError::UnreadKey => MysqlError::UnreadKey { table: map.name(), place: self.place.clone().into() },
             TableError::Changed => self.refuse_table(
                 "TABLE_MAP event",
                 map.name(),
@@ -359,113 +371,23 @@ impl Binlog {
 
     fn partial_update(&mut self, event: &RawEvent) -> Result<(), MysqlError> {
         let header = RowsHeader::parse(event.body(), 2).map_err(self.short("a rows event"))?;
-        if let Some(Target::Followed(number)) = self.tables.target(header.table_id) {
-            let table = self.tables.name(number);
-            return Err(self.refuse_table(
-                "PARTIAL_UPDATE_ROWS event",
-                table,
-                "JSON columns came as differences, which are not read yet: SET PERSIST binlog_row_value_options = '', and \
-                 start from a new state folder after it",
-            ));
+        match self.tables.target(header.table_id) {
+            Some(Target::Unfollowed) => {}
+            Some(Target::Followed(number)) => {
+                return Err(self.refuse_table(
+                    "PARTIAL_UPDATE_ROWS event",
+                    self.tables.name(number),
+                    "JSON columns came as differences, which are not read yet: SET PERSIST binlog_row_value_options = '', and \
+                     start from a new state folder after it",
+                ));
+            }
+            None if header.table_id == NO_TABLE => {}
+            None => return Err(self.garbled("a PARTIAL_UPDATE_ROWS event without a table map")),
         }
         if header.ends_statement {
             self.tables.end_statement();
         }
         Ok(())
-    }
-
-    fn query(&mut self, event: &RawEvent, extra: usize, batch: &mut Batch) -> Result<(), MysqlError> {
-        let query = Query::parse(event.body(), extra).map_err(self.short("a QUERY event"))?;
-        let meaning = match query.sql {
-            b"BEGIN" => Meaning::Begin,
-            _ => classify(&query.text(), &query.schema(), query.mode, self.tables.patterns()),
-        };
-        let Some(transaction) = &mut self.transaction else {
-            return Err(self.garbled("a QUERY event without a GTID"));
-        };
-        let rows_of = transaction.rows_of.clone();
-        let begun = transaction.begun;
-        match meaning {
-            Meaning::Begin | Meaning::XaBounds | Meaning::OpensTransaction => {
-                transaction.begun = true;
-                return Ok(());
-            }
-            Meaning::Commit => return self.commit(batch),
-            Meaning::Rollback | Meaning::RollbackTo => {
-                // The server writes these where a transaction also changed a table that cannot roll back.
-                if let Some(table) = rows_of {
-                    return Err(self.refuse_table(
-                        "QUERY event (ROLLBACK)",
-                        table,
-                        "the transaction mixes tables that roll back with such that do not, and which of its rows stay is not \
-                         followed yet: start from a new state folder after it",
-                    ));
-                }
-                return if meaning == Meaning::Rollback { self.commit(batch) } else { Ok(()) };
-            }
-            Meaning::XaCommit(xid) => {
-                if !self.prepared.remove(&xid.to_ascii_lowercase()) {
-                    return Err(self.refuse(
-                        "QUERY event (XA COMMIT)",
-                        "the XA transaction was prepared before this run, possibly with rows of followed tables: XA is not followed \
-                         yet; start from a new state folder after it",
-                    ));
-                }
-            }
-            Meaning::XaRollback(xid) => {
-                self.prepared.remove(&xid.to_ascii_lowercase());
-            }
-            Meaning::Nothing | Meaning::OtherDdl => {}
-            Meaning::Alters(alteration) => self.altered(&alteration)?,
-            Meaning::DropsSchema(schema) => {
-                if let Some(table) = self.tables.seen_in(&schema) {
-                    return Err(self.refuse_table("QUERY event (DROP DATABASE)", table, UNSHOWN));
-                }
-            }
-            Meaning::Stops { table, what } => {
-                return Err(self.refuse_table(&format!("QUERY event ({what})"), table, UNSHOWN));
-            }
-        }
-        // A statement on its own is its whole transaction.
-        if begun { Ok(()) } else { self.commit(batch) }
-    }
-
-    fn altered(&self, alteration: &Alteration) -> Result<(), MysqlError> {
-        let table = &alteration.table;
-        if alteration.drops_index && self.tables.needs_unique_key(table) {
-            return Err(self.refuse_table(
-                "QUERY event (DROP INDEX)",
-                table.clone(),
-                "its rows are told apart by a unique key that may be the one dropped: give it a primary key",
-            ));
-        }
-        if alteration.fills_rows {
-            tracing::warn!(
-                %table,
-                place = %self.place,
-                "a column was added with a value for the rows that were there: documents written before lack it until \
-                 their rows change"
-            );
-        }
-        Ok(())
-    }
-
-    fn xa_prepare(&mut self, event: &RawEvent, batch: &mut Batch) -> Result<(), MysqlError> {
-        let prepared = XaPrepare::parse(event.body()).map_err(self.short("an XA_PREPARE event"))?;
-        if !prepared.one_phase {
-            let rows_of = self.transaction.as_ref().and_then(|transaction| transaction.rows_of.clone());
-            if let Some(table) = rows_of {
-                return Err(self.refuse_table(
-                    "XA_PREPARE event",
-                    table,
-                    "rows of XA transactions are not followed yet: start from a new state folder after its XA COMMIT, or exclude the \
-                     table by a pattern",
-                ));
-            }
-            self.prepared.insert(prepared.xid);
-        }
-        // `XA COMMIT … ONE PHASE` comes as this event too, and commits.
-        self.commit(batch)
     }
 }
 

@@ -3,6 +3,7 @@ use crate::log::record::Kind;
 use crate::secret::Secret;
 use crate::source::SourceError;
 use crate::source::mysql::options::Address;
+use crate::source::mysql::patterns::NameCase;
 
 const UUID: [u8; 16] = [7; 16];
 
@@ -192,6 +193,137 @@ fn xa_is_folded_without_followed_rows_and_refused_with_them() {
         definite(feed(&mut binlog(), vec![gtid(1), query("XA COMMIT X'61',X'',1")])).contains("XA COMMIT")
     );
     feed(&mut binlog(), vec![gtid(1), query("XA ROLLBACK X'61',X'',1")]).unwrap();
+}
+
+/// The sets of the marks that the events bring about.
+fn marked(binlog: &mut Binlog, events: Vec<RawEvent>) -> Vec<GtidSet> {
+    let mut batch = Batch::new();
+    for event in events {
+        binlog.event(&event, &mut batch).unwrap();
+        binlog.mark_if_due(&mut batch);
+    }
+    let marks = batch.payloads().filter(|(kind, _)| *kind == Kind::Mark);
+    marks.map(|(_, payload)| Mark::decode(payload).unwrap().gtids).collect()
+}
+
+#[test]
+fn whoever_resumes_from_a_mark_is_sent_the_undecided_prepare_again() {
+    let uuid = uuid::Uuid::from_bytes(UUID);
+    let prepare = |number| {
+        let event = RawEvent::of(kind::XA_PREPARE, 0, b"\0\x01\0\0\0\x01\0\0\0\0\0\0\0a");
+        vec![gtid(number), query("XA START X'61',X'',1"), query("XA END X'61',X'',1"), event]
+    };
+    let other = |number| vec![gtid(number), query("BEGIN"), table_map("other"), insert(1), xid()];
+    let idle = || RawEvent::of(kind::HEARTBEAT, 0, b"f");
+    let mut first = binlog();
+    let mut events = vec![other(1), prepare(2), other(3)].into_iter().flatten().collect::<Vec<_>>();
+    events.push(idle());
+    let marks = marked(&mut first, events);
+    assert_eq!(marks.last().unwrap().to_string(), format!("{uuid}:1:3"));
+    // A row of ours in between is a commit of its own and leaves the gap.
+    let ours = vec![gtid(4), query("BEGIN"), table_map("shop"), insert(1), xid()];
+    assert_eq!(feed(&mut first, ours).unwrap(), [Kind::Schema, Kind::Change, Kind::Commit]);
+
+    // Another run goes on from there: the PREPARE comes first, then what decides it.
+    for decision in ["XA COMMIT X'61',X'',1", "XA ROLLBACK X'61',X'',1"] {
+        let after: GtidSet = format!("{uuid}:1:3-4").parse().unwrap();
+        let mut second = binlog();
+        let patterns = Patterns::parse(&["shop.*"]).unwrap();
+        second.restart(after, [1; 16], patterns, FollowedKeys::new());
+        let mut events =
+            vec![prepare(2), vec![gtid(5), query(decision)]].into_iter().flatten().collect::<Vec<_>>();
+        events.push(idle());
+        let marks = marked(&mut second, events);
+        assert_eq!(marks.last().unwrap().to_string(), format!("{uuid}:1-5"));
+    }
+    // What one stream prepared, the next knows only if it is sent again.
+    let patterns = Patterns::parse(&["shop.*"]).unwrap();
+    first.restart(format!("{uuid}:1-4").parse().unwrap(), [1; 16], patterns, FollowedKeys::new());
+    definite(feed(&mut first, vec![gtid(5), query("XA COMMIT X'61',X'',1")]));
+}
+
+/// With these patterns, case rule and keys read at connect.
+fn binlog_of(patterns: &[&str], case: NameCase, keys: &[(&str, &str, &[&str])]) -> Binlog {
+    let mut binlog = binlog();
+    let keys = keys.iter().map(|(schema, table, key)| {
+        (TableName::new(*schema, *table), key.iter().map(|name| (*name).to_owned()).collect())
+    });
+    let patterns = Patterns::parse(patterns).unwrap().with_case(case);
+    binlog.restart(GtidSet::default(), [1; 16], patterns, keys.collect());
+    binlog
+}
+
+/// `id INT NOT NULL` in table `shop.t`, without a primary key.
+fn keyless_table_map() -> RawEvent {
+    let mut body = vec![5, 0, 0, 0, 0, 0, 1, 0, 4];
+    body.extend_from_slice(b"shop\0\x01t\0\x01\x03\x00\x00\x04\x03\x02id");
+    RawEvent::of(kind::TABLE_MAP, 0, &body)
+}
+
+#[test]
+fn the_key_of_a_table_made_after_connecting_is_read_once() {
+    let rows = || vec![gtid(1), query("BEGIN"), keyless_table_map(), insert(1), xid()];
+    let again = |binlog: &mut Binlog, keys| {
+        binlog.restart(GtidSet::default(), [1; 16], Patterns::parse(&["shop.*"]).unwrap(), keys);
+        feed(binlog, rows())
+    };
+    let mut binlog = binlog();
+    assert!(matches!(feed(&mut binlog, rows()), Err(SourceError::Transient(_))));
+    let keys = FollowedKeys::from([(TableName::new("shop", "t"), vec!["id".to_owned()])]);
+    assert_eq!(again(&mut binlog, keys).unwrap(), [Kind::Schema, Kind::Change, Kind::Commit]);
+    // Dropped and made anew: once more. Not there by then: there is no key to be had.
+    assert!(matches!(again(&mut binlog, FollowedKeys::new()), Err(SourceError::Transient(_))));
+    assert!(definite(again(&mut binlog, FollowedKeys::new())).contains("no primary key"));
+}
+
+#[test]
+fn a_key_is_found_by_the_servers_rules_of_case() {
+    let drop = || vec![gtid(1), query("ALTER TABLE SHOP.T DROP INDEX i")];
+    let keys: &[(&str, &str, &[&str])] = &[("shop", "t", &["id"])];
+    let mut one = binlog_of(&["shop.*"], NameCase::Insensitive, keys);
+    assert!(definite(feed(&mut one, drop())).contains("DROP INDEX"));
+    let mut another = binlog_of(&["*.*"], NameCase::Sensitive, keys);
+    assert_eq!(feed(&mut another, drop()).unwrap(), []);
+}
+
+#[test]
+fn a_drop_if_exists_stops_only_where_the_table_is_known() {
+    let drop = |number| vec![gtid(number), query("DROP TABLE IF EXISTS `t`")];
+    let mut unknown = binlog();
+    assert_eq!(feed(&mut unknown, drop(1)).unwrap(), []);
+    feed(&mut unknown, vec![gtid(2), query("BEGIN"), table_map("shop"), insert(1), xid()]).unwrap();
+    assert!(definite(feed(&mut unknown, drop(3))).contains("DROP TABLE IF EXISTS) of shop.t"));
+    let mut known = binlog_of(&["shop.*"], NameCase::Insensitive, &[("Shop", "T", &[])]);
+    definite(feed(&mut known, drop(1)));
+    definite(feed(&mut binlog(), vec![gtid(1), query("DROP TABLE `t`")]));
+}
+
+#[test]
+fn a_dropped_schema_stops_where_a_pattern_or_a_table_names_it() {
+    let drop = |name: &str| vec![gtid(1), query(&format!("DROP DATABASE `{name}`"))];
+    for (patterns, keys, schema, stops) in [
+        (&["shop.*"][..], &[][..], "shop", true),
+        (&["sh*.t"], &[], "shop", true),
+        (&["shop.*"], &[], "other", false),
+        (&["*.*"], &[], "shop", false),
+        (&["*.*"], &[("shop", "t", &[][..])], "shop", true),
+        (&["*.*"], &[("shop", "t", &[])], "other", false),
+    ] {
+        let result = feed(&mut binlog_of(patterns, NameCase::Sensitive, keys), drop(schema));
+        match result {
+            Ok(_) => assert!(!stops, "{patterns:?} {schema}"),
+            result => assert!(stops && definite(result).contains("DROP DATABASE) of shop."), "{patterns:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_partial_update_without_its_table_map_is_garbled() {
+    let event = || RawEvent::of(kind::PARTIAL_UPDATE_ROWS, 0, &[5, 0, 0, 0, 0, 0, 1, 0, 2, 0, 1, 1, 0]);
+    garbled(feed(&mut binlog(), vec![gtid(1), query("BEGIN"), event()]));
+    let refused = feed(&mut binlog(), vec![gtid(1), query("BEGIN"), table_map("shop"), event()]);
+    assert!(definite(refused).contains("PARTIAL_UPDATE_ROWS event of shop.t"));
+    feed(&mut binlog(), vec![gtid(1), query("BEGIN"), table_map("other"), event(), xid()]).unwrap();
 }
 
 #[test]

@@ -1,9 +1,13 @@
 //! The binlog stream: raw events one by one, their checksums compared, its silence noticed.
 //!
-//! It stands on `mysql_async`'s stream, behind a type narrow enough to be replaced. Two things are done here that that
-//! stream does not do: checksums are compared, and "nothing at hand" can be told from "nothing more".
+//! It stands on `mysql_async`'s stream, behind a type narrow enough to be replaced. Three things are done here that that
+//! stream does not do: checksums are compared, "nothing at hand" can be told from "nothing more", and bytes over which its parsers
+//! panic are an error like any other nonsense.
 
-use futures_util::{FutureExt as _, StreamExt as _};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_util::{FutureExt as _, Stream};
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{BinlogStream, BinlogStreamRequest, Conn};
 use mysql_common::binlog::consts::BinlogChecksumAlg;
@@ -14,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::event::GtidSet;
 use crate::event::gtid::Origin;
+use crate::lifecycle::contain;
 
 use super::error::{MysqlError, Place};
 use super::options::MysqlOptions;
@@ -112,7 +117,7 @@ impl RawEvent {
     /// # Errors
     /// It is malformed.
     pub fn gtid(&self) -> std::io::Result<GtidEvent> {
-        self.0.read_event()
+        contain(|| self.0.read_event()).unwrap_or_else(|panic| Err(std::io::Error::other(panic)))
     }
 
     /// The body of the artificial ROTATE that starts a stream: it carries a checksum before the description event could say so.
@@ -220,7 +225,7 @@ impl BinlogConnection {
     /// # Errors
     /// The stream ended or is damaged.
     pub fn at_hand(&mut self, place: &Place) -> Result<Option<RawEvent>, MysqlError> {
-        match self.stream.next().now_or_never() {
+        match self.next().now_or_never() {
             Some(event) => self.received(event, place).map(Some),
             None => Ok(None),
         }
@@ -229,15 +234,15 @@ impl BinlogConnection {
     /// Waits for the next event, at most until `deadline`.
     ///
     /// # Errors
-    /// The stream ended, is damaged, or was silent for two heartbeats.
+    /// The stream ended, is damaged, or was silent for longer than `patience`.
     pub async fn wait(
         &mut self,
         deadline: Instant,
-        heartbeat: Duration,
+        patience: Duration,
         place: &Place,
     ) -> Result<Next, MysqlError> {
-        let silent = self.last_heard + heartbeat * 2;
-        match timeout_at(deadline.min(silent), self.stream.next()).await {
+        let silent = self.last_heard + patience;
+        match timeout_at(deadline.min(silent), self.next()).await {
             Ok(event) => self.received(event, place).map(Next::Event),
             Err(_) if Instant::now() >= silent => Err(MysqlError::Silent {
                 server: self.server.clone(),
@@ -248,12 +253,16 @@ impl BinlogConnection {
         }
     }
 
-    fn received(
-        &mut self,
-        event: Option<Result<Event, mysql_async::Error>>,
-        place: &Place,
-    ) -> Result<RawEvent, MysqlError> {
+    fn next(&mut self) -> impl Future<Output = Result<Polled, String>> + '_ {
+        std::future::poll_fn(|context| poll_contained(&mut self.stream, context))
+    }
+
+    fn received(&mut self, event: Result<Polled, String>, place: &Place) -> Result<RawEvent, MysqlError> {
         self.last_heard = Instant::now();
+        let event = match event {
+            Err(panic) => return Err(unparsed(place, &panic)),
+            Ok(event) => event,
+        };
         let event = match event {
             Some(Ok(event)) => RawEvent(event),
             Some(Err(source)) => return Err(MysqlError::stream(&self.server, place, source)),
@@ -267,6 +276,26 @@ impl BinlogConnection {
         }
         Ok(event)
     }
+}
+
+/// What the client's stream gives.
+type Polled = Option<Result<Event, mysql_async::Error>>;
+
+/// One poll; its parsers panic over an event that is shorter than it says (mysql_common 0.37, *Event::read*). The stream is not polled
+/// again after that: the connection is given up.
+fn poll_contained<S>(stream: &mut S, context: &mut Context<'_>) -> Poll<Result<Option<S::Item>, String>>
+where
+    S: Stream + Unpin,
+{
+    match contain(|| Pin::new(stream).poll_next(context)) {
+        Ok(poll) => poll.map(Ok),
+        Err(panic) => Poll::Ready(Err(panic)),
+    }
+}
+
+fn unparsed(place: &Place, panic: &str) -> MysqlError {
+    let what = format!("the bytes of the next event are no event: {panic}");
+    MysqlError::Garbled { place: place.clone().into(), what }
 }
 
 /// A set in the protocol's terms.
@@ -284,4 +313,23 @@ fn sids(set: &GtidSet) -> Vec<Sid<'static>> {
             sid(origin).with_intervals(intervals.collect())
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_parser_that_panics_is_nonsense_with_its_place() {
+        let mut bytes =
+            futures_util::stream::iter([1]).map(|_| -> u8 { panic!("failed to fill whole buffer") });
+        let polled = std::future::poll_fn(|context| poll_contained(&mut bytes, context)).await;
+        let place = Place { file: "binlog.000007".into(), offset: 9, gtid: None };
+        let error = crate::source::SourceError::from(unparsed(&place, &polled.unwrap_err()));
+        assert!(matches!(error, crate::source::SourceError::Garbled(_)), "{error:?}");
+        let text = error.to_string();
+        assert!(text.contains("binlog.000007:9") && text.contains("failed to fill"), "{text}");
+    }
 }

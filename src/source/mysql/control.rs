@@ -24,6 +24,9 @@ const MAX_PACKET: usize = 1 << 30;
 /// Pause between looks at a server that lacks transactions of ours.
 const GRACE_PAUSE: Duration = Duration::from_millis(200);
 
+/// For one question to information_schema: with very many tables it opens each of them.
+const METADATA_PATIENCE: Duration = Duration::from_secs(300);
+
 /// The followed tables that exist; for one without a primary key the columns of a unique key over NOT NULL columns, else none.
 pub type FollowedKeys = HashMap<TableName, Vec<String>>;
 
@@ -142,7 +145,8 @@ impl Control {
     pub async fn keys(&mut self, patterns: &Patterns) -> Result<FollowedKeys, MysqlError> {
         let doing = "reading the keys of the followed tables";
         let tables: Vec<(String, String, bool)> = self
-            .ask(
+            .ask_within(
+                METADATA_PATIENCE,
                 doing,
                 "SELECT t.table_schema, t.table_name, c.constraint_name IS NOT NULL FROM information_schema.tables t \
                  LEFT JOIN information_schema.table_constraints c ON c.table_schema = t.table_schema \
@@ -185,9 +189,9 @@ impl Control {
                  ORDER BY ordinal_position",
                 (&table.schema, &table.table),
             );
-            let columns = match timeout(self.patience, asking).await {
+            let columns = match timeout(METADATA_PATIENCE, asking).await {
                 Ok(columns) => columns.map_err(|source| MysqlError::client(doing, &self.server, source))?,
-                Err(_) => return Err(self.no_answer(doing)),
+                Err(_) => return Err(self.no_answer(doing, METADATA_PATIENCE)),
             };
             found.push((table.clone(), columns));
         }
@@ -205,9 +209,9 @@ impl Control {
              WHERE table_schema = ? AND table_name = ? AND non_unique = 0 ORDER BY index_name, seq_in_index",
             (&table.schema, &table.table),
         );
-        let parts = match timeout(self.patience, asking).await {
+        let parts = match timeout(METADATA_PATIENCE, asking).await {
             Ok(parts) => parts.map_err(|source| MysqlError::client(doing, &self.server, source))?,
-            Err(_) => return Err(self.no_answer(doing)),
+            Err(_) => return Err(self.no_answer(doing, METADATA_PATIENCE)),
         };
         Ok(parts
             .chunk_by(|a, b| a.0 == b.0)
@@ -253,14 +257,26 @@ impl Control {
     where
         T: mysql_async::prelude::FromRow + Send + 'static,
     {
-        match timeout(self.patience, self.conn.query(query)).await {
+        self.ask_within(self.patience, doing, query).await
+    }
+
+    async fn ask_within<T>(
+        &mut self,
+        patience: Duration,
+        doing: &'static str,
+        query: &str,
+    ) -> Result<Vec<T>, MysqlError>
+    where
+        T: mysql_async::prelude::FromRow + Send + 'static,
+    {
+        match timeout(patience, self.conn.query(query)).await {
             Ok(rows) => rows.map_err(|source| MysqlError::client(doing, &self.server, source)),
-            Err(_) => Err(self.no_answer(doing)),
+            Err(_) => Err(self.no_answer(doing, patience)),
         }
     }
 
-    fn no_answer(&self, doing: &'static str) -> MysqlError {
-        MysqlError::NoAnswer { doing, server: self.server.clone(), seconds: self.patience.as_secs() }
+    fn no_answer(&self, doing: &'static str, patience: Duration) -> MysqlError {
+        MysqlError::NoAnswer { doing, server: self.server.clone(), seconds: patience.as_secs() }
     }
 }
 
@@ -268,7 +284,7 @@ impl Server {
     /// # Errors
     /// A setting under which changes cannot be carried whole, with the statement that changes it.
     pub fn check(&self) -> Result<(), MysqlError> {
-        const NEEDED: [(&str, &str, &str); 6] = [
+        const NEEDED: [(&str, &str, &str); 7] = [
             ("log_bin", "ON", "mysqld with --log-bin (a restart)"),
             (
                 "gtid_mode",
@@ -280,6 +296,7 @@ impl Server {
             ("binlog_row_image", "FULL", "SET PERSIST binlog_row_image = 'FULL'"),
             ("binlog_row_metadata", "FULL", FULL_METADATA),
             ("binlog_row_value_options", "", "SET PERSIST binlog_row_value_options = ''"),
+            ("binlog_transaction_compression", "OFF", "SET PERSIST binlog_transaction_compression = OFF"),
         ];
         for (name, needed, statement) in NEEDED {
             // A server without the variable has only the way that is needed; but metadata are missing before 8.0.1.
@@ -293,13 +310,6 @@ impl Server {
                 let (server, found) = (self.name.clone(), found.to_owned());
                 return Err(MysqlError::Setting { server, name, found, needed, statement });
             }
-        }
-        if self.variable("binlog_transaction_compression").is_some_and(|v| v.eq_ignore_ascii_case("ON")) {
-            tracing::warn!(
-                server = %self.name,
-                "binlog_transaction_compression is ON, and compressed transactions are not read yet: \
-                 SET PERSIST binlog_transaction_compression = OFF"
-            );
         }
         if self.variable("log_replica_updates").is_some_and(|v| v.eq_ignore_ascii_case("OFF")) {
             tracing::warn!(server = %self.name, "log_replica_updates is OFF: what this server replicates is not in its binlog");
@@ -380,6 +390,7 @@ mod tests {
             ("binlog_row_image", "MINIMAL", "SET PERSIST binlog_row_image = 'FULL'"),
             ("binlog_row_metadata", "MINIMAL", "SET PERSIST binlog_row_metadata = 'FULL'"),
             ("binlog_row_value_options", "PARTIAL_JSON", "SET PERSIST binlog_row_value_options = ''"),
+            ("binlog_transaction_compression", "ON", "SET PERSIST binlog_transaction_compression = OFF"),
         ] {
             let text = server(&[(name, value)]).check().unwrap_err().to_string();
             assert!(text.contains(statement) && text.contains(value) && text.contains("db:3306"), "{text}");

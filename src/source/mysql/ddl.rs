@@ -20,9 +20,22 @@ impl<'a> Reader<'a> {
             if replaces && self.follows(&table) {
                 return Meaning::Stops { table, what: "CREATE OR REPLACE TABLE".to_owned() };
             }
-            // A new table is empty: its rows come as rows.
-            let atomic = matches!(self.tokens, [.., a, b] if a.is("START") && b.is("TRANSACTION"));
-            return if atomic { Meaning::OpensTransaction } else { Meaning::OtherDdl };
+            // A new table is empty: its rows come as rows ...
+            if matches!(self.tokens, [.., a, b] if a.is("START") && b.is("TRANSACTION")) {
+                return Meaning::OpensTransaction;
+            }
+            // ... unless the statement itself fills it, as it stands in the binlog in statement format. The words are reserved: no
+            // unquoted column is named so.
+            let rest = self.tokens.get(self.at..).unwrap_or_default();
+            let fills = rest.iter().any(|token| token.is("SELECT") || token.is("TABLE"))
+                || rest.windows(2).any(|w| matches!(w, [a, b] if a.is("VALUES") && b.is("ROW")));
+            if fills && self.follows(&table) {
+                return Meaning::Stops {
+                    table,
+                    what: "CREATE TABLE … SELECT in statement format".to_owned(),
+                };
+            }
+            return Meaning::OtherDdl;
         }
         let unique = self.word("UNIQUE");
         let _ = self.word("FULLTEXT") || self.word("SPATIAL");
@@ -48,19 +61,24 @@ impl<'a> Reader<'a> {
             return Meaning::OtherDdl;
         }
         if self.word("TABLE") || self.word("TABLES") {
-            let _ = self.words(&["IF", "EXISTS"]);
+            let if_exists = self.words(&["IF", "EXISTS"]);
+            let mut followed = Vec::new();
             loop {
                 match self.table() {
                     Some(table) if self.follows(&table) => {
-                        return Meaning::Stops { table, what: "DROP TABLE".to_owned() };
+                        if !if_exists {
+                            return Meaning::Stops { table, what: "DROP TABLE".to_owned() };
+                        }
+                        followed.push(table);
                     }
                     Some(_) => {}
                     None => return self.any_name(),
                 }
                 if !self.mark(',') {
-                    return Meaning::OtherDdl;
+                    break;
                 }
             }
+            return if followed.is_empty() { Meaning::OtherDdl } else { Meaning::DropsIfExists(followed) };
         }
         if self.word("DATABASE") || self.word("SCHEMA") {
             let _ = self.words(&["IF", "EXISTS"]);

@@ -26,6 +26,9 @@ use super::wire::{Short, Wire, big_endian, bit, little_endian};
 /// Most columns in a key (MySQL's MAX_REF_PARTS).
 pub const MAX_KEY_PARTS: usize = 16;
 
+/// Bytes of scratch memory that are kept from one rows event to the next.
+const MAX_KEPT: usize = 4 << 20;
+
 /// How one column's values lie in an image and what they mean.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ColumnPlan {
@@ -162,6 +165,8 @@ pub struct Decoder {
     old_key: Vec<u8>,
     new_key: Vec<u8>,
     limit: usize,
+    /// Bytes of JSON text that the row may yet have: a binary document of few bytes can say the same part many times over.
+    json_left: usize,
     /// Values in which bytes that their character set does not know became U+FFFD.
     pub replaced: u64,
 }
@@ -175,6 +180,7 @@ impl Decoder {
             old_key: Vec::new(),
             new_key: Vec::new(),
             limit: max_row_bytes,
+            json_left: 0,
             replaced: 0,
         }
     }
@@ -208,7 +214,19 @@ impl Decoder {
             self.row(plan, table, change, &mut rows, batch)?;
             count += 1;
         }
+        self.give_back();
         Ok(count)
+    }
+
+    /// A large value's memory is not kept for ever.
+    fn give_back(&mut self) {
+        if self.scratch.capacity() > MAX_KEPT {
+            self.scratch = String::new();
+        }
+        for key in [&mut self.old_key, &mut self.new_key] {
+            key.clear();
+            key.shrink_to(MAX_KEPT);
+        }
     }
 
     fn row<'a>(
@@ -231,6 +249,7 @@ impl Decoder {
             self.check_size(start - rows.len())?;
         }
 
+        self.json_left = self.limit;
         let mut writer = batch.change(table);
         let values = writer.values();
         let (first, start) = (values.len(), rows.len());
@@ -329,8 +348,9 @@ impl Decoder {
             ColumnKind::PaddedBytes(length) => out.padded_bytes(raw, *length),
             ColumnKind::Json => {
                 self.scratch.clear();
-                json::write_text(raw, &mut self.scratch, self.limit)
+                json::write_text(raw, &mut self.scratch, self.json_left)
                     .map_err(|source| DecodeError::Json { column: index, source })?;
+                self.json_left = self.json_left.saturating_sub(self.scratch.len());
                 out.json(&self.scratch);
             }
             // Years since 1900; 0 is the year 0000.

@@ -195,3 +195,37 @@ fn integers_of_all_widths_keep_their_sign() {
     }
     let _: Value<'_> = Value::I64(signed(&[]));
 }
+
+#[test]
+fn the_json_of_a_row_has_one_limit_and_a_large_value_leaves_no_memory_behind() {
+    // An opaque value becomes base64, a third longer.
+    let length = 6 << 20;
+    let mut document = vec![0x0f, 252];
+    document.extend([
+        length as u8 | 0x80,
+        (length >> 7) as u8 | 0x80,
+        (length >> 14) as u8 | 0x80,
+        (length >> 21) as u8,
+    ]);
+    document.resize(document.len() + length, 7);
+    let mut columns = vec![column(Store::Fixed(4), ColumnKind::Signed)];
+    columns.resize(3, column(Store::Prefixed(4), ColumnKind::Json));
+    columns[0].key_part = Some(0);
+    let plan = RowPlan { columns, key: vec![0] };
+    let mut bytes = vec![3, 0xff, 0, 1, 0, 0, 0];
+    for _ in 0..2 {
+        bytes.extend_from_slice(&(document.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&document);
+    }
+    let decode = |limit: usize| {
+        let (mut batch, mut decoder) = (Batch::new(), Decoder::new(limit));
+        let result = decoder.rows(&plan, TableNo(1), Change::Write, Wire::new(&bytes), &mut batch);
+        (result, batch, decoder)
+    };
+    let (result, batch, decoder) = decode(32 << 20);
+    assert_eq!((result, batch.changes()), (Ok(1), 1));
+    assert!(decoder.scratch.capacity() <= MAX_KEPT);
+    // Each column alone would fit.
+    let (result, ..) = decode(14 << 20);
+    assert_eq!(result, Err(DecodeError::Json { column: 2, source: JsonError::TooLong }));
+}

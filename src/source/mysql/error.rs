@@ -1,6 +1,7 @@
 //! What goes wrong between a MySQL server and us, and which of it is worth another try.
 
 use mysql_async::{DriverError, Error as ClientError, IoError};
+use mysql_common::proto::codec::error::PacketCodecError;
 
 use crate::event::{Gtid, GtidSet, TableName};
 use crate::source::SourceError;
@@ -67,12 +68,19 @@ pub enum MysqlError {
          with, or start from a new state folder"
     )]
     AnotherHistory { server: String, missing: GtidSet },
-    #[error("the stream from {server} was silent for {seconds} s, two heartbeats and more, after {place}")]
+    #[error("the stream from {server} was silent for {seconds} s, without a heartbeat, after {place}")]
     Silent { server: String, seconds: u64, place: Box<Place> },
     #[error("{server} ended the stream after {place}")]
     Ended { server: String, place: Box<Place> },
     #[error("reading the stream from {server} after {place}: {source}")]
     Stream { server: String, place: Box<Place>, source: Box<ClientError> },
+    #[error("{server} gave the stream to another replica after {place}: {source}")]
+    Evicted { server: String, place: Box<Place>, source: Box<ClientError> },
+    #[error(
+        "{server} gave the stream to another replica three times within a minute: something else registers there with our server id {id} \
+         or UUID {uuid}: a second relay on a copy of this state folder (stop one of them), or a replica (give it another server_id)"
+    )]
+    Clash { server: String, id: u32, uuid: uuid::Uuid },
     #[error("{server} refused to stream after {place}: {source}; {advice}")]
     StreamRefused { server: String, place: Box<Place>, source: Box<ClientError>, advice: String },
     #[error("the stream is not as it should be at {place}: {what}")]
@@ -81,6 +89,11 @@ pub enum MysqlError {
     Rows { event: &'static str, table: TableName, place: Box<Place>, source: DecodeError },
     #[error("TABLE_MAP event of {table} at {place}: {source}")]
     Schema { table: TableName, place: Box<Place>, source: SchemaError },
+    #[error(
+        "TABLE_MAP event of {table} at {place}: the table has no primary key and was made after its keys were read: connecting again to read \
+         them"
+    )]
+    UnreadKey { table: TableName, place: Box<Place> },
     #[error("{event} of {table} at {place}: {why}")]
     Table { event: String, table: TableName, place: Box<Place>, why: &'static str },
     #[error("{event} at {place}: {why}")]
@@ -105,6 +118,8 @@ impl MysqlError {
             | MysqlError::Silent { .. }
             | MysqlError::Ended { .. }
             | MysqlError::Stream { .. }
+            | MysqlError::Evicted { .. }
+            | MysqlError::UnreadKey { .. }
             | MysqlError::NotConnected => Class::Transient,
             MysqlError::Garbled { .. } | MysqlError::GtidSet { .. } => Class::Garbled,
             MysqlError::Rows { source, .. } if source.is_garbled() => Class::Garbled,
@@ -134,30 +149,26 @@ impl MysqlError {
                 let text = error.message.as_str();
                 let says = |part: &str| text.contains(part);
                 let advice = if says("purged") || says("Could not find first log file") {
-                    Some("start from a new state folder")
+                    "start from a new state folder"
                 } else if says("has more GTIDs") || says("GTIDs than") {
-                    Some("the state folder belongs to another source: start from a new one")
+                    "the state folder belongs to another source: start from a new one"
                 } else if says("max_allowed_packet") {
-                    Some("SET PERSIST max_allowed_packet = 1073741824")
-                } else if says("same server_uuid")
-                    || says("same server_id")
-                    || says("same server_uuid/server_id")
-                {
-                    None
+                    "SET PERSIST max_allowed_packet = 1073741824"
+                } else if says("same server_uuid") || says("same server_id") {
+                    return MysqlError::Evicted { server, place, source: source.into() };
                 } else {
                     // A truncated or damaged binlog, a checksum that does not match: the relay counts these.
                     return MysqlError::Garbled { place, what: format!("{server} says: {text}") };
                 };
-                return match advice {
-                    Some(advice) => MysqlError::StreamRefused {
-                        server,
-                        place,
-                        source: source.into(),
-                        advice: advice.to_owned(),
-                    },
-                    None => MysqlError::Garbled { place, what: format!("{server} says: {text}") },
-                };
+                let (source, advice) = (source.into(), advice.to_owned());
+                return MysqlError::StreamRefused { server, place, source, advice };
             }
+        }
+        if is_unparsed(&source) {
+            return MysqlError::Garbled {
+                place,
+                what: format!("the bytes of the next event are no event: {source}"),
+            };
         }
         match advice(&source) {
             Some(advice) => MysqlError::StreamRefused { server, place, source: source.into(), advice },
@@ -173,6 +184,43 @@ impl From<MysqlError> for SourceError {
             Class::Garbled => SourceError::Garbled(error.into()),
             Class::Definite => SourceError::Definite(error.into()),
         }
+    }
+}
+
+/// The client's packet layer speaks through io errors.
+fn codec_error(error: &std::io::Error) -> Option<&PacketCodecError> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// Whether the bytes came and are not what they should be; where they only stopped coming, another connection helps.
+///
+/// The client's parsers and its socket both answer with io errors. Of the socket's, InvalidData and Other are TLS records that do not verify
+/// (an error of rustls within) and a packet cut short by the end of the connection (tokio_util's *decode_eof*).
+fn is_unparsed(error: &ClientError) -> bool {
+    use std::io::ErrorKind;
+    let error = match error {
+        ClientError::Driver(
+            DriverError::UnexpectedPacket { .. }
+            | DriverError::PacketOutOfOrder
+            | DriverError::BadCompressedPacketHeader,
+        ) => return true,
+        ClientError::Io(IoError::Io(error)) => error,
+        _ => return false,
+    };
+    if let Some(error) = codec_error(error) {
+        return !matches!(error, PacketCodecError::PacketTooLarge);
+    }
+    if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+        return false;
+    }
+    let text = error.to_string();
+    match error.kind() {
+        ErrorKind::InvalidData => true,
+        ErrorKind::Other => text != "bytes remaining on stream",
+        ErrorKind::UnexpectedEof => {
+            text.contains("can't parse") || text.contains("failed to fill whole buffer")
+        }
+        _ => false,
     }
 }
 
@@ -200,10 +248,13 @@ fn advice(error: &ClientError) -> Option<String> {
             | DriverError::MysqlOldPasswordDisabled
             | DriverError::CleartextPluginDisabled,
         ) => Some("use caching_sha2_password for this user".to_owned()),
-        ClientError::Driver(DriverError::PacketTooLarge) => {
-            Some("an event is larger than 1 GiB, which MySQL's protocol does not carry".to_owned())
-        }
         ClientError::Io(IoError::Tls(_)) => Some(TLS_ADVICE.to_owned()),
+        ClientError::Io(IoError::Io(error)) if codec_error(error).is_some() => match codec_error(error)? {
+            PacketCodecError::PacketTooLarge => {
+                Some("an event is larger than 1 GiB, which MySQL's protocol does not carry".to_owned())
+            }
+            _ => None,
+        },
         ClientError::Io(IoError::Io(error)) => {
             let inner = error.get_ref()?.downcast_ref::<rustls::Error>()?;
             match inner {
@@ -224,3 +275,69 @@ fn advice(error: &ClientError) -> Option<String> {
 
 const TLS_ADVICE: &str = "check the CA file and the host's name in the certificate (MySQL's own certificates name no host: \
                           tls = \"required\" encrypts without verifying)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Error as Io, ErrorKind};
+
+    fn stream(source: impl Into<ClientError>) -> (Class, String) {
+        let place = Place { file: "binlog.000007".into(), offset: 9, gtid: None };
+        let error = MysqlError::stream("db:3306", &place, source.into());
+        (error.class(), error.to_string())
+    }
+
+    fn io(kind: ErrorKind, text: &'static str) -> IoError {
+        IoError::Io(Io::new(kind, text))
+    }
+
+    #[test]
+    fn bytes_that_are_no_event_are_nonsense_at_their_place() {
+        for source in [
+            ClientError::from(DriverError::UnexpectedPacket { payload: vec![7] }),
+            ClientError::from(IoError::from(PacketCodecError::PacketsOutOfSync)),
+            io(ErrorKind::InvalidData, "Unknown ENUM").into(),
+            io(ErrorKind::Other, "TRANSACTION_PAYLOAD_EVENT encountered").into(),
+            io(ErrorKind::UnexpectedEof, "can't parse: buf doesn't have enough data").into(),
+            io(ErrorKind::UnexpectedEof, "failed to fill whole buffer").into(),
+        ] {
+            let (class, text) = stream(source);
+            assert_eq!(class, Class::Garbled, "{text}");
+            assert!(text.contains("binlog.000007:9"), "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_stop_coming_are_worth_another_connection() {
+        for source in [
+            io(ErrorKind::UnexpectedEof, "connection closed"),
+            io(ErrorKind::UnexpectedEof, "peer closed connection without sending TLS close_notify"),
+            io(ErrorKind::ConnectionReset, "reset"),
+            io(ErrorKind::Other, "bytes remaining on stream"),
+            IoError::Io(Io::new(ErrorKind::InvalidData, rustls::Error::DecryptError)),
+        ] {
+            let (class, text) = stream(source);
+            assert_eq!(class, Class::Transient, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_eviction_is_worth_another_connection_and_a_clash_is_not() {
+        let message = "A replica with the same server_uuid/server_id as this replica has connected to the source; the first event …";
+        let server = mysql_async::ServerError { code: 1236, message: message.into(), state: "HY000".into() };
+        let (class, text) = stream(ClientError::Server(server));
+        assert_eq!(class, Class::Transient, "{text}");
+        let uuid = uuid::Uuid::from_bytes([7; 16]);
+        let clash = MysqlError::Clash { server: "db:3306".into(), id: 2_147_483_655, uuid };
+        assert_eq!(clash.class(), Class::Definite);
+        let text = clash.to_string();
+        assert!(text.contains("2147483655") && text.contains(&uuid.to_string()), "{text}");
+    }
+
+    #[test]
+    fn an_event_over_the_protocols_limit_is_definite() {
+        let (class, text) = stream(IoError::from(PacketCodecError::PacketTooLarge));
+        assert_eq!(class, Class::Definite);
+        assert!(text.contains("larger than 1 GiB") && text.contains("binlog.000007:9"), "{text}");
+    }
+}

@@ -22,7 +22,8 @@
 //! |---|---|
 //! | [`options`] | what a configuration says about a server |
 //! | [`control`] | what is asked before streaming, and refused |
-//! | [`connection`] | the binlog stream, checksums, silence |
+//! | [`connection`] | the binlog stream, checksums |
+//! | [`silence`] [`evictions`] | how long to wait for it, and who else takes it |
 //! | [`binlog`] [`xa`] | transactions: which events make one, and when it counts |
 //! | [`marks`] | when the position is recorded without rows |
 //! | [`query`] [`statement`] [`ddl`] [`tokens`] | what statements in the binlog mean for followed tables |
@@ -43,6 +44,7 @@ pub mod control;
 pub mod ddl;
 pub mod decode;
 pub mod error;
+pub mod evictions;
 pub mod json;
 pub mod marks;
 pub mod numbers;
@@ -50,6 +52,7 @@ pub mod options;
 pub mod patterns;
 pub mod query;
 pub mod schema;
+pub mod silence;
 pub mod statement;
 pub mod tables;
 pub mod temporal;
@@ -69,8 +72,10 @@ use binlog::Binlog;
 use connection::{BinlogConnection, Next};
 use control::Control;
 pub use error::{MysqlError, Place};
+use evictions::Evictions;
 pub use options::{Address, MysqlOptions, Tls};
 use patterns::Patterns;
+use silence::Silence;
 
 /// Size at which a batch is handed over even if more is at hand, bytes.
 const BATCH_BYTES: usize = 1 << 20;
@@ -82,6 +87,8 @@ pub struct MysqlSource {
     patterns: Patterns,
     stream: Option<BinlogConnection>,
     binlog: Binlog,
+    silence: Silence,
+    evictions: Evictions,
 }
 
 impl MysqlSource {
@@ -90,7 +97,8 @@ impl MysqlSource {
     pub fn new(options: MysqlOptions) -> Result<MysqlSource, MysqlError> {
         let patterns = Patterns::parse(&options.tables)?;
         let binlog = Binlog::new(&options);
-        Ok(MysqlSource { options, patterns, stream: None, binlog })
+        let silence = Silence::new(options.heartbeat);
+        Ok(MysqlSource { options, patterns, stream: None, binlog, silence, evictions: Evictions::default() })
     }
 
     /// The id that the server knows this source by.
@@ -121,7 +129,7 @@ impl MysqlSource {
     }
 
     async fn fill_batch(&mut self, batch: &mut Batch) -> Result<(), MysqlError> {
-        let MysqlSource { stream, binlog, options, .. } = self;
+        let MysqlSource { stream, binlog, silence, .. } = self;
         let stream = stream.as_mut().ok_or(MysqlError::NotConnected)?;
         let mut waited = false;
         while batch.len() < BATCH_BYTES {
@@ -131,12 +139,23 @@ impl MysqlSource {
                 None if waited && !(binlog.in_transaction() && batch.commits() == 0) => break,
                 None => {
                     let until = binlog.mark_due().unwrap_or_else(|| Instant::now() + FAR);
-                    stream.wait(until, options.heartbeat, binlog.place()).await?
+                    let inside = binlog.in_transaction();
+                    let next = stream.wait(until, silence.patience(inside), binlog.place()).await;
+                    if let Err(MysqlError::Silent { .. }) = next {
+                        silence.fell(inside);
+                    }
+                    next?
                 }
             };
             waited = true;
             match next {
-                Next::Event(event) => binlog.event(&event, batch)?,
+                Next::Event(event) => {
+                    let inside = binlog.in_transaction();
+                    binlog.event(&event, batch)?;
+                    if inside && !binlog.in_transaction() {
+                        silence.ended();
+                    }
+                }
                 Next::Deadline => {}
             }
             binlog.mark_if_due(batch);
@@ -179,6 +198,13 @@ impl Source for MysqlSource {
             self.stream = None;
         }
         self.binlog.publish_metrics();
-        Ok(result?)
+        match result {
+            Err(MysqlError::Evicted { server, .. }) if self.evictions.again() => Err(MysqlError::Clash {
+                server,
+                id: self.options.server_id(),
+                uuid: self.options.replica_uuid(),
+            })?,
+            result => Ok(result?),
+        }
     }
 }

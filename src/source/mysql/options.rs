@@ -75,7 +75,7 @@ pub struct MysqlOptions {
     pub max_row_bytes: usize,
     /// How long a server may lack transactions that we hold (a replica that lags after a failover) before they count as lost.
     pub failover_grace: Duration,
-    /// For connecting and for each answer before the stream begins.
+    /// For connecting and for each answer before the stream begins; questions about tables have 5 minutes.
     pub connect_timeout: Duration,
     /// Stable for this state folder and unlike any other's: server id and replica UUID follow from it.
     pub relay_id: u64,

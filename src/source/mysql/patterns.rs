@@ -87,9 +87,7 @@ impl Patterns {
         let matches = |pattern: &Pattern| {
             glob(&pattern.schema, schema, self.case) && glob(&pattern.table, table, self.case)
         };
-        !SYSTEM.iter().any(|system| system.eq_ignore_ascii_case(schema))
-            && self.positive.iter().any(matches)
-            && !self.negative.iter().any(matches)
+        !is_system(schema) && self.positive.iter().any(matches) && !self.negative.iter().any(matches)
     }
 
     /// [`Patterns::follows`] for a [`TableName`].
@@ -98,11 +96,34 @@ impl Patterns {
         self.follows(&name.schema, &name.table)
     }
 
+    /// Whether a table of this schema could be followed.
+    #[must_use]
+    pub fn follow_in(&self, schema: &str) -> bool {
+        !is_system(schema) && self.positive.iter().any(|pattern| glob(&pattern.schema, schema, self.case))
+    }
+
+    /// Whether a pattern for certain schemas, not for all, follows tables of this one.
+    #[must_use]
+    pub fn name_schema(&self, schema: &str) -> bool {
+        let mut certain = self.positive.iter().filter(|pattern| pattern.schema.chars().any(|c| c != '*'));
+        !is_system(schema) && certain.any(|pattern| glob(&pattern.schema, schema, self.case))
+    }
+
+    /// How the server compares names.
+    #[must_use]
+    pub fn case(&self) -> NameCase {
+        self.case
+    }
+
     /// Whether two names are one to the server.
     #[must_use]
     pub fn same_name(&self, a: &str, b: &str) -> bool {
         glob_same(a, b, self.case)
     }
+}
+
+fn is_system(schema: &str) -> bool {
+    SYSTEM.iter().any(|system| system.eq_ignore_ascii_case(schema))
 }
 
 fn glob_same(a: &str, b: &str, case: NameCase) -> bool {
@@ -192,6 +213,14 @@ mod tests {
             assert!(!p.follows(schema, "user"));
         }
         assert!(Patterns::parse(&["mysql.user"]).is_err());
+    }
+
+    #[test]
+    fn a_pattern_for_every_schema_names_none() {
+        let p = patterns(&["*.*", "shop_?.*"]);
+        assert!(p.name_schema("shop_1") && p.follow_in("shop_1"));
+        assert!(!p.name_schema("other") && p.follow_in("other"));
+        assert!(!p.follow_in("mysql"));
     }
 
     #[test]

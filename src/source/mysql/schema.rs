@@ -19,6 +19,11 @@ use super::wire::{Short, Wire, bit};
 /// The statement that makes table maps say everything.
 pub const FULL_METADATA: &str = "SET PERSIST binlog_row_metadata = 'FULL'";
 
+/// Most labels of an ENUM and of a SET (MySQL Reference Manual, *The ENUM Type*, *The SET Type*): a value is a number of two bytes, or a bit
+/// each in eight.
+const MAX_ENUM_LABELS: usize = 65_535;
+const MAX_SET_LABELS: usize = 64;
+
 /// A table map's parts, borrowed.
 #[derive(Clone, Copy, Debug)]
 pub struct TableMap<'a> {
@@ -378,7 +383,8 @@ fn labelled(
         .map_err(|source| SchemaError::Charset { column: name.to_owned(), source })?;
     let list = if real_type == 247 { &mut optional.enum_labels } else { &mut optional.set_labels };
     let count = list.size()?;
-    if count > list.len() {
+    let most = if real_type == 247 { MAX_ENUM_LABELS } else { MAX_SET_LABELS };
+    if count > list.len().min(most) {
         return Err(SchemaError::Malformed);
     }
     let mut labels = Vec::with_capacity(count);

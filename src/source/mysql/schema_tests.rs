@@ -118,6 +118,18 @@ fn types_and_character_sets_that_are_not_decoded_are_named() {
 }
 
 #[test]
+fn a_set_has_at_most_64_labels() {
+    let table = |count: u8| {
+        let mut labels = vec![count];
+        (0..count).for_each(|_| labels.extend_from_slice(b"\x01x"));
+        let optional: &[(u8, &[u8])] = &[(4, b"\x02id\x01s"), (5, &labels), (8, &[0]), (10, &[8])];
+        built(&body(("s", "t"), &[3, 254], &[248, 8], &[0], optional))
+    };
+    assert!(table(64).is_ok());
+    assert_eq!(table(65).unwrap_err(), SchemaError::Malformed);
+}
+
+#[test]
 fn only_added_columns_keep_a_table_the_same() {
     let table = |columns: &[(&str, u8)], key: u8| {
         let types: Vec<u8> = columns.iter().map(|(_, ty)| *ty).collect();

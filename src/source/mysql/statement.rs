@@ -34,6 +34,8 @@ pub enum Meaning {
     Alters(Alteration),
     /// The schema and everything in it goes.
     DropsSchema(String),
+    /// `DROP TABLE IF EXISTS` of these tables, which would be followed ones.
+    DropsIfExists(Vec<TableName>),
     /// Rows of a followed table are changed and no row event says how.
     Stops {
         table: TableName,

@@ -3,14 +3,14 @@
 //! A table id says which map a rows event belongs to only until its statement ends; ids are given anew after a restart of the
 //! server. So maps are told apart by their bytes: the same names and the same shape are the same version of a table.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::event::{Column, TableName, TableNo, TableSchema};
 use crate::log::record::{Batch, SchemaRecord};
 
 use super::control::FollowedKeys;
 use super::decode::RowPlan;
-use super::patterns::Patterns;
+use super::patterns::{NameCase, Patterns};
 use super::schema::{self, SchemaError, TableMap};
 
 /// Most tables that are not followed to remember; beyond, all of those are forgotten.
@@ -48,6 +48,8 @@ pub enum Target {
 #[derive(Debug)]
 pub enum TableError {
     Schema(SchemaError),
+    /// It has no primary key and was made after the keys were read: connecting again reads them anew.
+    UnreadKey,
     /// Columns are gone, renamed or of another type.
     Changed,
 }
@@ -59,6 +61,8 @@ pub struct Tables {
     keys: FollowedKeys,
     known: HashMap<Box<[u8]>, Known>,
     unfollowed: usize,
+    /// Tables that [`TableError::UnreadKey`] was said of.
+    unread: HashSet<TableName>,
     versions: Vec<Version>,
     /// Table ids of the open statement: few, so a list.
     open: Vec<(u64, Target)>,
@@ -104,8 +108,15 @@ impl Tables {
             self.known.insert(map.names.into(), Known::Unfollowed);
             return Ok(Target::Unfollowed);
         }
-        let key = self.keys.get(&name).map(Vec::as_slice);
-        let (schema, plan) = schema::build(map, key).map_err(TableError::Schema)?;
+        let key = self.key(&name);
+        let (schema, plan) = match schema::build(map, key) {
+            // Once: a table that is gone again by then has no key to be read.
+            Err(SchemaError::NoKey) if key.is_none() && self.unread.insert(name.clone()) => {
+                return Err(TableError::UnreadKey);
+            }
+            built => built.map_err(TableError::Schema)?,
+        };
+        self.unread.remove(&name);
         let before = match self.known.get(map.names) {
             Some(Known::Followed { version, .. }) => self.versions.get(*version).map(|old| (*version, old)),
             _ => None,
@@ -169,10 +180,31 @@ impl Tables {
         self.versions.iter_mut().for_each(|version| version.sent = false);
     }
 
+    /// What was read of the table's key when connecting; `None`: it was not there. A statement may write its name in another case.
+    fn key(&self, table: &TableName) -> Option<&[String]> {
+        let found = self.keys.get(table);
+        let found = found.or_else(|| {
+            let mut keys = self.keys.iter().filter(|_| self.patterns.case() == NameCase::Insensitive);
+            keys.find(|(name, _)| self.same(name, table)).map(|(_, key)| key)
+        });
+        found.map(Vec::as_slice)
+    }
+
+    fn same(&self, a: &TableName, b: &TableName) -> bool {
+        self.patterns.same_name(&a.schema, &b.schema) && self.patterns.same_name(&a.table, &b.table)
+    }
+
     /// Whether the table is told apart by a key that its table map does not name.
     #[must_use]
     pub fn needs_unique_key(&self, table: &TableName) -> bool {
-        self.keys.get(table).is_some_and(|key| !key.is_empty())
+        self.key(table).is_some_and(|key| !key.is_empty())
+    }
+
+    /// Whether the table was there when connecting, or was seen in the stream.
+    #[must_use]
+    pub fn is_known(&self, table: &TableName) -> bool {
+        let mut seen = self.versions.iter().map(|version| &version.record.schema.name);
+        self.key(table).is_some() || seen.any(|name| self.same(name, table))
     }
 
     /// A followed table that exists or was seen in this schema.
