@@ -100,11 +100,14 @@ impl<'a> Wire<'a> {
 #[inline]
 #[must_use]
 pub fn little_endian(bytes: &[u8]) -> u64 {
-    let mut value = [0; 8];
-    for (to, from) in value.iter_mut().zip(bytes) {
-        *to = *from;
+    // The usual widths first: a loop over a length that is not known takes several times as long.
+    match *bytes {
+        [a] => u64::from(a),
+        [a, b] => u64::from(u16::from_le_bytes([a, b])),
+        [a, b, c, d] => u64::from(u32::from_le_bytes([a, b, c, d])),
+        [a, b, c, d, e, f, g, h, ..] => u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+        _ => bytes.iter().rev().fold(0, |value, byte| (value << 8) | u64::from(*byte)),
     }
-    u64::from_le_bytes(value)
 }
 
 /// At most 8 bytes, most significant first, as an unsigned integer.
@@ -139,6 +142,15 @@ mod tests {
             }
         }
         assert_eq!(Wire::new(&[251]).length(), Err(Short));
+    }
+
+    #[test]
+    fn integers_of_every_width_have_their_lowest_byte_first() {
+        let bytes = [1, 2, 3, 4, 5, 6, 7, 8, 9];
+        for width in 0..=9 {
+            let value = (0..width.min(8)).map(|at| (at as u64 + 1) << (8 * at)).sum::<u64>();
+            assert_eq!(little_endian(&bytes[..width]), value, "{width}");
+        }
     }
 
     #[test]
