@@ -19,7 +19,7 @@ use crate::lifecycle::Exit;
 
 /// Carries every committed row change of MySQL into Elasticsearch, through a durable log on disk.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(version, max_term_width = 100, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -87,7 +87,9 @@ pub fn main() -> ExitCode {
             return exit.into();
         }
     };
-    start_logging();
+    // Only the daemon speaks to a log collector; whoever calls another command reads it.
+    let for_machines = matches!(arguments.command, Command::Run(_)) && !std::io::stderr().is_terminal();
+    start_logging(for_machines);
     crate::lifecycle::end_on_panic();
     let result = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
@@ -98,10 +100,10 @@ pub fn main() -> ExitCode {
     match result {
         Ok(exit) => exit.into(),
         Err(Failure { exit, error }) => {
-            if std::io::stderr().is_terminal() {
-                eprintln!("everrelay: {}", with_causes(&error));
-            } else {
+            if for_machines {
                 tracing::error!(exit_code = exit as u8, "{}", with_causes(&error));
+            } else {
+                eprintln!("everrelay: {}", with_causes(&error));
             }
             exit.into()
         }
@@ -136,14 +138,14 @@ fn time_for_people(micros: u64) -> String {
     time.map_or_else(|| "?".to_owned(), |time| humantime::format_rfc3339_seconds(time).to_string())
 }
 
-/// Text with colours on a terminal, a JSON object a line otherwise. `EVERRELAY_LOG` takes tracing's filter syntax.
-fn start_logging() {
+/// Text for people, with colours on a terminal; a JSON object a line for machines. `EVERRELAY_LOG` takes tracing's filter syntax.
+fn start_logging(for_machines: bool) {
     let filter = EnvFilter::try_from_env("EVERRELAY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if std::io::stderr().is_terminal() {
-        builder.with_target(false).init();
-    } else {
+    if for_machines {
         builder.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
+    } else {
+        builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).init();
     }
 }
 

@@ -146,7 +146,7 @@ impl Client {
             headers.insert(HeaderName::from_static("x-opaque-id"), prefix);
         }
         let body = body.map(|body| Bytes::from(body.to_string()));
-        let asked = format!("{} {path}", method_name(method));
+        let asked = format!("{} /{path}", method_name(method));
         let response =
             self.request(method, path, headers, query, body).await.map_err(|failure| match failure {
                 Failure::Unsent(reason) | Failure::Lost(reason) => {
