@@ -92,19 +92,26 @@ impl Shutdown {
         self.drain.cancelled().await;
     }
 
-    /// Turns SIGTERM and SIGINT into a drain; completes at the second signal, which asks to end at once.
+    /// Turns SIGTERM and SIGINT into a drain; completes at the second signal, which asks to end at once. SIGHUP only says that
+    /// nothing is reloaded.
     ///
     /// # Errors
     /// The process may not listen for signals.
     pub fn on_signals(&self) -> std::io::Result<impl Future<Output = ()> + use<>> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
         let shutdown = self.clone();
         Ok(async move {
             let mut next = async || {
-                tokio::select! {
-                    _ = terminate.recv() => "SIGTERM",
-                    _ = interrupt.recv() => "SIGINT",
+                loop {
+                    tokio::select! {
+                        _ = terminate.recv() => return "SIGTERM",
+                        _ = interrupt.recv() => return "SIGINT",
+                        _ = hangup.recv() => {
+                            tracing::warn!("SIGHUP: nothing is reloaded; restart to use a changed configuration");
+                        }
+                    }
                 }
             };
             let first = next().await;
