@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use mysql_async::prelude::Queryable;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use tokio::time::timeout;
 
 use crate::backlog::{orders, row};
 use crate::measure::{cpu, line, load, percentile};
@@ -43,16 +44,18 @@ pub async fn run(servers: &Servers, dir: &Path, scale: Scale) -> Result<()> {
     let cpu_before = cpu(relay.pid()?)?;
     let commits = trade(&servers.mysql_url, begun, Duration::from_secs(scale.latency_seconds)).await?;
     let used = cpu(relay.pid()?)? - cpu_before;
-    relay.until_settled(PATIENCE).await?;
-    relay.kill()?;
-    let mut seen = HashMap::new();
-    let mut bulks = 0_u64;
-    while let Ok(bulk) = tap.bulks.try_recv() {
+    let (mut seen, mut bulks) = (HashMap::new(), 0_u64);
+    while seen.len() < commits.len() {
+        let bulk = timeout(PATIENCE, tap.bulks.recv()).await.with_context(|| {
+            format!("{} of {} changes were answered; {}", seen.len(), commits.len(), relay.last_words())
+        })?;
+        let bulk = bulk.context("the tap goes on as long as its end is held")?;
         bulks += 1;
         for number in numbers(&bulk.body)? {
             seen.entry(number).or_insert(bulk.answered);
         }
     }
+    relay.kill()?;
     let mut waits = Vec::new();
     for (number, sent) in commits.iter().enumerate().filter(|(_, sent)| **sent > begun + WARM_UP) {
         let answered =
