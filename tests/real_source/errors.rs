@@ -176,10 +176,14 @@ async fn two_sources_of_one_identity_are_told_that_they_clash() {
     let mut server = Server::new("clash").await;
     server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
     let (mut one, mut two) = (server.follow().await, server.follow().await);
+    let after = one.read.gtids.clone();
     let mut errors = Vec::new();
     for _ in 0..3 {
-        // The one that streams is evicted when the other asks.
         let mut batch = everrelay::log::record::Batch::new();
+        one.source.connect(&after).await.unwrap();
+        // An event has come, so the server knows this stream: the one that asks next takes it.
+        one.source.fill(&mut batch).await.unwrap();
+        two.source.connect(&after).await.unwrap();
         let evicted = async {
             loop {
                 if let Err(error) = one.source.fill(&mut batch).await {
@@ -188,9 +192,6 @@ async fn two_sources_of_one_identity_are_told_that_they_clash() {
             }
         };
         errors.push(tokio::time::timeout(std::time::Duration::from_secs(20), evicted).await.unwrap());
-        let after = one.read.gtids.clone();
-        one.source.connect(&after).await.unwrap();
-        two.source.connect(&after).await.unwrap();
     }
     let [first, second, third] = errors.try_into().unwrap();
     for error in [first, second] {
