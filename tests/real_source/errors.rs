@@ -6,7 +6,7 @@ use everrelay::source::{Source, SourceError, Start};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
-use crate::server::Server;
+use crate::server::{Own, Server};
 
 fn definite(error: SourceError) -> String {
     match error {
@@ -38,7 +38,10 @@ async fn what_no_row_event_shows_is_a_definite_error() {
             "PARTIAL_UPDATE_ROWS event",
         ),
         ("XA START 'x'; UPDATE t SET a = 5; XA END 'x'; XA PREPARE 'x'; XA ROLLBACK 'x'", "XA_PREPARE event"),
-        ("CREATE TABLE nokey (a INT); INSERT INTO nokey VALUES (1)", "TABLE_MAP event"),
+        (
+            "SET binlog_format = 'STATEMENT'; CREATE TABLE t2 SELECT 1 AS id; SET binlog_format = 'ROW'",
+            "CREATE TABLE … SELECT in statement format",
+        ),
         (
             "CREATE TABLE geo (id INT PRIMARY KEY, g POINT); INSERT INTO geo VALUES (1, POINT(1, 2))",
             "GEOMETRY",
@@ -48,7 +51,7 @@ async fn what_no_row_event_shows_is_a_definite_error() {
     .into_iter()
     .enumerate()
     {
-        let Some(mut server) = Server::new(&format!("stop_{i}")).await else { return };
+        let mut server = Server::new(&format!("stop_{i}")).await;
         server.run("CREATE TABLE t (id INT PRIMARY KEY, a INT, j JSON)").await;
         server.run("INSERT INTO t VALUES (1, 1, '{\"a\": 1, \"b\": \"longer than the difference\"}')").await;
         let mut follower = server.follow().await;
@@ -58,7 +61,7 @@ async fn what_no_row_event_shows_is_a_definite_error() {
         let text = definite(follower.error(&mut server).await);
         println!("{sql}\n    {text}");
         let table = {
-            let name = ["nokey", "geo"].into_iter().find(|name| sql.contains(name)).unwrap_or("t");
+            let name = ["t2", "geo"].into_iter().find(|name| sql.contains(name)).unwrap_or("t");
             if sql.contains("RENAME") { server.schema.clone() } else { format!("{}.{name}", server.schema) }
         };
         names(&text, event, &table);
@@ -70,7 +73,7 @@ async fn what_no_row_event_shows_is_a_definite_error() {
 
 #[tokio::test]
 async fn the_same_on_tables_that_are_not_followed_stops_nothing() {
-    let Some(mut server) = Server::new("free").await else { return };
+    let mut server = Server::new("free").await;
     server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
     let mut options = server.options();
     options.tables.push(format!("!{}.o*", server.schema));
@@ -114,7 +117,7 @@ async fn the_same_on_tables_that_are_not_followed_stops_nothing() {
 
 #[tokio::test]
 async fn a_position_of_another_history_is_a_definite_error() {
-    let Some(server) = Server::new("history").await else { return };
+    let server = Server::new("history").await;
     let mut source = MysqlSource::new(server.options()).unwrap();
     let foreign = "11111111-2222-3333-4444-555555555555:1-5".parse().unwrap();
     let text = definite(source.connect(&foreign).await.unwrap_err());
@@ -127,7 +130,7 @@ async fn a_position_of_another_history_is_a_definite_error() {
 
 #[tokio::test]
 async fn a_table_without_a_key_stops_the_start() {
-    let Some(mut server) = Server::new("keyless").await else { return };
+    let mut server = Server::new("keyless").await;
     server.run("CREATE TABLE t (a INT, UNIQUE KEY (a))").await;
     let mut source = MysqlSource::new(server.options()).unwrap();
     let start = source.resolve_start(&Start::Now).await.unwrap();
@@ -136,8 +139,71 @@ async fn a_table_without_a_key_stops_the_start() {
 }
 
 #[tokio::test]
+async fn the_key_of_a_table_made_after_connecting_is_looked_for_by_connecting_again() {
+    let mut server = Server::new("newkey").await;
+    let mut follower = server.follow().await;
+    // The server promotes the first unique key over whole NOT NULL columns, and names it in the table map.
+    server.run("CREATE TABLE t (a INT NOT NULL UNIQUE)").await;
+    server.run("INSERT INTO t VALUES (1)").await;
+    follower.catch_up(&mut server).await;
+    assert_eq!(follower.briefs(), ["insert t 1"]);
+
+    server.run("CREATE TABLE nokey (a INT)").await;
+    server.run("INSERT INTO nokey VALUES (1)").await;
+    let error = follower.error(&mut server).await;
+    assert!(matches!(error, SourceError::Transient(_)), "{error}");
+    let after = follower.read.gtids.clone();
+    let text = definite(follower.source.connect(&after).await.unwrap_err());
+    assert!(text.contains("nokey") && text.contains("primary key"), "{text}");
+}
+
+#[tokio::test]
+async fn a_drop_if_exists_of_what_was_never_there_stops_nothing() {
+    let mut server = Server::new("dropped").await;
+    server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
+    let mut follower = server.follow().await;
+    server.run("DROP TABLE IF EXISTS nothing").await;
+    server.run("INSERT INTO t VALUES (1)").await;
+    follower.catch_up(&mut server).await;
+    assert_eq!(follower.briefs(), ["insert t 1"]);
+    server.run("DROP TABLE IF EXISTS t").await;
+    let text = definite(follower.error(&mut server).await);
+    names(&text, "DROP TABLE IF EXISTS", &format!("{}.t", server.schema));
+}
+
+#[tokio::test]
+async fn two_sources_of_one_identity_are_told_that_they_clash() {
+    let mut server = Server::new("clash").await;
+    server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
+    let (mut one, mut two) = (server.follow().await, server.follow().await);
+    let after = one.read.gtids.clone();
+    let mut errors = Vec::new();
+    for _ in 0..3 {
+        let mut batch = everrelay::log::record::Batch::new();
+        one.source.connect(&after).await.unwrap();
+        // An event has come, so the server knows this stream: the one that asks next takes it.
+        one.source.fill(&mut batch).await.unwrap();
+        two.source.connect(&after).await.unwrap();
+        let evicted = async {
+            loop {
+                if let Err(error) = one.source.fill(&mut batch).await {
+                    break error;
+                }
+            }
+        };
+        errors.push(tokio::time::timeout(std::time::Duration::from_secs(20), evicted).await.unwrap());
+    }
+    let [first, second, third] = errors.try_into().unwrap();
+    for error in [first, second] {
+        assert!(matches!(error, SourceError::Transient(_)), "{error}");
+    }
+    let text = definite(third);
+    assert!(text.contains(&one.source.server_id().to_string()) && text.contains("UUID"), "{text}");
+}
+
+#[tokio::test]
 async fn a_row_over_the_limit_is_a_definite_error() {
-    let Some(mut server) = Server::new("large").await else { return };
+    let mut server = Server::new("large").await;
     server.run("CREATE TABLE t (id INT PRIMARY KEY, b LONGBLOB)").await;
     let mut options = server.options();
     options.max_row_bytes = 1 << 20;
@@ -151,7 +217,7 @@ async fn a_row_over_the_limit_is_a_definite_error() {
 
 #[tokio::test]
 async fn a_row_of_many_packets_arrives_whole() {
-    let Some(mut server) = Server::new("packets").await else { return };
+    let mut server = Server::new("packets").await;
     server.run("CREATE TABLE t (id INT PRIMARY KEY, b LONGBLOB)").await;
     let mut follower = server.follow().await;
     server.run("SET SESSION sql_mode = ''").await;
@@ -163,7 +229,7 @@ async fn a_row_of_many_packets_arrives_whole() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_transient_and_one_that_says_no_is_definite() {
-    let Some(mut server) = Server::new("access").await else { return };
+    let mut server = Server::new("access").await;
     let mut options = server.options();
     options.address = everrelay::source::mysql::Address::Tcp { host: "127.0.0.1".into(), port: 1 };
     let error = MysqlSource::new(options).unwrap().resolve_start(&Start::Now).await.unwrap_err();
@@ -195,7 +261,7 @@ async fn a_server_that_is_not_there_is_transient_and_one_that_says_no_is_definit
 
 #[tokio::test]
 async fn a_killed_stream_is_transient() {
-    let Some(mut server) = Server::new("killed").await else { return };
+    let mut server = Server::new("killed").await;
     server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
     let mut follower = server.follow().await;
     let id = follower.source.server_id();
@@ -210,8 +276,7 @@ async fn a_killed_stream_is_transient() {
         .await
         .unwrap();
     assert!(id >= 0x8000_0000);
-    let mut other =
-        Conn::new(mysql_async::Opts::from_url(crate::server::url().unwrap()).unwrap()).await.unwrap();
+    let mut other = Conn::new(mysql_async::Opts::from_url(crate::server::url()).unwrap()).await.unwrap();
     other.query_drop(format!("KILL {}", thread.expect("our stream is listed"))).await.unwrap();
     let error = loop {
         let mut batch = everrelay::log::record::Batch::new();
@@ -227,10 +292,11 @@ async fn a_killed_stream_is_transient() {
     assert_eq!(follower.briefs(), ["insert t 1"]);
 }
 
-#[tokio::test]
-#[ignore = "purges the server's binlogs: run alone"]
+#[tokio::test(flavor = "multi_thread")]
 async fn purged_transactions_are_a_definite_error_that_names_them() {
-    let Some(mut server) = Server::new("purged").await else { return };
+    // Other tests need their binlogs.
+    let (_own, url) = Own::up("test-purge");
+    let mut server = Server::at(&url, "purged").await;
     let mut source = MysqlSource::new(server.options()).unwrap();
     let before = source.resolve_start(&Start::Now).await.unwrap();
     server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;

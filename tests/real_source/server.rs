@@ -17,28 +17,50 @@ use mysql_async::{Conn, Opts};
 /// Bound on everything that waits.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The server's URL; `None` where there is none.
-pub fn url() -> Option<&'static str> {
-    static URL: OnceLock<Option<String>> = OnceLock::new();
+/// The server's URL.
+pub fn url() -> &'static str {
+    static URL: OnceLock<String> = OnceLock::new();
     URL.get_or_init(|| {
         let named = ["EVERRELAY_TEST_MYSQL_URL", "EVERRELAY_TEST_MYSQL"]
             .iter()
             .find_map(|name| std::env::var(name).ok().filter(|url| !url.is_empty()));
-        let url = named.or_else(started);
-        if url.is_none() {
-            eprintln!("skipped: no EVERRELAY_TEST_MYSQL_URL, and dev/servers starts none here");
-        }
-        url
+        named.unwrap_or_else(|| started("test"))
     })
-    .as_deref()
 }
 
-fn started() -> Option<String> {
+/// `dev/servers COMMAND mysql --instance INSTANCE`, its JSON.
+pub fn dev_servers(command: &str, instance: &str) -> serde_json::Value {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/dev/servers");
-    let output = Command::new(script).args(["up", "mysql", "--instance", "test", "--json"]).output().ok()?;
-    let json: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
-    let (port, socket) = (json["mysql"]["port"].as_u64()?, json["mysql"]["socket"].as_str()?);
-    Some(format!("mysql://root@127.0.0.1:{port}?socket={socket}"))
+    let run = Command::new(script).args([command, "mysql", "--instance", instance, "--json"]).output();
+    let output = match run {
+        Ok(output) if output.status.success() => output,
+        run => panic!("no MySQL server to test with: run dev/test real, or see dev/servers --help: {run:?}"),
+    };
+    serde_json::from_slice(&output.stdout).unwrap_or_default()
+}
+
+fn started(instance: &str) -> String {
+    let json = dev_servers("up", instance);
+    let (port, socket) = (json["mysql"]["port"].as_u64(), json["mysql"]["socket"].as_str());
+    let (port, socket) = (port.expect("a port"), socket.expect("a socket"));
+    format!("mysql://root@127.0.0.1:{port}?socket={socket}")
+}
+
+/// A server of one test's own; brought down when dropped.
+pub struct Own(&'static str);
+
+impl Own {
+    pub fn up(instance: &'static str) -> (Own, String) {
+        let own = Own(instance);
+        let url = started(instance);
+        (own, url)
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        dev_servers("down", self.0);
+    }
 }
 
 /// One test's server connection and schema.
@@ -49,10 +71,16 @@ pub struct Server {
 }
 
 impl Server {
-    /// A fresh schema named after the test; `None` where there is no server.
-    pub async fn new(name: &str) -> Option<Server> {
-        let opts = Opts::from_url(url()?).expect("EVERRELAY_TEST_MYSQL is a URL");
-        let mut conn = Conn::new(opts.clone()).await.expect("the test server answers");
+    /// A fresh schema named after the test.
+    pub async fn new(name: &str) -> Server {
+        Server::at(url(), name).await
+    }
+
+    pub async fn at(url: &str, name: &str) -> Server {
+        let opts = Opts::from_url(url).expect("EVERRELAY_TEST_MYSQL_URL is a URL");
+        let mut conn = Conn::new(opts.clone())
+            .await
+            .expect("the server answers (EVERRELAY_TEST_MYSQL_URL, or dev/test real)");
         // A name that no earlier run left in the binlog.
         let since = std::time::UNIX_EPOCH.elapsed().expect("a clock after 1970").as_millis();
         let schema = format!("src_{name}_{since}");
@@ -72,7 +100,7 @@ impl Server {
         ] {
             conn.query_drop(sql).await.expect("a fresh schema");
         }
-        Some(Server { conn, schema, opts })
+        Server { conn, schema, opts }
     }
 
     pub async fn run(&mut self, sql: &str) {

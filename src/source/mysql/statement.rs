@@ -4,11 +4,14 @@
 //! statement format. A statement that could change rows of a followed table without saying which must not pass, and one
 //! that cannot must not stop anything. So what is known is read with care, and of what is not known every name counts: a
 //! table that it could mean is taken to be meant.
+//!
+//! A statement may be as large as an event, so DML and what is not known is read token by token, no further than needed; only
+//! DDL, which people write, is held as tokens.
 
 use crate::event::TableName;
 
 use super::patterns::Patterns;
-use super::tokens::{SqlMode, Token, tokens};
+use super::tokens::{Lexer, SqlMode, Token};
 
 /// What to do about a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,14 +67,137 @@ pub fn classify(sql: &str, schema: &str, mode: SqlMode, patterns: &Patterns) -> 
         "COMMIT" => return Meaning::Commit,
         _ => {}
     }
-    let tokens = tokens(sql, mode);
-    let reader = Reader { tokens: &tokens, at: 0, schema, patterns };
-    // The server writes `XA COMMIT X'…',X'…',1` (sql/xa.h, XID::serialize), with the id in one piece.
-    let xid = || sql.split_whitespace().nth(2).unwrap_or_default().to_owned();
-    match reader.statement() {
-        Meaning::XaCommit(_) => Meaning::XaCommit(xid()),
-        Meaning::XaRollback(_) => Meaning::XaRollback(xid()),
-        meaning => meaning,
+    let all = Lexer::new(sql, mode);
+    let names = Names { schema, patterns };
+    let mut rest = all;
+    let verb = match rest.next() {
+        None => return Meaning::Nothing,
+        Some(Token::Word(verb)) => verb.to_ascii_uppercase(),
+        Some(_) => return names.meant("a statement that is not understood".to_owned(), all),
+    };
+    let dml = in_statement_format(&verb);
+    match verb.as_str() {
+        "INSERT" | "REPLACE" => names.written(dml, rest, all),
+        "LOAD" => {
+            // A name stands in quotes, or its words differ.
+            while rest.clone().next().is_some() && !(next_is(rest, "INTO") && next_is(after(rest), "TABLE")) {
+                rest.next();
+            }
+            names.written(dml, after(after(rest)), all)
+        }
+        // The tables stand before SET, and for DELETE before WHERE; what stands behind is columns and what is read.
+        "UPDATE" => names.meant(dml, Section::new(rest, &["SET"])),
+        "DELETE" => names.meant(dml, Section::new(rest, &["WHERE", "ORDER", "LIMIT", "RETURNING"])),
+        "BEGIN" | "START" | "COMMIT" | "ROLLBACK" | "SAVEPOINT" | "RELEASE" | "XA" | "CREATE" | "DROP"
+        | "ALTER" | "TRUNCATE" | "RENAME" => {
+            let tokens = all.collect::<Vec<_>>();
+            let reader = Reader { tokens: &tokens, at: 0, schema, patterns };
+            // The server writes `XA COMMIT X'…',X'…',1` (sql/xa.h, XID::serialize), with the id in one piece.
+            let xid = || sql.split_whitespace().nth(2).unwrap_or_default().to_owned();
+            match reader.statement() {
+                Meaning::XaCommit(_) => Meaning::XaCommit(xid()),
+                Meaning::XaRollback(_) => Meaning::XaRollback(xid()),
+                meaning => meaning,
+            }
+        }
+        // Maintenance and accounts: no row changes. ANALYZE, OPTIMIZE and REPAIR TABLE are logged by name alone.
+        "ANALYZE" | "OPTIMIZE" | "REPAIR" | "CHECK" | "FLUSH" | "GRANT" | "REVOKE" | "INSTALL"
+        | "UNINSTALL" | "RESET" | "PURGE" | "SET" => Meaning::OtherDdl,
+        _ => names.meant(dml, all),
+    }
+}
+
+fn next_is(mut lexer: Lexer<'_>, word: &str) -> bool {
+    lexer.next().is_some_and(|token| token.is(word))
+}
+
+fn after(mut lexer: Lexer<'_>) -> Lexer<'_> {
+    lexer.next();
+    lexer
+}
+
+/// The tokens before the first of `ends` outside parentheses.
+#[derive(Clone)]
+struct Section<'a> {
+    lexer: Lexer<'a>,
+    ends: &'a [&'a str],
+    depth: usize,
+}
+
+impl<'a> Section<'a> {
+    fn new(lexer: Lexer<'a>, ends: &'a [&'a str]) -> Section<'a> {
+        Section { lexer, ends, depth: 0 }
+    }
+}
+
+impl Iterator for Section<'_> {
+    type Item = Token;
+
+    fn next(&mut self) -> Option<Token> {
+        let token = self.lexer.next()?;
+        match token {
+            Token::Mark('(') => self.depth += 1,
+            Token::Mark(')') => self.depth = self.depth.saturating_sub(1),
+            _ => {}
+        }
+        (self.depth > 0 || !self.ends.iter().any(|end| token.is(end))).then_some(token)
+    }
+}
+
+/// What names mean.
+#[derive(Clone, Copy)]
+struct Names<'a> {
+    schema: &'a str,
+    patterns: &'a Patterns,
+}
+
+impl Names<'_> {
+    /// The one table that `[modifiers] [schema.]table` says is written to; where that cannot be read, any name in the statement.
+    fn written(self, what: String, rest: Lexer<'_>, all: Lexer<'_>) -> Meaning {
+        let mut tokens = rest.skip_while(|token| MODIFIERS.iter().any(|word| token.is(word)));
+        let name = |token: Option<Token>| token.and_then(Token::into_name);
+        let first = name(tokens.next());
+        let qualified = tokens.next() == Some(Token::Mark('.'));
+        let second = if qualified { name(tokens.next()) } else { None };
+        let table = match (first, second) {
+            (Some(schema), Some(table)) => TableName::new(schema, table),
+            (Some(table), None) if !qualified => TableName::new(self.schema, table),
+            _ => return self.meant(what, all),
+        };
+        if self.patterns.follows_table(&table) { Meaning::Stops { table, what } } else { Meaning::OtherDdl }
+    }
+
+    /// Statements that are not known: each name that stands in one could be a table's.
+    fn meant(self, what: String, tokens: impl Iterator<Item = Token> + Clone) -> Meaning {
+        match self.followed(tokens) {
+            Some(table) => Meaning::Stops { table, what },
+            None => Meaning::Nothing,
+        }
+    }
+
+    /// The first name that could mean a followed table.
+    fn followed(self, mut tokens: impl Iterator<Item = Token> + Clone) -> Option<TableName> {
+        let mut after_dot = false;
+        while let Some(token) = tokens.next() {
+            let part = std::mem::replace(&mut after_dot, token == Token::Mark('.'));
+            if part || RESERVED.iter().any(|word| token.is(word)) {
+                continue;
+            }
+            let Some(name) = token.into_name() else { continue };
+            let mut ahead = tokens.clone();
+            let qualified = match ahead.next() {
+                Some(Token::Mark('.')) => ahead.next().and_then(Token::into_name),
+                _ => None,
+            };
+            let table = match qualified {
+                Some(table) => TableName::new(name, table),
+                None => TableName::new(self.schema, name),
+            };
+            if self.patterns.follows_table(&table) {
+                return Some(table);
+            }
+        }
+        None
     }
 }
 
@@ -152,72 +278,17 @@ impl<'a> Reader<'a> {
                 self.stops_if_followed("TRUNCATE TABLE")
             }
             "RENAME" => self.rename(),
-            // Maintenance and accounts: no row changes. ANALYZE, OPTIMIZE and REPAIR TABLE are logged by name alone.
-            "ANALYZE" | "OPTIMIZE" | "REPAIR" | "CHECK" | "FLUSH" | "GRANT" | "REVOKE" | "INSTALL"
-            | "UNINSTALL" | "RESET" | "PURGE" | "SET" => Meaning::OtherDdl,
-            "INSERT" | "REPLACE" => {
-                while MODIFIERS.iter().any(|word| self.word(word)) {}
-                self.stops_if_followed(&in_statement_format(word))
-            }
-            // The tables stand before SET, and for DELETE before WHERE; what stands behind is columns and what is read.
-            "UPDATE" => self.any_name_before(&["SET"], word),
-            "DELETE" => self.any_name_before(&["WHERE", "ORDER", "LIMIT", "RETURNING"], word),
-            "LOAD" => {
-                while self.peek().is_some() && !self.words(&["INTO", "TABLE"]) {
-                    self.at += 1;
-                }
-                self.stops_if_followed(&in_statement_format(word))
-            }
             _ => self.any_name(),
         }
     }
 
-    /// Statements that are not known: each name that stands in one could be a table's.
+    /// DDL in a form that is not known: each name that stands in it could be a table's.
     pub(super) fn any_name(&self) -> Meaning {
         let what = match self.tokens.first() {
             Some(Token::Word(word)) => in_statement_format(word),
             _ => "a statement that is not understood".to_owned(),
         };
-        match self.followed_name(self.tokens) {
-            Some(table) => Meaning::Stops { table, what },
-            None => Meaning::Nothing,
-        }
-    }
-
-    /// The same for the names before the first of `ends` outside parentheses.
-    fn any_name_before(&self, ends: &[&str], verb: &str) -> Meaning {
-        let mut depth = 0_usize;
-        let rest = self.tokens.get(self.at..).unwrap_or_default();
-        let end = rest.iter().position(|token| {
-            match token {
-                Token::Mark('(') => depth += 1,
-                Token::Mark(')') => depth = depth.saturating_sub(1),
-                _ => {}
-            }
-            depth == 0 && ends.iter().any(|end| token.is(end))
-        });
-        let section = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
-        match self.followed_name(section) {
-            Some(table) => Meaning::Stops { table, what: in_statement_format(verb) },
-            None => Meaning::Nothing,
-        }
-    }
-
-    /// The first name that could mean a followed table.
-    fn followed_name(&self, tokens: &[Token]) -> Option<TableName> {
-        tokens.iter().enumerate().find_map(|(i, token)| {
-            let name = token.name()?;
-            let qualified = match (tokens.get(i + 1), tokens.get(i + 2).and_then(Token::name)) {
-                (Some(Token::Mark('.')), Some(table)) => Some(TableName::new(name, table)),
-                _ => None,
-            };
-            let after_dot = i.checked_sub(1).and_then(|i| tokens.get(i)) == Some(&Token::Mark('.'));
-            if after_dot || RESERVED.iter().any(|word| token.is(word)) {
-                return None;
-            }
-            let plain = TableName::new(self.schema, name);
-            qualified.or(Some(plain)).filter(|table| self.follows(table))
-        })
+        Names { schema: self.schema, patterns: self.patterns }.meant(what, self.tokens.iter().cloned())
     }
 
     pub(super) fn stops_if_followed(mut self, what: &str) -> Meaning {

@@ -167,6 +167,13 @@ fn statement_format_stops_where_it_could_mean_a_followed_table() {
     ] {
         assert!(matches!(meaning(sql), Meaning::Nothing | Meaning::OtherDdl), "{sql}");
     }
+    for sql in ["INSERT INTO", "DELETE", "UPDATE SET"] {
+        assert_eq!(meaning(sql), Meaning::Nothing, "{sql}");
+    }
+    assert!(
+        stops("LOAD DATA INFILE 'x' INTO TABLE").is_some(),
+        "what ends early could mean any of its names"
+    );
     let elsewhere = |sql| classify(sql, "x", SqlMode::default(), &patterns());
     assert_eq!(elsewhere("INSERT INTO t VALUES (1)"), Meaning::OtherDdl);
     assert_eq!(elsewhere("CALL p()"), Meaning::Nothing);

@@ -40,6 +40,15 @@ impl Token {
         matches!(self, Token::Word(own) if own.eq_ignore_ascii_case(word))
     }
 
+    /// [`Token::name`], taken out.
+    #[must_use]
+    pub fn into_name(self) -> Option<String> {
+        match self {
+            Token::Word(name) | Token::Name(name) => Some(name),
+            _ => None,
+        }
+    }
+
     /// What it would name where a name stands.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
@@ -50,18 +59,12 @@ impl Token {
     }
 }
 
-/// `sql` as tokens. Never fails: what is unfinished ends with the text.
-#[must_use]
-pub fn tokens(sql: &str, mode: SqlMode) -> Vec<Token> {
-    let mut lexer = Lexer { rest: sql, mode, tokens: Vec::new() };
-    while lexer.step() {}
-    lexer.tokens
-}
-
-struct Lexer<'a> {
+/// The tokens of a statement, one by one: a copy costs nothing and reads on from where the original stands. Never fails: what is
+/// unfinished ends with the text.
+#[derive(Clone, Copy, Debug)]
+pub struct Lexer<'a> {
     rest: &'a str,
     mode: SqlMode,
-    tokens: Vec<Token>,
 }
 
 /// Characters of an unquoted name; everything above ASCII is one.
@@ -69,62 +72,84 @@ fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_' || c == '$' || !c.is_ascii()
 }
 
-impl Lexer<'_> {
-    /// Takes one token or comment; false at the end.
-    fn step(&mut self) -> bool {
+/// What a step over the text met.
+enum Step {
+    Token(Token),
+    /// A comment, or a bound of one.
+    Nothing,
+    End,
+}
+
+impl Iterator for Lexer<'_> {
+    type Item = Token;
+
+    fn next(&mut self) -> Option<Token> {
+        loop {
+            match self.step() {
+                Step::Token(token) => return Some(token),
+                Step::Nothing => {}
+                Step::End => return None,
+            }
+        }
+    }
+}
+
+impl<'a> Lexer<'a> {
+    #[must_use]
+    pub fn new(sql: &'a str, mode: SqlMode) -> Lexer<'a> {
+        Lexer { rest: sql, mode }
+    }
+
+    /// Takes one token or comment.
+    fn step(&mut self) -> Step {
         self.rest =
             self.rest.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == '\u{b}' || c == '\0');
         let mut chars = self.rest.chars();
-        let Some(first) = chars.next() else { return false };
+        let Some(first) = chars.next() else { return Step::End };
         let second = chars.next();
-        match (first, second) {
-            ('#', _) => self.skip_line(),
+        let token = match (first, second) {
+            ('#', _) => return self.skip_line(),
             ('-', Some('-')) if chars.next().is_none_or(|c| c.is_whitespace() || c.is_control()) => {
-                self.skip_line();
+                return self.skip_line();
             }
-            ('/', Some('*')) => self.comment(),
+            ('/', Some('*')) => return self.comment(),
             // The end of an executable comment.
-            ('*', Some('/')) => self.advance(2),
-            ('\'', _) => {
-                self.quoted('\'', !self.mode.no_backslash_escapes);
-                self.tokens.push(Token::Literal);
+            ('*', Some('/')) => {
+                self.advance(2);
+                return Step::Nothing;
             }
-            ('"', _) if self.mode.ansi_quotes => {
-                let name = self.quoted('"', false);
-                self.tokens.push(Token::Name(name));
-            }
-            ('"', _) => {
-                self.quoted('"', !self.mode.no_backslash_escapes);
-                self.tokens.push(Token::Literal);
-            }
-            ('`', _) => {
-                let name = self.quoted('`', false);
-                self.tokens.push(Token::Name(name));
+            ('"', _) if self.mode.ansi_quotes => Token::Name(self.name('"')),
+            ('`', _) => Token::Name(self.name('`')),
+            ('\'' | '"', _) => {
+                self.quoted(first, !self.mode.no_backslash_escapes, |_| {});
+                Token::Literal
             }
             (c, _) if is_word(c) => {
                 let end = self.rest.find(|c| !is_word(c)).unwrap_or(self.rest.len());
                 let word = self.rest.get(..end).unwrap_or_default();
                 let number = word.bytes().all(|b| b.is_ascii_digit());
-                self.tokens.push(if number { Token::Literal } else { Token::Word(word.to_owned()) });
+                let token = if number { Token::Literal } else { Token::Word(word.to_owned()) };
                 self.advance(end);
+                token
             }
             (c, _) => {
-                self.tokens.push(Token::Mark(c));
                 self.advance(c.len_utf8());
+                Token::Mark(c)
             }
-        }
-        true
+        };
+        Step::Token(token)
     }
 
     fn advance(&mut self, bytes: usize) {
         self.rest = self.rest.get(bytes..).unwrap_or_default();
     }
 
-    fn skip_line(&mut self) {
+    fn skip_line(&mut self) -> Step {
         self.rest = self.rest.split_once('\n').map_or("", |(_, rest)| rest);
+        Step::Nothing
     }
 
-    fn comment(&mut self) {
+    fn comment(&mut self) -> Step {
         let inner = self.rest.get(2..).unwrap_or_default();
         // `/*M!` is MariaDB's.
         let executable = inner.strip_prefix('!').or_else(|| inner.strip_prefix("M!"));
@@ -132,27 +157,32 @@ impl Lexer<'_> {
             Some(inner) => self.rest = inner.trim_start_matches(|c: char| c.is_ascii_digit()),
             None => self.rest = inner.split_once("*/").map_or("", |(_, rest)| rest),
         }
+        Step::Nothing
     }
 
-    /// Takes a quoted text whose quote doubled stands for itself, and returns what it says.
-    fn quoted(&mut self, quote: char, backslash: bool) -> String {
-        let mut text = String::new();
+    fn name(&mut self, quote: char) -> String {
+        let mut name = String::new();
+        self.quoted(quote, false, |c| name.push(c));
+        name
+    }
+
+    /// Takes a quoted text whose quote doubled stands for itself, and hands over what it says: literals can be large.
+    fn quoted(&mut self, quote: char, backslash: bool, mut says: impl FnMut(char)) {
         let mut chars = self.rest.char_indices().skip(1).peekable();
         let mut end = self.rest.len();
         while let Some((at, c)) = chars.next() {
             if c == '\\' && backslash {
-                text.extend(chars.next().map(|(_, c)| c));
+                chars.next();
             } else if c != quote {
-                text.push(c);
+                says(c);
             } else if chars.next_if(|(_, next)| *next == quote).is_some() {
-                text.push(quote);
+                says(quote);
             } else {
                 end = at + quote.len_utf8();
                 break;
             }
         }
         self.advance(end);
-        text
     }
 }
 
@@ -161,7 +191,7 @@ mod tests {
     use super::*;
 
     fn names(sql: &str, mode: SqlMode) -> Vec<String> {
-        tokens(sql, mode).iter().filter_map(|t| t.name().map(str::to_owned)).collect()
+        Lexer::new(sql, mode).filter_map(|t| t.name().map(str::to_owned)).collect()
     }
 
     #[test]
@@ -195,7 +225,7 @@ mod tests {
     #[test]
     fn unfinished_text_ends_with_it() {
         for sql in ["'abc", "`abc", "/* abc", "/*!", "-", "--", "'\\", "\"", "a'''"] {
-            let _ = tokens(sql, SqlMode::default());
+            let _ = Lexer::new(sql, SqlMode::default()).count();
         }
         assert_eq!(names("a--1", SqlMode::default()), ["a"]);
     }
