@@ -34,9 +34,9 @@ impl std::fmt::Display for Place {
 pub enum MysqlError {
     #[error(transparent)]
     Pattern(#[from] BadPattern),
-    #[error("{doing} at {server}: {source}")]
+    #[error("{doing} at {server}: {}", said(source))]
     Client { doing: &'static str, server: String, source: Box<ClientError> },
-    #[error("{doing} at {server}: {source}; {advice}")]
+    #[error("{doing} at {server}: {}; {advice}", said(source))]
     Refused { doing: &'static str, server: String, source: Box<ClientError>, advice: String },
     #[error("{doing} at {server}: no answer within {seconds} s")]
     NoAnswer { doing: &'static str, server: String, seconds: u64 },
@@ -72,7 +72,7 @@ pub enum MysqlError {
     Silent { server: String, seconds: u64, place: Box<Place> },
     #[error("{server} ended the stream after {place}")]
     Ended { server: String, place: Box<Place> },
-    #[error("reading the stream from {server} after {place}: {source}")]
+    #[error("reading the stream from {server} after {place}: {}", said(source))]
     Stream { server: String, place: Box<Place>, source: Box<ClientError> },
     #[error("{server} gave the stream to another replica after {place}: {source}")]
     Evicted { server: String, place: Box<Place>, source: Box<ClientError> },
@@ -108,6 +108,11 @@ enum Class {
     Transient,
     Garbled,
     Definite,
+}
+
+/// The client's words without its prefix, which it gives twice: `Input/output error: Input/output error: connection refused`.
+fn said(error: &ClientError) -> String {
+    error.to_string().replace("Input/output error: ", "")
 }
 
 impl MysqlError {
