@@ -8,18 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
-use support::mysql;
 use support::stage::Stage;
+use support::{ensure_says, mysql};
 
 const SOON: Duration = Duration::from_secs(30);
-
-fn ensure_says(words: &str, all_of: &[&str]) -> Result<()> {
-    for word in all_of {
-        ensure!(words.to_lowercase().contains(&word.to_lowercase()), "{word:?} is not said:\n{words}");
-    }
-    eprintln!("{}", words.lines().last().unwrap_or_default());
-    Ok(())
-}
 
 async fn execute(stage: &Stage, statements: &[String]) -> Result<()> {
     mysql::execute(&stage.shop.mysql_url, statements).await

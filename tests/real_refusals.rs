@@ -9,17 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use support::servers::Server;
 use support::stage::Stage;
-use support::{eventually, mysql};
+use support::{ensure_says, eventually, mysql};
 
 const SOON: Duration = Duration::from_secs(30);
-
-fn ensure_says(words: &str, all_of: &[&str]) -> Result<()> {
-    for word in all_of {
-        ensure!(words.to_lowercase().contains(&word.to_lowercase()), "{word:?} is not said:\n{words}");
-    }
-    eprintln!("{}", words.lines().last().unwrap_or_default());
-    Ok(())
-}
 
 #[tokio::test]
 async fn an_unknown_configuration_key_is_named_with_its_line_and_exits_with_2() -> Result<()> {

@@ -25,11 +25,14 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
+use crate::disk::Disk;
 use crate::lifecycle::{Readiness, Shutdown};
+use crate::log::Log;
 use crate::metrics::names;
+use crate::settled::{Cursor, SettledError};
 
 /// Gives the state that `/status` shows; called per request.
-pub type StatusFn = Arc<dyn Fn() -> PipelineStatus + Send + Sync>;
+pub type StatusFn = Arc<dyn Fn() -> Result<PipelineStatus, SettledError> + Send + Sync>;
 
 /// One pipeline's state, for `/status` and the `status` command.
 #[derive(Clone, Debug, Serialize, serde::Deserialize)]
@@ -46,6 +49,23 @@ pub struct PipelineStatus {
     pub log_segments: u64,
     /// Transactions settled in the search engine.
     pub gtids: String,
+}
+
+impl PipelineStatus {
+    /// The state of a log and of the cursor that follows it.
+    #[must_use]
+    pub fn new<D: Disk>(log: &Log<D>, cursor: &Cursor) -> PipelineStatus {
+        let (stats, visible) = (log.stats(), log.visible());
+        PipelineStatus {
+            retained_start: log.retained_start().0,
+            visible: visible.seq.0,
+            cursor: cursor.seq.0,
+            visible_time_micros: visible.time_micros,
+            log_bytes: stats.bytes,
+            log_segments: stats.segments as u64,
+            gtids: cursor.gtids.to_string(),
+        }
+    }
 }
 
 /// What `/status` answers.
@@ -140,15 +160,20 @@ async fn scrape(State(shared): State<Shared>) -> Response {
 }
 
 async fn status_json(State(shared): State<Shared>) -> Response {
+    let failed = |error: String| (StatusCode::INTERNAL_SERVER_ERROR, error).into_response();
+    let pipeline = match (shared.status)() {
+        Ok(pipeline) => pipeline,
+        Err(error) => return failed(error.to_string()),
+    };
     let obstacles = shared.readiness.obstacles();
     let status = Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ready: obstacles.is_empty(),
         obstacles: obstacles.into_iter().map(|(part, reason)| (part.to_owned(), reason)).collect(),
-        pipeline: (shared.status)(),
+        pipeline,
     };
     match serde_json::to_string(&status) {
         Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        Err(error) => failed(error.to_string()),
     }
 }

@@ -136,20 +136,7 @@ async fn open_settled(settings: &Settings) -> Result<Settled, Failure> {
 }
 
 fn status_of(log: Log<SystemDisk>, store: SledCursor) -> admin::StatusFn {
-    Arc::new(move || {
-        let stats = log.stats();
-        let visible = log.visible();
-        let cursor = store.load().ok().flatten().unwrap_or_default();
-        PipelineStatus {
-            retained_start: log.retained_start().0,
-            visible: visible.seq.0,
-            cursor: cursor.seq.0,
-            visible_time_micros: visible.time_micros,
-            log_bytes: stats.bytes,
-            log_segments: stats.segments as u64,
-            gtids: cursor.gtids.to_string(),
-        }
-    })
+    Arc::new(move || Ok(PipelineStatus::new(&log, &store.load()?.unwrap_or_default())))
 }
 
 /// Which exit code a pipeline's end has.

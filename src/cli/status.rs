@@ -77,20 +77,11 @@ fn left_behind(settings: &Settings) -> Result<Status, Failure> {
         cursor = store.load().map_err(|error| state(error.into()))?;
     }
     let cursor = cursor.unwrap_or_default();
-    let (stats, visible) = (log.stats(), log.visible());
     Ok(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ready: false,
         obstacles: [("relay".to_owned(), "not running".to_owned())].into(),
-        pipeline: PipelineStatus {
-            retained_start: log.retained_start().0,
-            visible: visible.seq.0,
-            cursor: cursor.seq.0,
-            visible_time_micros: visible.time_micros,
-            log_bytes: stats.bytes,
-            log_segments: stats.segments as u64,
-            gtids: cursor.gtids.to_string(),
-        },
+        pipeline: PipelineStatus::new(&log, &cursor),
     })
 }
 

@@ -44,7 +44,7 @@ pub mod workload;
 use std::future::Future;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use tokio::time::Instant;
 
 /// Asks again and again until there is an answer, and says what was waited for when `within` is over.
@@ -63,4 +63,16 @@ where
         anyhow::ensure!(Instant::now() < deadline, "waited {within:?} in vain: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// The relay's words say all of this, in whatever case; the last line is printed for whoever reads the test's output.
+///
+/// # Errors
+/// The first that is not said.
+pub fn ensure_says(words: &str, all_of: &[&str]) -> Result<()> {
+    for word in all_of {
+        ensure!(words.to_lowercase().contains(&word.to_lowercase()), "{word:?} is not said:\n{words}");
+    }
+    eprintln!("{}", words.lines().last().unwrap_or_default());
+    Ok(())
 }
