@@ -72,9 +72,10 @@ unpack_debian() { # SCRATCH TREE PACKAGE…
     [[ -e "$keyring" ]] || install_packages debian-archive-keyring
     # shellcheck disable=SC2016  # apt-get expands it
     mirror="$(apt-get indextargets --format '$(REPO_URI) $(LABEL)' 2>/dev/null | awk '$2 == "Debian" || $1 ~ /\/debian\/?$/ { print $1; exit }')"
+    [[ -n "$mirror" ]] || die "apt knows no Debian mirror: its sources should name one (apt-get indextargets)"
     mkdir -p "$scratch/apt/lists/partial" "$scratch/apt/cache/archives/partial"
     : >"$scratch/apt/status"
-    printf 'deb [signed-by=%s] %s sid main\n' "$keyring" "${mirror:-http://deb.debian.org/debian}" >"$scratch/apt/sources.list"
+    printf 'deb [signed-by=%s] %s sid main\n' "$keyring" "$mirror" >"$scratch/apt/sources.list"
     apt=(apt-get -qq -y
         -o "Dir::Etc::sourcelist=$scratch/apt/sources.list" -o Dir::Etc::sourceparts=/dev/null -o Dir::Etc::preferencesparts=/dev/null
         -o Dir::Etc::preferences=/dev/null -o "Dir::State=$scratch/apt" -o "Dir::State::lists=$scratch/apt/lists"
