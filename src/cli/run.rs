@@ -12,7 +12,7 @@ use crate::clock::SystemClock;
 use crate::config::Settings;
 use crate::disk::SystemDisk;
 use crate::lifecycle::{Exit, Readiness, Shutdown};
-use crate::log::{Log, OpenError, Opened};
+use crate::log::{Log, OpenError};
 use crate::relay::Retention;
 use crate::relay::committer::Committer;
 use crate::relay::deliver::Deliver;
@@ -64,9 +64,17 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
     readiness.obstacle("source", "connecting");
 
     let state = &settings.state_dir;
-    let opened = open_log(&settings).await?;
+    let opened = open_unlocked(
+        || crate::log::open(&SystemDisk, &SystemClock, &settings.log_dir(), settings.log.clone()),
+        |error| matches!(error, OpenError::Locked { .. }),
+    )
+    .await?;
     tracing::info!(folder = %state.display(), recovered = %opened.recovered, "log open");
-    let settled = open_settled(&settings).await?;
+    let settled = open_unlocked(
+        || Settled::open(&settings.settled_dir()),
+        |error| matches!(error, SettledError::Locked { .. }),
+    )
+    .await?;
     let cursor = || settled.cursor(SINK).map_err(|error| Failure::new(Exit::State, error));
     let folder_id = settled.folder_id();
 
@@ -108,26 +116,16 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Opens the log. One that is locked is tried again for a moment: `everrelay status` may be looking, or the one that is to be
-/// followed is not quite gone.
-async fn open_log(settings: &Settings) -> Result<Opened<SystemDisk>, Failure> {
+/// Opens a part of the state folder. One that is locked is tried again for a moment: `everrelay status` may be looking, or the relay
+/// that this one follows is not quite gone.
+async fn open_unlocked<T, E>(open: impl Fn() -> Result<T, E>, locked: fn(&E) -> bool) -> Result<T, Failure>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
     let deadline = Instant::now() + LOCK_PATIENCE;
     loop {
-        match crate::log::open(&SystemDisk, &SystemClock, &settings.log_dir(), settings.log.clone()) {
-            Err(OpenError::Locked { .. }) if Instant::now() < deadline => {
-                tokio::time::sleep(LOCK_PATIENCE / 10).await;
-            }
-            result => return result.map_err(|error| Failure::new(Exit::State, error)),
-        }
-    }
-}
-
-/// Likewise for what is settled.
-async fn open_settled(settings: &Settings) -> Result<Settled, Failure> {
-    let deadline = Instant::now() + LOCK_PATIENCE;
-    loop {
-        match Settled::open(&settings.settled_dir()) {
-            Err(SettledError::Locked { .. }) if Instant::now() < deadline => {
+        match open() {
+            Err(error) if locked(&error) && Instant::now() < deadline => {
                 tokio::time::sleep(LOCK_PATIENCE / 10).await;
             }
             result => return result.map_err(|error| Failure::new(Exit::State, error)),

@@ -128,7 +128,13 @@ impl<D: Disk> Log<D> {
     /// The segment is no longer kept, cannot be read, or has no frame there.
     pub fn read_at<'b>(&self, at: Location, buffer: &'b mut Vec<u8>) -> Result<Frame<'b>, ReadError> {
         let segment = self.shared.segment(at.segment)?;
-        let path = self.shared.dir.join(segment_name(at.segment));
+        let failed = |seq, source| ReadError::Io {
+            step: Step::Read,
+            path: self.shared.dir.join(segment_name(at.segment)),
+            offset: at.offset,
+            seq,
+            source,
+        };
         let mut seq = Seq(0);
         let nowhere = |problem| ReadError::Nowhere { at, problem };
         let mut filled = 0;
@@ -138,13 +144,7 @@ impl<D: Disk> Log<D> {
             let size = if filled == 0 { FIRST_READ } else { wanted };
             buffer.resize(buffer.len().max(size), 0);
             let read = segment.file.read_at(&mut buffer[filled..size], at.offset + filled as u64);
-            filled += read.map_err(|source| ReadError::Io {
-                step: Step::Read,
-                path: path.clone(),
-                offset: at.offset,
-                seq,
-                source,
-            })?;
+            filled += read.map_err(|source| failed(seq, source))?;
             if filled < wanted {
                 return Err(nowhere(Problem::Short));
             }
@@ -153,13 +153,7 @@ impl<D: Disk> Log<D> {
             wanted = head.frame_bytes().map_err(nowhere)?;
             if filled < wanted {
                 // No length makes the buffer larger than what the file holds.
-                let length = segment.file.len().map_err(|source| ReadError::Io {
-                    step: Step::Read,
-                    path: path.clone(),
-                    offset: at.offset,
-                    seq,
-                    source,
-                })?;
+                let length = segment.file.len().map_err(|source| failed(seq, source))?;
                 if at.offset + wanted as u64 > length {
                     return Err(nowhere(Problem::Short));
                 }
