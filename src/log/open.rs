@@ -67,9 +67,9 @@ pub fn open<D: Disk, C: Clock>(
         None => Recovered::Empty,
     };
 
-    let (next, position, time_micros) =
-        end.map_or((Seq(1), None, 0), |end| (end.next, end.position, end.time_micros));
-    let (header, state) = first_segment(&mut segments, next, now, position.clone());
+    let (next, position, time_micros, latest_micros) =
+        end.map_or((Seq(1), None, 0, 0), |end| (end.next, end.position, end.time_micros, end.latest_micros));
+    let (header, state) = first_segment(&mut segments, next, now, position.clone(), latest_micros);
     let (file, bytes) = segment::create(disk, dir, &header, &state)
         .map_err(|(step, path, source)| OpenError::Io { step, path, source })?;
     segments.push(Entry { header, bytes });
@@ -84,7 +84,7 @@ pub fn open<D: Disk, C: Clock>(
     let log = Log { shared: shared.into() };
     let clock = clock.clone();
     let now = Box::new(move || clock.wall_micros());
-    let start = Start { header, file, bytes, position, visible };
+    let start = Start { header, file, bytes, position, latest_micros, visible };
     let writer = Writer::start(log.clone(), start, now, lock);
     Ok(Opened { writer, log, recovered })
 }
@@ -94,7 +94,8 @@ fn first_segment(
     segments: &mut Vec<Entry>,
     next: Seq,
     now: u64,
-    gtids: Option<crate::event::GtidSet>,
+    gtids: Option<GtidSet>,
+    latest_micros: u64,
 ) -> (SegmentHeader, State) {
     let last = segments.last().map(|last| last.header);
     let (first, previous) = match last {
@@ -105,7 +106,7 @@ fn first_segment(
     segments.retain(|entry| entry.header.first < first);
     let base = now.saturating_sub(first.0).max(last.map_or(0, |last| last.base));
     let header = SegmentHeader { salt: rand::random(), first, base, created_micros: now, previous };
-    (header, State { gtids, open_since: None })
+    (header, State { gtids, open_since: None, latest_micros })
 }
 
 impl Entry {

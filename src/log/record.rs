@@ -71,6 +71,9 @@ pub struct State {
     pub gtids: Option<GtidSet>,
     /// The segment starts inside a transaction, whose first frame this is.
     pub open_since: Option<crate::event::Seq>,
+    /// The latest server's time of the commits and marks below this segment, microseconds since 1970 UTC; 0 where none is known.
+    /// It never falls from segment to segment, though the servers' clocks may.
+    pub latest_micros: u64,
 }
 
 /// One version of a table's schema and the number that changes refer to it by.

@@ -115,6 +115,8 @@ pub struct End {
     pub position: Option<GtidSet>,
     /// The server's time of the last commit or mark read; 0 if there was none.
     pub time_micros: u64,
+    /// The latest of all below the end, as [`State::latest_micros`] has it.
+    pub latest_micros: u64,
     /// Frames behind the end.
     open_frames: u64,
     /// In the last segment: where the bad bytes begin, and the file's length.
@@ -156,6 +158,7 @@ impl End {
             next: Seq(0),
             position: None,
             time_micros: 0,
+            latest_micros: 0,
             open_frames: 0,
             torn: None,
         }
@@ -211,6 +214,7 @@ impl<F: DiskFile> Scan<F> {
             offset: self.scanner.offset(),
             next: self.scanner.next_seq(),
             position: state.gtids,
+            latest_micros: state.latest_micros,
             ..End::nowhere()
         };
         let mut inside = state.open_since;
@@ -259,6 +263,7 @@ impl<F: DiskFile> Scan<F> {
             Kind::State => return Err(Problem::Kind(Kind::State as u8)),
             Kind::Schema | Kind::Change => return Ok(false),
         }
+        end.latest_micros = end.latest_micros.max(end.time_micros);
         (end.offset, end.next) = (self.scanner.offset(), self.scanner.next_seq());
         Ok(true)
     }

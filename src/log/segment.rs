@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn a_header_with_any_bit_flipped_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let state = State { gtids: None, open_since: None };
+        let state = State { gtids: None, open_since: None, latest_micros: 0 };
         let (file, bytes) = create(&SystemDisk, dir.path(), &HEADER, &state).unwrap();
         assert_eq!(bytes, DiskFile::len(&file).unwrap());
         let path = dir.path().join(segment_name(Seq(1000)));
@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn another_format_is_named_as_such_whatever_else_the_header_holds() {
         let dir = tempfile::tempdir().unwrap();
-        let state = State { gtids: None, open_since: None };
+        let state = State { gtids: None, open_since: None, latest_micros: 0 };
         let (file, _) = create(&SystemDisk, dir.path(), &HEADER, &state).unwrap();
         DiskFile::write_all_at(&file, &2u32.to_le_bytes(), 8).unwrap();
         DiskFile::write_all_at(&file, &[0xFF; 40], 16).unwrap();

@@ -33,6 +33,8 @@ pub struct Writer<D: Disk> {
     /// The next frame's number.
     next: Seq,
     position: Option<GtidSet>,
+    /// As the next segment's state will have it.
+    latest_micros: u64,
     open: Option<Open>,
     /// Where the last whole transaction, or the state after it, ends: what [`Writer::abandon`] cuts back to.
     end: (Location, Seq),
@@ -51,6 +53,7 @@ pub(super) struct Start<F> {
     pub file: F,
     pub bytes: u64,
     pub position: Option<GtidSet>,
+    pub latest_micros: u64,
     pub visible: Visible,
 }
 
@@ -74,7 +77,7 @@ impl<D: Disk> Writer<D> {
         now: Box<dyn Fn() -> u64 + Send>,
         lock: D::Lock,
     ) -> Writer<D> {
-        let Start { header, file, bytes, position, visible } = start;
+        let Start { header, file, bytes, position, latest_micros, visible } = start;
         let next = header.first.next();
         Writer {
             log,
@@ -85,6 +88,7 @@ impl<D: Disk> Writer<D> {
             synced: bytes,
             next,
             position,
+            latest_micros,
             open: None,
             end: (Location { segment: header.first, offset: bytes }, next),
             ended: visible,
@@ -297,6 +301,7 @@ impl<D: Disk> Writer<D> {
     /// A commit or mark, the frame before `next`, ends at `offset`.
     fn end_transaction(&mut self, offset: u64) {
         self.open = None;
+        self.latest_micros = self.latest_micros.max(self.ended.time_micros);
         let end = Location { segment: self.header.first, offset };
         self.end = (end, self.next);
         self.ended.seq = self.next.previous();
@@ -353,7 +358,11 @@ impl<D: Disk> Writer<D> {
             created_micros: (self.now)(),
             previous: sealed.follower(),
         };
-        let state = State { gtids: self.position.clone(), open_since: self.open.map(|open| open.since) };
+        let state = State {
+            gtids: self.position.clone(),
+            open_since: self.open.map(|open| open.since),
+            latest_micros: self.latest_micros,
+        };
         let shared = &self.log.shared;
         let (file, bytes) = segment::create(&shared.disk, &shared.dir, &header, &state)
             .map_err(|(step, path, source)| WriteError::Io { step, path, source: Arc::new(source) })?;
