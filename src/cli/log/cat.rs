@@ -1,121 +1,16 @@
-//! `everrelay log ls` and `log cat`: a look at the log, beside a running relay or without one. Neither writes anything.
+//! `log cat`: the log's records, row values included.
 
-use std::io::{self, BufWriter, Write};
+use std::io::Write;
 
 use anyhow::Context;
-use clap::Subcommand;
 use serde::Serialize;
 
-use super::{ConfigArgument, Failure, bytes_for_people, time_for_people};
+use crate::cli::time_for_people;
 use crate::disk::SystemDisk;
 use crate::event::{Op, Seq, TableNo};
-use crate::lifecycle::Exit;
 use crate::log::record::{Change, Commit, Kind, Mark, SchemaRecord, State};
-use crate::log::{Frame, Log, SegmentInfo};
+use crate::log::{Frame, Log};
 use crate::mapping::TableMapping;
-
-#[derive(Debug, Subcommand)]
-pub(super) enum LogCommand {
-    /// List the segments.
-    Ls {
-        #[command(flatten)]
-        config: ConfigArgument,
-        /// One JSON object a line.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Print records, row values included.
-    Cat {
-        #[command(flatten)]
-        config: ConfigArgument,
-        /// Sequence number of the first record; the log's start by default.
-        #[arg(long, value_name = "SEQ")]
-        from: Option<u64>,
-        /// At most this many records.
-        #[arg(long, value_name = "N")]
-        limit: Option<u64>,
-        /// One JSON object a line.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-pub(super) fn run(command: &LogCommand) -> Result<Exit, Failure> {
-    let mut out = BufWriter::new(io::stdout().lock());
-    let result = match command {
-        LogCommand::Ls { config, json } => list(&open(config)?, *json, &mut out),
-        LogCommand::Cat { config, from, limit, json } => {
-            let log = open(config)?;
-            let from = from.map_or_else(|| log.retained_start(), Seq);
-            print(&log, from, limit.unwrap_or(u64::MAX), *json, &mut out)
-        }
-    };
-    match result.and_then(|()| out.flush().map_err(anyhow::Error::from)) {
-        Ok(()) => Ok(Exit::Done),
-        // `log cat | head` ends the pipe: that is no failure.
-        Err(error) if broken_pipe(&error) => Ok(Exit::Done),
-        Err(error) => Err(Failure::new(Exit::State, error)),
-    }
-}
-
-fn open(config: &ConfigArgument) -> Result<Log<SystemDisk>, Failure> {
-    let settings = config.load()?;
-    let opened = crate::log::read_only(&SystemDisk, &settings.log_dir());
-    opened.map(|opened| opened.log).map_err(|error| Failure::new(Exit::State, error))
-}
-
-fn broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-}
-
-#[derive(Serialize)]
-struct SegmentLine {
-    first: u64,
-    last: Option<u64>,
-    bytes: u64,
-    version_base: u64,
-    created_micros: u64,
-    sealed_micros: Option<u64>,
-}
-
-impl From<&SegmentInfo> for SegmentLine {
-    fn from(info: &SegmentInfo) -> Self {
-        SegmentLine {
-            first: info.first.0,
-            last: info.last.map(|seq| seq.0),
-            bytes: info.bytes,
-            version_base: info.base,
-            created_micros: info.created_micros,
-            sealed_micros: info.sealed_micros,
-        }
-    }
-}
-
-fn list(log: &Log<SystemDisk>, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
-    let segments = log.segments();
-    if json {
-        for info in &segments {
-            writeln!(out, "{}", serde_json::to_string(&SegmentLine::from(info))?)?;
-        }
-        return Ok(());
-    }
-    writeln!(out, "{:>20} {:>20} {:>10}  {:<20} sealed", "first", "last", "size", "created")?;
-    for info in &segments {
-        let last = info.last.map_or_else(|| "-".to_owned(), |seq| seq.to_string());
-        let sealed = info.sealed_micros.map_or_else(|| "being written".to_owned(), time_for_people);
-        writeln!(
-            out,
-            "{:>20} {:>20} {:>10}  {:<20} {sealed}",
-            info.first,
-            last,
-            bytes_for_people(info.bytes),
-            time_for_people(info.created_micros),
-        )?;
-    }
-    let bytes = segments.iter().map(|info| info.bytes).sum();
-    writeln!(out, "{} segments, {}", segments.len(), bytes_for_people(bytes))?;
-    Ok(())
-}
 
 /// One record, for `--json`.
 #[derive(Serialize)]
@@ -177,7 +72,7 @@ impl RecordLine<'_> {
     }
 }
 
-fn print(
+pub(super) fn print(
     log: &Log<SystemDisk>,
     from: Seq,
     limit: u64,
