@@ -31,7 +31,9 @@
 //! | `scan` | the frames of one file, in big reads |
 //! | `recovery` | where a log found on disk ends, and cutting it there |
 //! | `open` | from folder to writer and log |
-//! | `writer` | append, rotate, sync, abandon |
+//! | `writer` | append, abandon |
+//! | `writer::segments` | from one segment to the next, and back |
+//! | `writer::sync` | a sync that goes on while more is appended |
 //! | `shared` | [`Log`]: what everybody but the writer holds |
 //! | `reader` | frames in order, up to what is visible |
 //! | `retention` | removing segments |
@@ -59,7 +61,7 @@ pub use recovery::{Cut, Recovered, Torn};
 pub use retention::Retained;
 pub use segment::{FORMAT, LOCK};
 pub use shared::{Log, SegmentInfo, Stats};
-pub use writer::Writer;
+pub use writer::{Syncing, Writer};
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Append, rotate, sync, abandon.
+//! Append and abandon.
 //!
 //! A batch's frames are completed in place and written from where they lie, up to a rotation or a repeated schema in one write.
 //! What was appended becomes visible when it is synced, up to the last commit or mark.
@@ -14,12 +14,18 @@ use std::sync::Arc;
 
 use super::error::{Step, WriteError};
 use super::frame::{self, Head, MAX_PAYLOAD};
-use super::record::{Batch, Commit, HEADER, Kind, Mark, SchemaRecord, State};
-use super::segment::{self, SegmentHeader, segment_name};
-use super::shared::{Entry, Log};
+use super::record::{Batch, Commit, HEADER, Kind, Mark, SchemaRecord};
+use super::segment::{SegmentHeader, segment_name};
+use super::shared::Log;
 use super::{Location, Visible};
 use crate::disk::{Disk, DiskFile};
 use crate::event::{GtidSet, Seq, TableNo, Version};
+
+mod segments;
+mod sync;
+
+use sync::Pending;
+pub use sync::Syncing;
 
 /// The one that appends.
 pub struct Writer<D: Disk> {
@@ -27,7 +33,7 @@ pub struct Writer<D: Disk> {
     now: Box<dyn Fn() -> u64 + Send>,
     /// The segment that is written, and up to which offset it is written and synced.
     header: SegmentHeader,
-    file: D::File,
+    file: Arc<D::File>,
     written: u64,
     synced: u64,
     /// The next frame's number.
@@ -40,6 +46,8 @@ pub struct Writer<D: Disk> {
     end: (Location, Seq),
     /// What becomes visible with the next sync.
     ended: Visible,
+    /// A sync that was begun and not taken in yet.
+    pending: Option<Pending<D::File>>,
     tables: HashMap<TableNo, Table>,
     /// The table of the change before: most often that of the next.
     last_table: Option<TableNo>,
@@ -83,7 +91,7 @@ impl<D: Disk> Writer<D> {
             log,
             now,
             header,
-            file,
+            file: Arc::new(file),
             written: bytes,
             synced: bytes,
             next,
@@ -92,6 +100,7 @@ impl<D: Disk> Writer<D> {
             open: None,
             end: (Location { segment: header.first, offset: bytes }, next),
             ended: visible,
+            pending: None,
             tables: HashMap::new(),
             last_table: None,
             failed: None,
@@ -146,20 +155,6 @@ impl<D: Disk> Writer<D> {
         self.latch(result)
     }
 
-    /// Makes what was appended durable, and visible up to its last commit or mark.
-    ///
-    /// # Errors
-    /// See [`WriteError`]; the writer has stopped then, and nothing more became visible.
-    pub fn sync(&mut self) -> Result<(), WriteError> {
-        self.health()?;
-        let result = self.sync_file();
-        self.latch(result)?;
-        if self.ended.seq > self.log.visible().seq {
-            self.log.shared.visible.send_replace(self.ended);
-        }
-        Ok(())
-    }
-
     /// Cuts the open transaction, if there is one, back to the last commit or mark. The position does not change: it moves with
     /// commits and marks alone.
     ///
@@ -170,6 +165,7 @@ impl<D: Disk> Writer<D> {
         if self.open.is_none() {
             return Ok(());
         }
+        self.settle()?;
         let result = self.cut_open();
         self.latch(result)
     }
@@ -336,75 +332,6 @@ impl<D: Disk> Writer<D> {
         self.written += bytes.len() as u64;
         self.ended.bytes += bytes.len() as u64;
         self.set_length();
-        Ok(())
-    }
-
-    fn sync_file(&mut self) -> Result<(), WriteError> {
-        if self.synced < self.written {
-            self.file.sync().map_err(|e| self.io(Step::Sync, e))?;
-            self.synced = self.written;
-        }
-        Ok(())
-    }
-
-    /// Closes the segment and begins the next.
-    fn rotate(&mut self, base: u64) -> Result<(), WriteError> {
-        self.sync_file()?;
-        let sealed = Entry { header: self.header, bytes: self.written };
-        let header = SegmentHeader {
-            salt: rand::random(),
-            first: self.next,
-            base,
-            created_micros: (self.now)(),
-            previous: sealed.follower(),
-        };
-        let state = State {
-            gtids: self.position.clone(),
-            open_since: self.open.map(|open| open.since),
-            latest_micros: self.latest_micros,
-        };
-        let shared = &self.log.shared;
-        let (file, bytes) = segment::create(&shared.disk, &shared.dir, &header, &state)
-            .map_err(|(step, path, source)| WriteError::Io { step, path, source: Arc::new(source) })?;
-        shared.segments().push(Entry { header, bytes });
-        (self.header, self.file) = (header, file);
-        (self.written, self.synced) = (bytes, bytes);
-        self.next = self.next.next();
-        self.last_table = None;
-        if self.open.is_none() {
-            self.end = (Location { segment: header.first, offset: bytes }, self.next);
-        }
-        Ok(())
-    }
-
-    fn cut_open(&mut self) -> Result<(), WriteError> {
-        let (end, next) = self.end;
-        let shared = Arc::clone(&self.log.shared);
-        let io = |step, path: PathBuf| move |source| WriteError::Io { step, path, source: Arc::new(source) };
-        if self.header.first > end.segment {
-            while self.header.first > end.segment {
-                let path = shared.dir.join(segment_name(self.header.first));
-                shared.disk.remove(&path).map_err(io(Step::Remove, path))?;
-                let synced = shared.disk.sync_dir(&shared.dir);
-                synced.map_err(io(Step::Sync, shared.dir.clone()))?;
-                let mut segments = shared.segments();
-                segments.pop();
-                let last = segments.last().ok_or_else(|| self.misuse("the log has no segment left"))?;
-                (self.header, self.written) = (last.header, last.bytes);
-            }
-            let path = self.path();
-            self.file = shared.disk.open_writable(&path).map_err(io(Step::Open, path))?;
-        }
-        self.file.truncate(end.offset).map_err(|e| self.io(Step::Truncate, e))?;
-        self.file.sync().map_err(|e| self.io(Step::Sync, e))?;
-        self.written = end.offset;
-        self.synced = end.offset;
-        self.set_length();
-        (self.next, self.open, self.last_table) = (next, None, None);
-        for table in self.tables.values_mut().filter(|table| table.at >= end) {
-            // Not in the log any more: it is repeated before the next change. No segment begins with frame 0.
-            table.at = Location::default();
-        }
         Ok(())
     }
 

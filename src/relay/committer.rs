@@ -1,9 +1,12 @@
 //! The log's one writer, on a thread of its own: fdatasync blocks, and the source should decode meanwhile.
 //!
-//! Group commit: it takes what the queue holds, writes it, syncs once, and *visible* moves to the last commit. While
-//! it syncs the next batches gather. The queue is short and batches are bounded, so memory is too.
+//! Group commit: it takes what the queue holds, writes it, syncs once, and *visible* moves to the last commit. With nothing waiting in the queue it syncs
+//! itself, which is quickest for a single transaction. With more waiting, a second thread syncs while the writer goes on appending, so that neither
+//! disk nor processor waits for the other; one sync is under way at a time. The queue is short, batches are bounded, and so is what may be
+//! written ahead of the disk: so memory is too.
 
-use std::thread::JoinHandle;
+use std::sync::mpsc as thread_queue;
+use std::thread::{Builder, JoinHandle};
 
 use metrics::counter;
 use tokio::sync::{mpsc, oneshot};
@@ -12,18 +15,22 @@ use tokio_util::sync::CancellationToken;
 use crate::disk::Disk;
 use crate::event::GtidSet;
 use crate::log::record::Batch;
-use crate::log::{WriteError, Writer};
+use crate::log::{Syncing, WriteError, Writer};
 use crate::metrics::names;
 
 /// Batches that may wait for the writer.
 const QUEUE: usize = 4;
-/// Bytes after which a sync is due though more is waiting.
-const SYNC_BYTES: usize = 16 << 20;
+/// Bytes after which a sync is begun though no transaction has ended.
+const SYNC_BYTES: u64 = 4 << 20;
+/// Bytes that may be written and not known to be synced before the writer waits for the disk.
+const AHEAD_BYTES: u64 = 32 << 20;
 
 enum Order {
     Append(Batch),
     /// Cut the open transaction; answer with the position.
     Abandon(oneshot::Sender<Option<GtidSet>>),
+    /// The sync that was begun is done.
+    Synced,
 }
 
 /// The queue's near end.
@@ -49,10 +56,20 @@ impl Committer {
         let (give_back, spent) = mpsc::channel(QUEUE + 1);
         let ended = CancellationToken::new();
         let guard = ended.clone().drop_guard();
-        let thread = std::thread::Builder::new().name("log-writer".into());
-        let thread = thread.spawn(move || {
+        let (syncs, to_sync) = thread_queue::channel::<Syncing<D::File>>();
+        let done = orders.downgrade();
+        Builder::new().name("log-sync".into()).spawn(move || {
+            for sync in to_sync {
+                sync.run();
+                // The writer settles by itself what it needs; when its queue is closed it needs no word either.
+                if let Some(orders) = done.upgrade() {
+                    let _ = orders.blocking_send(Order::Synced);
+                }
+            }
+        })?;
+        let thread = Builder::new().name("log-writer".into()).spawn(move || {
             let _ended_at_return_or_panic = guard;
-            work(writer, queue, &give_back)
+            work(writer, queue, &give_back, &syncs)
         })?;
         Ok(Committer { orders, spent, ended, thread: Some(thread) })
     }
@@ -105,35 +122,42 @@ fn work<D: Disk>(
     mut writer: Writer<D>,
     mut queue: mpsc::Receiver<Order>,
     give_back: &mpsc::Sender<Batch>,
+    syncs: &thread_queue::Sender<Syncing<D::File>>,
 ) -> Result<(), WriteError> {
+    // Ends of transactions that no sync was begun for.
+    let mut ends = 0;
     while let Some(order) = queue.blocking_recv() {
-        let mut unsynced = 0;
-        let mut ends = 0;
-        let mut next = Some(order);
-        while let Some(order) = next {
-            match order {
-                Order::Append(mut batch) => {
-                    unsynced += batch.len();
-                    ends += batch.commits();
-                    counter!(names::LOG_CHANGES).increment(batch.changes() as u64);
-                    writer.append(&mut batch)?;
-                    batch.clear();
-                    // A full or closed return channel only means that the batch is dropped.
-                    let _ = give_back.try_send(batch);
-                }
-                Order::Abandon(answer) => {
-                    writer.abandon()?;
-                    // Nobody waits for the answer any more when the asker is gone.
-                    let _ = answer.send(writer.position().cloned());
-                }
+        match order {
+            Order::Append(mut batch) => {
+                ends += batch.commits();
+                counter!(names::LOG_CHANGES).increment(batch.changes() as u64);
+                writer.append(&mut batch)?;
+                // A full or closed return channel only means that the batch is dropped.
+                let _ = give_back.try_send(batch);
             }
-            next = if unsynced < SYNC_BYTES { queue.try_recv().ok() } else { None };
+            Order::Abandon(answer) => {
+                writer.abandon()?;
+                // Nobody waits for the answer any more when the asker is gone.
+                let _ = answer.send(writer.position().cloned());
+            }
+            // One that the writer has settled by itself since may be followed by another that goes on.
+            Order::Synced if writer.is_syncing() => {}
+            Order::Synced => writer.settle()?,
         }
-        if ends > 0 || unsynced >= SYNC_BYTES {
-            counter!(names::LOG_SYNCS).increment(1);
+        let unsynced = writer.unsynced_bytes();
+        if (ends == 0 && unsynced < SYNC_BYTES) || (writer.is_syncing() && unsynced < AHEAD_BYTES) {
+            continue;
+        }
+        ends = 0;
+        counter!(names::LOG_SYNCS).increment(1);
+        if queue.is_empty() {
             writer.sync()?;
+        } else if let Some(sync) = writer.begin_sync()?
+            && syncs.send(sync).is_err()
+        {
+            // Its thread lives for as long as this one.
+            writer.settle()?;
         }
     }
-    writer.sync()?;
-    Ok(())
+    writer.sync()
 }

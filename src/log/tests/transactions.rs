@@ -273,3 +273,36 @@ fn versions_rise_over_reopening_and_over_what_others_wrote() {
     }
     assert!(last > Version(NOW + 60_000_000));
 }
+
+#[test]
+fn what_is_appended_during_a_sync_becomes_visible_with_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let Opened { mut writer, log, .. } = open_at(dir.path(), 400);
+    let mut batch = start();
+    transaction(&mut batch, 1, [10]);
+    writer.append(&mut batch).unwrap();
+    let sync = writer.begin_sync().unwrap().unwrap();
+    transaction(&mut batch, 2, [20]);
+    writer.append(&mut batch).unwrap();
+    assert!(writer.is_syncing() && writer.unsynced_bytes() > 0);
+    assert_eq!(values(&read(&log, Seq(1))), [0; 0]);
+    std::thread::spawn(move || sync.run()).join().unwrap();
+    assert!(!writer.is_syncing());
+    assert_eq!(values(&read(&log, Seq(1))), [0; 0], "nothing is visible before the writer knows");
+    writer.settle().unwrap();
+    assert_eq!(values(&read(&log, Seq(1))), [10]);
+    // A sync that nobody runs is done by the writer where it cannot go on without: at a rotation, an abandoned transaction, the next sync.
+    let _never_run = writer.begin_sync().unwrap().unwrap();
+    change(&mut batch, TABLE, 30);
+    writer.append(&mut batch).unwrap();
+    writer.abandon().unwrap();
+    assert_eq!(values(&read(&log, Seq(1))), [10, 20]);
+    for number in 3..20 {
+        transaction(&mut batch, number, [number * 10]);
+        writer.append(&mut batch).unwrap();
+        let _never_run = writer.begin_sync().unwrap();
+    }
+    writer.sync().unwrap();
+    assert!(log.stats().segments > 3 && writer.begin_sync().unwrap().is_none());
+    assert_eq!(values(&read(&log, Seq(1))), (1..20).map(|number| number * 10).collect::<Vec<_>>());
+}
