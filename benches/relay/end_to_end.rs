@@ -9,8 +9,9 @@ use everrelay::event::GtidSet;
 
 use crate::backlog::{Stretch, backlog};
 use crate::ingest::task;
-use crate::measure::{MB, cpu, line, load, median};
+use crate::measure::{MB, line, load, median};
 use crate::prepared::Bodies;
+use crate::process::cpu;
 use crate::support::relay::{Relay, RelayOptions, relay_binary};
 use crate::support::servers::Servers;
 use crate::{Scale, note};

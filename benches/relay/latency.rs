@@ -11,8 +11,9 @@ use rand::rngs::StdRng;
 use tokio::time::timeout;
 
 use crate::backlog::{orders, row};
-use crate::measure::{cpu, line, load, percentile};
+use crate::measure::{line, load};
 use crate::prepared::remove;
+use crate::process::cpu;
 use crate::support::mysql::{connect, execute};
 use crate::support::relay::{Relay, RelayOptions, relay_binary};
 use crate::support::servers::Servers;
@@ -132,4 +133,9 @@ fn numbers(body: &[u8]) -> Result<Vec<u64>> {
         found.extend(document.customer_id.and_then(|mark| mark.checked_sub(FIRST_MARK)));
     }
     Ok(found)
+}
+
+/// The value below which a share of all are.
+fn percentile(sorted: &[f64], share: f64) -> f64 {
+    sorted[((sorted.len() - 1) as f64 * share).round() as usize]
 }

@@ -12,6 +12,7 @@
 //! | [`child`] | the source side, or the bare stream, as a process of its own |
 //! | [`prepared`] | the same actions as ready-made bodies: what the engine can take |
 //! | [`tap`] | sees what goes to the engine and when it answers |
+//! | [`process`] | what another process used |
 //! | [`measure`] | clocks, memory, medians |
 
 mod backlog;
@@ -19,8 +20,10 @@ mod child;
 mod end_to_end;
 mod ingest;
 mod latency;
+#[path = "../measure.rs"]
 mod measure;
 mod prepared;
+mod process;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 mod tap;

@@ -1,4 +1,4 @@
-//! Clocks, memory, medians, and the lines that are printed.
+//! Clocks, memory, medians, and the lines that are printed: for every bench.
 
 use std::fs;
 
@@ -28,32 +28,11 @@ pub fn median(values: &[f64]) -> (f64, f64) {
     (middle, (high - low) / middle)
 }
 
-/// The value below which a share of all are.
-#[must_use]
-pub fn percentile(sorted: &[f64], share: f64) -> f64 {
-    sorted[((sorted.len() - 1) as f64 * share).round() as usize]
-}
-
 /// User and system time of this process, seconds.
 #[must_use]
 pub fn own_cpu() -> f64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
-}
-
-/// User and system time of a process with all its threads, seconds, in steps of 10 ms.
-///
-/// # Errors
-/// There is no such process.
-pub fn cpu(pid: u32) -> Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("process {pid}"))?;
-    // The name, in parentheses, may hold anything.
-    let (_, fields) = stat.rsplit_once(") ").context("a stat file has a name")?;
-    let mut fields = fields.split(' ').skip(11);
-    let mut ticks =
-        || fields.next().and_then(|ticks| ticks.parse::<f64>().ok()).context("a stat file has times");
-    // USER_HZ is 100 on every Linux that this runs on.
-    Ok((ticks()? + ticks()?) / 100.0)
 }
 
 /// The most memory that this process ever had resident, bytes.
