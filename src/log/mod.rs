@@ -7,7 +7,7 @@
 //!   and at least everything that was visible.
 //! - The source's position is in the log itself, so the two cannot disagree.
 //! - A transaction may be larger than memory; nothing here grows with it. Memory is one read buffer a reader, the schemas of the
-//!   tables in use, and some 70 bytes a segment.
+//!   tables in use, some 70 bytes a segment, and an index of at most 4 MiB.
 //! - A failed write or sync is final: see [`WriteError`].
 //!
 //! # Format
@@ -35,12 +35,14 @@
 //! | `writer::segments` | from one segment to the next, and back |
 //! | `writer::sync` | a sync that goes on while more is appended |
 //! | `shared` | [`Log`]: what everybody but the writer holds |
+//! | `index` | where frames stand, as far as somebody passed them |
 //! | `reader` | frames in order, up to what is visible |
 //! | `retention` | removing segments |
 //! | `error` | what can go wrong, and what to do |
 
 mod error;
 mod frame;
+mod index;
 mod open;
 mod reader;
 pub mod record;

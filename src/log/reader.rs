@@ -2,13 +2,18 @@
 //!
 //! A reader never reads a byte past [`Visible::end`](super::Visible): what lies beyond may still be cut, so it must not even be
 //! in the buffer. It holds the file of the segment that it is in, and goes on reading it when retention has removed it.
+//!
+//! One that begins inside a segment goes from stop to stop first, as the [`index`](super::index) knows them: to each schema frame before, and
+//! then to the last known frame not above the one asked for.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use super::error::{Corrupt, ReadError, Step};
 use super::frame::Problem;
+use super::index::{Point, Trail};
 use super::record::Kind;
-use super::scan::{ScanError, Scanner};
+use super::scan::{ScanError, Scanned, Scanner};
 use super::segment::{SEGMENT_HEADER, SegmentHeader, segment_name};
 use super::shared::{Log, Segment};
 use super::{Location, Visible};
@@ -32,6 +37,9 @@ pub struct Reader<D: Disk> {
     from: Seq,
     segment: Segment<D::File>,
     scanner: Scanner<D::File>,
+    /// Where it goes before it reads on in order, the next one last.
+    stops: Vec<Point>,
+    trail: Trail,
 }
 
 impl<D: Disk> Reader<D> {
@@ -51,7 +59,13 @@ impl<D: Disk> Reader<D> {
         let segment = log.shared.open(header)?;
         let scanner =
             Scanner::new(segment.file.clone(), header.salt, header.first, SEGMENT_HEADER, SEGMENT_HEADER);
-        Ok(Reader { log, from, segment, scanner })
+        let trail = Trail::new(header.first);
+        let mut reader = Reader { log, from, segment, scanner, stops: Vec::new(), trail };
+        // The limit first: stops above it are not for this reader.
+        reader.raise_limit()?;
+        let limit = reader.scanner.limit();
+        reader.stops = reader.log.shared.index.stops(header.first, from, limit);
+        Ok(reader)
     }
 
     /// The next frame; `None` when everything visible has been read: wait on [`Log::watch`] then.
@@ -63,11 +77,16 @@ impl<D: Disk> Reader<D> {
     /// What cannot be read, and where. Trying again tries the same frame.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, ReadError> {
         let scanned = loop {
-            match self.scanner.advance() {
-                Ok(Some(scanned)) if scanned.seq >= self.from || scanned.kind == Kind::Schema => {
-                    break scanned;
+            let step = if self.stops.is_empty() { self.scanner.advance() } else { self.advance_to_stop() };
+            match step {
+                Ok(Some(scanned)) => {
+                    if self.trail.is_due(scanned.kind, scanned.offset) {
+                        self.tell(scanned);
+                    }
+                    if scanned.seq >= self.from || scanned.kind == Kind::Schema {
+                        break scanned;
+                    }
                 }
-                Ok(Some(_)) => {}
                 Ok(None) if self.reach_further()? => {}
                 Ok(None) => return Ok(None),
                 Err(error) => return Err(self.failed(error)),
@@ -85,7 +104,8 @@ impl<D: Disk> Reader<D> {
     /// Where the next frame begins or will begin.
     #[must_use]
     pub fn location(&self) -> Location {
-        Location { segment: self.segment.header.first, offset: self.scanner.offset() }
+        let offset = self.stops.first().map_or(self.scanner.offset(), |start| start.offset);
+        Location { segment: self.segment.header.first, offset }
     }
 
     /// Bytes that are visible and not yet read.
@@ -94,25 +114,51 @@ impl<D: Disk> Reader<D> {
         self.log.bytes_after(self.location())
     }
 
+    #[cold]
+    fn tell(&mut self, scanned: Scanned) {
+        let at = Point { seq: scanned.seq, offset: scanned.offset };
+        self.log.shared.tell(&mut self.trail, scanned.kind, at);
+    }
+
+    /// The frame at the next stop, which is left only when it was read.
+    #[cold]
+    fn advance_to_stop(&mut self) -> Result<Option<Scanned>, ScanError> {
+        if let Some(stop) = self.stops.last() {
+            self.scanner.skip_to(stop.seq, stop.offset);
+            self.trail = Trail::from(self.segment.header.first, stop.offset);
+        }
+        let scanned = self.scanner.advance()?;
+        self.stops.pop();
+        Ok(scanned)
+    }
+
     /// At the scanner's limit: raises it or goes to the next segment; false if nothing more is visible.
     fn reach_further(&mut self) -> Result<bool, ReadError> {
-        let Visible { end, .. } = self.log.visible();
-        let first = self.segment.header.first;
-        if first >= end.segment {
-            let further = first == end.segment && end.offset > self.scanner.limit();
-            if further {
-                self.scanner.raise_limit(end.offset);
-            }
-            return Ok(further);
-        }
-        // Segments before the one with the visible end are sealed.
-        let length = self.segment.file.len().map_err(|e| self.failed(ScanError::Io(e)))?;
-        if length > self.scanner.limit() {
-            self.scanner.raise_limit(length);
+        // Before the limit is looked at: a segment that is sealed now has its length for good.
+        let sealed = self.segment.header.first < self.log.visible().end.segment;
+        if self.raise_limit()? {
             return Ok(true);
         }
-        self.enter_next()?;
-        Ok(true)
+        if sealed {
+            self.enter_next()?;
+        }
+        Ok(sealed)
+    }
+
+    /// Raises the scanner's limit to what is visible of the segment; false if that is no more than before.
+    fn raise_limit(&mut self) -> Result<bool, ReadError> {
+        let Visible { end, .. } = self.log.visible();
+        let limit = match self.segment.header.first.cmp(&end.segment) {
+            // Segments before the one with the visible end are sealed.
+            Ordering::Less => self.segment.file.len().map_err(|e| self.failed(ScanError::Io(e)))?,
+            Ordering::Equal => end.offset,
+            Ordering::Greater => return Ok(false),
+        };
+        let further = limit > self.scanner.limit();
+        if further {
+            self.scanner.raise_limit(limit);
+        }
+        Ok(further)
     }
 
     fn enter_next(&mut self) -> Result<(), ReadError> {
@@ -129,6 +175,7 @@ impl<D: Disk> Reader<D> {
         self.segment = shared.open(next)?;
         let file = self.segment.file.clone();
         self.scanner.change_file(file, next.salt, next.first, SEGMENT_HEADER, SEGMENT_HEADER);
+        self.trail = Trail::new(next.first);
         Ok(())
     }
 

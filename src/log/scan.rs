@@ -74,6 +74,16 @@ impl<F: DiskFile> Scanner<F> {
         self.offset
     }
 
+    /// Goes on with the frame `next`, which begins at `offset`.
+    pub fn skip_to(&mut self, next: Seq, offset: u64) {
+        let ahead = offset.checked_sub(self.offset).and_then(|ahead| usize::try_from(ahead).ok());
+        match ahead.filter(|ahead| *ahead <= self.filled - self.start) {
+            Some(ahead) => self.start += ahead,
+            None => (self.start, self.filled) = (0, 0),
+        }
+        (self.next, self.offset, self.payload) = (next, offset, 0..0);
+    }
+
     /// Moves to the next frame; `None` at the limit. After an error the same frame is tried again.
     ///
     /// # Errors

@@ -9,8 +9,9 @@ use tokio::sync::watch;
 
 use super::error::{ReadError, Step};
 use super::frame::{Head, Problem};
+use super::index::{Index, Point, Trail};
 use super::reader::{Frame, Reader};
-use super::record::HEADER;
+use super::record::{HEADER, Kind};
 use super::segment::{SEGMENT_HEADER, SegmentHeader, segment_name};
 use super::{Corrupt, Location, LogOptions, Visible};
 use crate::disk::{Disk, DiskFile};
@@ -42,6 +43,7 @@ pub(super) struct Shared<D: Disk> {
     pub visible: watch::Sender<Visible>,
     /// Most recently used last.
     files: Mutex<Vec<Arc<Segment<D::File>>>>,
+    pub index: Index,
     /// Held while segments are removed.
     pub retaining: Mutex<()>,
     pub retention_stopped: AtomicBool,
@@ -247,6 +249,7 @@ impl<D: Disk> Shared<D> {
             segments: Mutex::new(segments),
             visible: watch::Sender::new(visible),
             files: Mutex::default(),
+            index: Index::default(),
             retaining: Mutex::default(),
             retention_stopped: AtomicBool::new(false),
             read_only,
@@ -276,8 +279,7 @@ impl<D: Disk> Shared<D> {
         let path = self.dir.join(segment_name(header.first));
         let file = self.disk.open(&path).map_err(|source| {
             // Retention may have been quicker.
-            if source.kind() == std::io::ErrorKind::NotFound && self.containing(header.first) != Some(header)
-            {
+            if source.kind() == std::io::ErrorKind::NotFound && !self.keeps(header) {
                 let start = self.segments().first().map_or(Seq(0), |entry| entry.header.first);
                 return ReadError::BelowRetained { wanted: header.first, start };
             }
@@ -291,6 +293,25 @@ impl<D: Disk> Shared<D> {
             return Err(Corrupt { path, offset, seq, problem }.into());
         }
         Ok(Segment { header, file: Arc::new(file) })
+    }
+
+    /// Whether a segment whose file was not found should be there. Beside the process that writes, its retention is noticed so: it
+    /// removes segments from the first on, and never the one that the visible log ends in.
+    fn keeps(&self, header: SegmentHeader) -> bool {
+        if self.containing(header.first) != Some(header) {
+            return false;
+        }
+        let end = self.visible.borrow().end.segment;
+        let first = self.segments().first().map_or(header.first, |entry| entry.header.first);
+        let missing = |first| {
+            let opened = self.disk.open(&self.dir.join(segment_name(first)));
+            opened.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        };
+        if !self.read_only || header.first >= end || !missing(first) {
+            return true;
+        }
+        self.segments().retain(|entry| entry.header.first > header.first);
+        false
     }
 
     /// A segment for reading, from the files kept open if it is there.
@@ -315,8 +336,17 @@ impl<D: Disk> Shared<D> {
         Ok(segment)
     }
 
-    /// Forgets a segment that is no longer retained, so that its blocks can be freed.
+    /// Leaves a trail in the index, but of a segment that is gone: it was forgotten when it went.
+    pub fn tell(&self, trail: &mut Trail, kind: Kind, at: Point) {
+        let segments = self.segments();
+        if segments.binary_search_by_key(&trail.segment(), |entry| entry.header.first).is_ok() {
+            trail.tell(&self.index, kind, at);
+        }
+    }
+
+    /// Forgets a segment that is no longer among the log's, so that its blocks can be freed.
     pub fn close(&self, first: Seq) {
         lock(&self.files).retain(|segment| segment.header.first != first);
+        self.index.forget(first);
     }
 }

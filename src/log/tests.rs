@@ -14,6 +14,7 @@ mod damage;
 mod faults;
 mod folder;
 mod model;
+mod readers;
 mod transactions;
 
 /// A clock that stands still.

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use super::error::{Step, WriteError};
 use super::frame::{self, Head, MAX_PAYLOAD};
+use super::index::{Point, Trail};
 use super::record::{Batch, Commit, HEADER, Kind, Mark, SchemaRecord};
 use super::segment::{SegmentHeader, segment_name};
 use super::shared::Log;
@@ -51,6 +52,7 @@ pub struct Writer<D: Disk> {
     tables: HashMap<TableNo, Table>,
     /// The table of the change before: most often that of the next.
     last_table: Option<TableNo>,
+    trail: Trail,
     failed: Option<WriteError>,
     _lock: D::Lock,
 }
@@ -103,6 +105,7 @@ impl<D: Disk> Writer<D> {
             pending: None,
             tables: HashMap::new(),
             last_table: None,
+            trail: Trail::new(header.first),
             failed: None,
             _lock: lock,
         }
@@ -223,6 +226,9 @@ impl<D: Disk> Writer<D> {
             let at_offset = self.written + (at - from) as u64;
             let frame = &mut bytes[at..end];
             self.note(kind, frame, at_offset)?;
+            if self.trail.is_due(kind, at_offset) {
+                self.tell(kind, at_offset);
+            }
             frame::seal(frame, self.next, self.header.salt);
             self.next = self.next.next();
             at = end;
@@ -312,7 +318,12 @@ impl<D: Disk> Writer<D> {
         Ok(table.at.segment == self.header.first)
     }
 
+    fn tell(&mut self, kind: Kind, offset: u64) {
+        self.log.shared.tell(&mut self.trail, kind, Point { seq: self.next, offset });
+    }
+
     fn repeat_schema(&mut self, table: TableNo) -> Result<(), WriteError> {
+        self.tell(Kind::Schema, self.written);
         let mut bytes = Vec::new();
         if let Some(table) = self.tables.get_mut(&table) {
             frame::copy(Kind::Schema, &table.payload, self.next, self.header.salt, &mut bytes);

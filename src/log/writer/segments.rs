@@ -7,6 +7,7 @@ use super::Writer;
 use crate::disk::{Disk, DiskFile};
 use crate::log::Location;
 use crate::log::error::{Step, WriteError};
+use crate::log::index::Trail;
 use crate::log::record::State;
 use crate::log::segment::{self, SegmentHeader, segment_name};
 use crate::log::shared::Entry;
@@ -41,6 +42,7 @@ impl<D: Disk> Writer<D> {
         (self.written, self.synced) = (bytes, bytes);
         self.next = self.next.next();
         self.last_table = None;
+        self.trail = Trail::new(header.first);
         if self.open.is_none() {
             self.end = (Location { segment: header.first, offset: bytes }, self.next);
         }
@@ -57,8 +59,9 @@ impl<D: Disk> Writer<D> {
                 shared.disk.remove(&path).map_err(io(Step::Remove, path))?;
                 let synced = shared.disk.sync_dir(&shared.dir);
                 synced.map_err(io(Step::Sync, shared.dir.clone()))?;
-                let mut segments = shared.segments();
-                segments.pop();
+                shared.segments().pop();
+                shared.close(self.header.first);
+                let segments = shared.segments();
                 let last = segments.last().ok_or_else(|| self.misuse("the log has no segment left"))?;
                 (self.header, self.written) = (last.header, last.bytes);
             }
@@ -70,6 +73,7 @@ impl<D: Disk> Writer<D> {
         self.written = end.offset;
         self.synced = end.offset;
         self.set_length();
+        self.trail.cut(&shared.index, end);
         (self.next, self.open, self.last_table) = (next, None, None);
         for table in self.tables.values_mut().filter(|table| table.at >= end) {
             // Not in the log any more: it is repeated before the next change. No segment begins with frame 0.
