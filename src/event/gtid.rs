@@ -84,9 +84,8 @@ impl GtidSet {
 
     #[must_use]
     pub fn contains(&self, gtid: &Gtid) -> bool {
-        self.origins
-            .get(&gtid.origin)
-            .is_some_and(|intervals| intervals.iter().any(|i| i.start <= gtid.number && gtid.number < i.end))
+        let intervals = self.origins.get(&gtid.origin);
+        intervals.is_some_and(|intervals| covering(intervals, gtid.number).is_some())
     }
 
     /// Adds all of `other`.
@@ -127,7 +126,21 @@ impl GtidSet {
 
     #[must_use]
     pub fn is_subset(&self, other: &GtidSet) -> bool {
-        self.subtract(other).is_empty()
+        self.origins.iter().all(|(origin, mine)| {
+            // Intervals do not touch, so each of mine lies within one of theirs.
+            let theirs = other.origins.get(origin).map_or(&[][..], Vec::as_slice);
+            mine.iter().all(|i| covering(theirs, i.start).is_some_and(|theirs| i.end <= theirs.end))
+        })
+    }
+
+    /// The set as text where that has at most `most` characters, else its beginning and how many GTIDs there are.
+    #[must_use]
+    pub fn brief(&self, most: usize) -> String {
+        let text = self.to_string();
+        match text.char_indices().nth(most) {
+            None => text,
+            Some((cut, _)) => format!("{}… ({} in all)", &text[..cut], self.count()),
+        }
     }
 
     /// How many GTIDs the set has.
@@ -141,6 +154,12 @@ impl GtidSet {
     pub fn iter(&self) -> impl Iterator<Item = (&Origin, impl Iterator<Item = (u64, u64)> + '_)> {
         self.origins.iter().map(|(origin, intervals)| (origin, intervals.iter().map(|i| (i.start, i.end))))
     }
+}
+
+/// The one of sorted, disjoint `intervals` that `number` lies in.
+fn covering(intervals: &[Interval], number: u64) -> Option<&Interval> {
+    let after = intervals.partition_point(|i| i.start <= number);
+    intervals[..after].last().filter(|i| number < i.end)
 }
 
 /// Adds `added` to sorted, disjoint `intervals`, joining what overlaps or touches.
@@ -297,5 +316,24 @@ mod tests {
         union.union(&all);
         assert_eq!(union, all);
         assert!(GtidSet::default().is_subset(&some));
+        assert!(!set(&format!("{A}:3-5")).is_subset(&some));
+        assert!(!set(&format!("{A}:blue:1")).is_subset(&all));
+        for number in 1..=11 {
+            let gtid = Gtid {
+                origin: Origin { uuid: *uuid::Uuid::try_parse(A).unwrap().as_bytes(), tag: String::new() },
+                number,
+            };
+            assert_eq!(
+                (some.contains(&gtid), all.contains(&gtid)),
+                (number <= 3 || number == 5, number <= 10)
+            );
+        }
+    }
+
+    #[test]
+    fn a_long_set_is_shown_by_its_beginning_and_its_count() {
+        let some = set(&format!("{A}:1-3:5"));
+        assert_eq!(some.brief(100), some.to_string());
+        assert_eq!(some.brief(8), "3e11fa47… (4 in all)");
     }
 }

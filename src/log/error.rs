@@ -138,6 +138,21 @@ pub enum ReadError {
     Nowhere { at: Location, problem: Problem },
 }
 
+/// A place that was asked for by time or GTID.
+#[derive(Debug, thiserror::Error)]
+pub enum SeekError {
+    #[error(
+        "{wanted} is not kept whole: the log starts with frame {start}, and below that lies {below}. `everrelay log ls` shows what is there"
+    )]
+    BelowRetained { wanted: String, start: Seq, below: String },
+    #[error(
+        "{wanted} is not in the log, which ends with frame {end}. `everrelay log ls` shows what is there"
+    )]
+    AboveEnd { wanted: String, end: Seq },
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
 /// A segment could not be removed; the log is whole, and retention rests until the next start.
 #[derive(Debug, thiserror::Error)]
 pub enum RetainError {

@@ -20,7 +20,7 @@
 //!
 //! [`open`] recovers (`recovery`), begins a new segment, and hands out the one [`Writer`] and a [`Log`] that can be
 //! cloned. The writer appends batches, and [`Writer::sync`] makes them durable and then [`Visible`]. [`Log::reader`] follows from any
-//! retained frame; [`Log::read_at`] reads a frame again; [`Log::retain`] removes what nobody needs. [`read_only`]
+//! retained frame; [`Log::seek_time`] and [`Log::seek_gtid`] say which; [`Log::read_at`] reads a frame again; [`Log::retain`] removes what nobody needs. [`read_only`]
 //! looks at a log beside the process that writes it.
 //!
 //! | file | idea |
@@ -37,6 +37,7 @@
 //! | `shared` | [`Log`]: what everybody but the writer holds |
 //! | `index` | where frames stand, as far as somebody passed them |
 //! | `reader` | frames in order, up to what is visible |
+//! | `seek` | from a time or a GTID to a frame |
 //! | `retention` | removing segments |
 //! | `error` | what can go wrong, and what to do |
 
@@ -49,13 +50,14 @@ pub mod record;
 mod recovery;
 mod retention;
 mod scan;
+mod seek;
 mod segment;
 mod shared;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-pub use error::{Corrupt, OpenError, ReadError, RetainError, Step, WriteError};
+pub use error::{Corrupt, OpenError, ReadError, RetainError, SeekError, Step, WriteError};
 pub use frame::{MAX_PAYLOAD, Problem};
 pub use open::{NOT_BEFORE_MICROS, Opened, ReadOnly, open, read_only};
 pub use reader::{Frame, Reader};

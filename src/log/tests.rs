@@ -15,6 +15,7 @@ mod faults;
 mod folder;
 mod model;
 mod readers;
+mod seek;
 mod transactions;
 
 /// A clock that stands still.
