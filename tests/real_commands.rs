@@ -93,6 +93,8 @@ async fn status_and_the_log_are_read_beside_a_relay_and_without_one() -> Result<
         ensure!(code == 0, "{text}");
         let segments = json_lines(&text)?;
         ensure!(segments.first().is_some_and(|segment| segment["first"] == 1), "{text}");
+        // Who needs it is known from the relay, and from the folder that it left.
+        ensure!(segments.last().is_some_and(|segment| segment["needed_by"][0] == "writing"), "{text}");
 
         let (code, text) = everrelay(&stage, &["log", "cat", "--json"]).await?;
         ensure!(code == 0, "{text}");
@@ -112,6 +114,12 @@ async fn status_and_the_log_are_read_beside_a_relay_and_without_one() -> Result<
             everrelay(&stage, &["log", "cat", "--from", &from, "--limit", "3", "--json"]).await?;
         let some = json_lines(&text)?;
         ensure!(code == 0 && some.len() == 3 && some[0]["seq"] == middle, "{text}");
+
+        let last =
+            records.iter().rfind(|record| record["kind"] == "commit").context("nothing was committed")?;
+        let gtid = last["gtids"].as_str().context("a commit has a GTID")?;
+        let (code, text) = everrelay(&stage, &["log", "cat", "--from", gtid, "--to", gtid, "--json"]).await?;
+        ensure!(code == 0 && json_lines(&text)?.last() == Some(last), "{text}");
         if running {
             stage.relay.signal(Signal::TERM)?;
             stage.relay_ends_with(0, SOON).await?;

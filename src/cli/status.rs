@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use super::{ConfigArgument, Failure, bytes_for_people, time_for_people};
 use crate::admin::{PipelineStatus, Status};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
 use crate::disk::SystemDisk;
+use crate::event::Seq;
 use crate::lifecycle::Exit;
-use crate::settled::{CursorStore, Settled};
+use crate::settled::{Cursor, CursorStore, Settled, SettledError};
 
 /// How long the relay may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -69,20 +70,35 @@ fn left_behind(settings: &Settings) -> Result<Status, Failure> {
         state(anyhow::Error::new(error).context(context))
     })?;
     let log = opened.log;
-    let mut cursor = None;
-    // Opening makes the folder where it is missing: a look must not.
-    if settings.settled_dir().exists() {
-        let settled = Settled::open(&settings.settled_dir()).map_err(|error| state(error.into()))?;
-        let store = settled.cursor(super::run::SINK).map_err(|error| state(error.into()))?;
-        cursor = store.load().map_err(|error| state(error.into()))?;
-    }
-    let cursor = cursor.unwrap_or_default();
+    let cursor = settled(settings).map_err(|error| state(error.into()))?;
     Ok(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ready: false,
         obstacles: [("relay".to_owned(), "not running".to_owned())].into(),
         pipeline: PipelineStatus::new(&log, &cursor),
     })
+}
+
+/// The cursor in the state folder.
+fn settled(settings: &Settings) -> Result<Cursor, SettledError> {
+    // Opening makes the folder where it is missing: a look must not.
+    if !settings.settled_dir().exists() {
+        return Ok(Cursor::default());
+    }
+    let cursor = Settled::open(&settings.settled_dir())?.cursor(super::run::SINK)?.load()?;
+    Ok(cursor.unwrap_or_default())
+}
+
+/// Up to where everything is settled: by the state folder, or by the relay that holds its lock.
+pub(super) fn settled_up_to(settings: &Settings) -> anyhow::Result<Seq> {
+    let error = match settled(settings) {
+        Ok(cursor) => return Ok(cursor.seq),
+        Err(error) => error,
+    };
+    match ask(settings).with_context(|| error.to_string())? {
+        Some(status) => Ok(Seq(status.pipeline.cursor)),
+        None => bail!("{error}; and no relay answers at {}", settings.admin_listen),
+    }
 }
 
 fn print(status: &Status, running: bool) {

@@ -150,6 +150,14 @@ impl GtidSet {
         lengths.fold(0, u64::saturating_add)
     }
 
+    /// Its GTID, if it has one alone.
+    #[must_use]
+    pub fn only(&self) -> Option<Gtid> {
+        let (origin, intervals) = self.origins.first_key_value()?;
+        let gtid = Gtid { origin: origin.clone(), number: intervals.first()?.start };
+        (self.count() == 1).then_some(gtid)
+    }
+
     /// Per origin its intervals `(first, end)`, `end` exclusive, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&Origin, impl Iterator<Item = (u64, u64)> + '_)> {
         self.origins.iter().map(|(origin, intervals)| (origin, intervals.iter().map(|i| (i.start, i.end))))

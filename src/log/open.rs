@@ -185,6 +185,8 @@ pub struct ReadOnly<D: Disk> {
     pub log: Log<D>,
     /// The source's position at the visible end; `None` before the log was given a start.
     pub position: Option<GtidSet>,
+    /// The latest server's time up to there, as [`State::latest_micros`] has it.
+    pub latest_micros: u64,
 }
 
 /// The log in `dir` for reading alone, up to where a recovery would cut it now, without a lock and without a change: also beside
@@ -219,5 +221,9 @@ pub fn read_only<D: Disk>(disk: &D, dir: &Path) -> Result<ReadOnly<D>, OpenError
     };
     let options = LogOptions::default();
     let shared = Shared::new(disk.clone(), dir.to_path_buf(), options, segments, visible, true);
-    Ok(ReadOnly { log: Log { shared: shared.into() }, position: end.position })
+    Ok(ReadOnly {
+        log: Log { shared: shared.into() },
+        position: end.position,
+        latest_micros: end.latest_micros,
+    })
 }

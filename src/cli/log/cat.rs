@@ -1,16 +1,231 @@
 //! `log cat`: the log's records, row values included.
 
+use std::collections::HashMap;
 use std::io::Write;
 
 use anyhow::Context;
 use serde::Serialize;
 
-use crate::cli::time_for_people;
+use super::open;
+use super::place::Place;
+use crate::cli::{ConfigArgument, Failure, time_for_people};
 use crate::disk::SystemDisk;
 use crate::event::{Op, Seq, TableNo};
+use crate::lifecycle::Exit;
 use crate::log::record::{Change, Commit, Kind, Mark, SchemaRecord, State};
-use crate::log::{Frame, Log};
+use crate::log::{Frame, Log, ReadError, SeekError};
 use crate::mapping::TableMapping;
+use crate::source::mysql::patterns::Patterns;
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct CatArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// Where to begin: a record, the first transaction of a time or later, or a transaction. The log's start by default.
+    ///
+    /// A sequence number; a time with its zone (2026-11-23T06:47:08Z), a date alone (midnight UTC), or how long ago (10m); a GTID
+    /// (uuid:7, uuid:tag:7), or a GTID set (uuid:1-7) for what follows it.
+    #[arg(long, value_name = "SEQ|TIME|GTID", allow_hyphen_values = true)]
+    from: Option<Place>,
+    /// Where to end: with a record, before the first transaction of a time or later, or with a transaction.
+    #[arg(long, value_name = "SEQ|TIME|GTID", allow_hyphen_values = true)]
+    to: Option<Place>,
+    /// Only changes of this table, and the commits that end their transactions: a pattern as `tables` takes it. May be repeated.
+    #[arg(long, value_name = "PATTERN", allow_hyphen_values = true)]
+    table: Vec<String>,
+    /// At most this many records.
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    /// One JSON object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &CatArguments, out: &mut impl Write) -> Result<(), Failure> {
+    let settings = arguments.config.load()?;
+    let only = match arguments.table.as_slice() {
+        [] => None,
+        patterns => Some(Patterns::parse(patterns).map_err(|error| Failure::new(Exit::Usage, error))?),
+    };
+    let log = open(&settings)?.log;
+    let from = arguments.from.as_ref().map_or_else(|| Ok(log.retained_start()), |place| place.first(&log));
+    let end = arguments.to.as_ref().map_or(Ok(None), |place| place.end(&log));
+    let range = Range { from: from.map_err(not_there)?, end: end.map_err(not_there)? };
+    let mut printer = Printer { only, json: arguments.json, out, tables: HashMap::new(), open: Open::Other };
+    let printed = printer.print(&log, &range, arguments.limit.unwrap_or(u64::MAX));
+    printed.map_err(|error| Failure::new(Exit::State, error))
+}
+
+/// A place that the log does not hold is asked for by a wrong command; one that cannot be read is the state folder's fault.
+fn not_there(error: SeekError) -> Failure {
+    let exit = match &error {
+        SeekError::BelowRetained { .. }
+        | SeekError::AboveEnd { .. }
+        | SeekError::Read(ReadError::BelowRetained { .. }) => Exit::Usage,
+        SeekError::Read(_) => Exit::State,
+    };
+    Failure::new(exit, error)
+}
+
+struct Range {
+    from: Seq,
+    /// The first record that is not asked for any more.
+    end: Option<Seq>,
+}
+
+/// The transaction being read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Open {
+    /// A change of it was printed.
+    Printed,
+    Other,
+}
+
+struct Printer<'o, W> {
+    /// The tables asked for; `None` for every record.
+    only: Option<Patterns>,
+    json: bool,
+    out: &'o mut W,
+    /// Of the segment being read; `None` for a table that was not asked for.
+    tables: HashMap<TableNo, Option<Table>>,
+    open: Open,
+}
+
+struct Table {
+    name: String,
+    mapping: TableMapping,
+}
+
+impl<W: Write> Printer<'_, W> {
+    fn print(&mut self, log: &Log<SystemDisk>, range: &Range, limit: u64) -> anyhow::Result<()> {
+        let mut reader = log.reader(range.from)?;
+        let mut printed = 0;
+        while printed < limit {
+            let Some(frame) = reader.next_frame()? else { return Ok(()) };
+            let seq = frame.seq;
+            if range.end.is_some_and(|end| seq >= end) {
+                return Ok(());
+            }
+            self.learn(&frame)?;
+            // Schemas from before are needed to read what follows, and not asked for.
+            if seq >= range.from && self.asked_for(&frame)? {
+                self.record(&frame)?;
+                printed += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what later records are read by.
+    fn learn(&mut self, frame: &Frame<'_>) -> anyhow::Result<()> {
+        match frame.kind {
+            // Each segment repeats the schemas that it uses.
+            Kind::State => self.tables.clear(),
+            Kind::Schema => {
+                let SchemaRecord { table, schema } =
+                    SchemaRecord::decode(frame.payload).with_context(|| unreadable(frame.seq))?;
+                let wanted = self.only.as_ref().is_none_or(|only| only.follows_table(&schema.name));
+                let known = if wanted {
+                    Some(Table { name: schema.name.to_string(), mapping: TableMapping::new(&schema)? })
+                } else {
+                    None
+                };
+                self.tables.insert(table, known);
+            }
+            Kind::Change | Kind::Commit | Kind::Mark => {}
+        }
+        Ok(())
+    }
+
+    fn asked_for(&mut self, frame: &Frame<'_>) -> anyhow::Result<bool> {
+        if self.only.is_none() {
+            return Ok(true);
+        }
+        Ok(match frame.kind {
+            Kind::State | Kind::Schema | Kind::Mark => false,
+            Kind::Change => {
+                let change = Change::decode(frame.payload).with_context(|| unreadable(frame.seq))?;
+                let wanted = self.table(frame.seq, change.table)?.is_some();
+                if wanted {
+                    self.open = Open::Printed;
+                }
+                wanted
+            }
+            Kind::Commit => std::mem::replace(&mut self.open, Open::Other) == Open::Printed,
+        })
+    }
+
+    fn table(&self, seq: Seq, table: TableNo) -> anyhow::Result<Option<&Table>> {
+        let known =
+            self.tables.get(&table).with_context(|| format!("no schema stands before record {seq}"))?;
+        Ok(known.as_ref())
+    }
+
+    fn record(&mut self, frame: &Frame<'_>) -> anyhow::Result<()> {
+        let (seq, json) = (frame.seq, self.json);
+        let unreadable = || unreadable(seq);
+        match frame.kind {
+            Kind::State => {
+                let state = State::decode(frame.payload).with_context(unreadable)?;
+                let gtids = Some(state.gtids.unwrap_or_default().to_string());
+                RecordLine { gtids, ..RecordLine::new(seq, "state") }.write(json, self.out)
+            }
+            Kind::Schema => {
+                let record = SchemaRecord::decode(frame.payload).with_context(unreadable)?;
+                let columns = record.schema.columns.iter().map(|c| c.name.escape_debug().to_string());
+                let line = RecordLine {
+                    table: Some(record.schema.name.to_string()),
+                    columns: Some(columns.collect()),
+                    ..RecordLine::new(seq, "schema")
+                };
+                line.write(json, self.out)
+            }
+            Kind::Commit => {
+                let commit = Commit::decode(frame.payload).with_context(unreadable)?;
+                let line = RecordLine {
+                    gtids: Some(commit.gtid.to_string()),
+                    time_micros: Some(commit.time_micros),
+                    position: Some(format!("{}:{}", commit.position.file, commit.position.offset)),
+                    ..RecordLine::new(seq, "commit")
+                };
+                line.write(json, self.out)
+            }
+            Kind::Mark => {
+                let mark = Mark::decode(frame.payload).with_context(unreadable)?;
+                let line = RecordLine {
+                    gtids: Some(mark.gtids.to_string()),
+                    time_micros: Some(mark.time_micros),
+                    ..RecordLine::new(seq, "mark")
+                };
+                line.write(json, self.out)
+            }
+            Kind::Change => {
+                let change = Change::decode(frame.payload).with_context(unreadable)?;
+                let no_table = || format!("the table of record {seq} was not asked for");
+                let Table { name, mapping } = self.table(seq, change.table)?.with_context(no_table)?;
+                let (mut id, mut old_id, mut row) = (String::new(), String::new(), Vec::new());
+                mapping.id(change.row, &mut id)?;
+                mapping.document(change.row, &mut row)?;
+                if change.op == Op::Rekey {
+                    mapping.old_id(change.row, &mut old_id)?;
+                }
+                let line = RecordLine {
+                    version: Some(frame.version.0),
+                    table: Some(name.clone()),
+                    id: Some(&id),
+                    old_id: Some(old_id.as_str()).filter(|id| !id.is_empty()),
+                    row: Some(serde_json::from_slice(&row)?),
+                    ..RecordLine::new(seq, op(change.op))
+                };
+                line.write(json, self.out)
+            }
+        }
+    }
+}
+
+fn unreadable(seq: Seq) -> String {
+    format!("record {seq} cannot be decoded: was it written by a newer everrelay?")
+}
 
 /// One record, for `--json`.
 #[derive(Serialize)]
@@ -69,101 +284,6 @@ impl RecordLine<'_> {
             }
         }
         Ok(writeln!(out)?)
-    }
-}
-
-pub(super) fn print(
-    log: &Log<SystemDisk>,
-    from: Seq,
-    limit: u64,
-    json: bool,
-    out: &mut impl Write,
-) -> anyhow::Result<()> {
-    let mut reader = log.reader(from)?;
-    let mut tables = std::collections::HashMap::<TableNo, (String, TableMapping)>::new();
-    let mut printed = 0;
-    while let Some(frame) = reader.next_frame()?.filter(|_| printed < limit) {
-        if frame.kind == Kind::Schema {
-            let record = SchemaRecord::decode(frame.payload).context(unreadable(frame.seq))?;
-            let mapping = TableMapping::new(&record.schema)?;
-            tables.insert(record.table, (record.schema.name.to_string(), mapping));
-        }
-        // Schemas from before `from` are needed to read what follows, and not asked for.
-        if frame.seq >= from {
-            record(&frame, &tables, json, out)?;
-            printed += 1;
-        }
-    }
-    Ok(())
-}
-
-fn unreadable(seq: Seq) -> String {
-    format!("record {seq} cannot be decoded: was it written by a newer everrelay?")
-}
-
-fn record(
-    frame: &Frame<'_>,
-    tables: &std::collections::HashMap<TableNo, (String, TableMapping)>,
-    json: bool,
-    out: &mut impl Write,
-) -> anyhow::Result<()> {
-    let seq = frame.seq;
-    let unreadable = || unreadable(seq);
-    match frame.kind {
-        Kind::State => {
-            let state = State::decode(frame.payload).with_context(unreadable)?;
-            let gtids = Some(state.gtids.unwrap_or_default().to_string());
-            RecordLine { gtids, ..RecordLine::new(seq, "state") }.write(json, out)
-        }
-        Kind::Schema => {
-            let record = SchemaRecord::decode(frame.payload).with_context(unreadable)?;
-            let columns = record.schema.columns.iter().map(|c| c.name.escape_debug().to_string());
-            let line = RecordLine {
-                table: Some(record.schema.name.to_string()),
-                columns: Some(columns.collect()),
-                ..RecordLine::new(seq, "schema")
-            };
-            line.write(json, out)
-        }
-        Kind::Commit => {
-            let commit = Commit::decode(frame.payload).with_context(unreadable)?;
-            let line = RecordLine {
-                gtids: Some(commit.gtid.to_string()),
-                time_micros: Some(commit.time_micros),
-                position: Some(format!("{}:{}", commit.position.file, commit.position.offset)),
-                ..RecordLine::new(seq, "commit")
-            };
-            line.write(json, out)
-        }
-        Kind::Mark => {
-            let mark = Mark::decode(frame.payload).with_context(unreadable)?;
-            let line = RecordLine {
-                gtids: Some(mark.gtids.to_string()),
-                time_micros: Some(mark.time_micros),
-                ..RecordLine::new(seq, "mark")
-            };
-            line.write(json, out)
-        }
-        Kind::Change => {
-            let change = Change::decode(frame.payload).with_context(unreadable)?;
-            let (name, mapping) =
-                tables.get(&change.table).with_context(|| format!("no schema stands before record {seq}"))?;
-            let (mut id, mut old_id, mut row) = (String::new(), String::new(), Vec::new());
-            mapping.id(change.row, &mut id)?;
-            mapping.document(change.row, &mut row)?;
-            if change.op == Op::Rekey {
-                mapping.old_id(change.row, &mut old_id)?;
-            }
-            let line = RecordLine {
-                version: Some(frame.version.0),
-                table: Some(name.clone()),
-                id: Some(&id),
-                old_id: Some(old_id.as_str()).filter(|id| !id.is_empty()),
-                row: Some(serde_json::from_slice(&row)?),
-                ..RecordLine::new(seq, op(change.op))
-            };
-            line.write(json, out)
-        }
     }
 }
 

@@ -1,12 +1,37 @@
-//! `log ls`: one line a segment.
+//! `log ls`: one line a segment, and who still needs it.
 
 use std::io::Write;
 
 use serde::Serialize;
 
-use crate::cli::{bytes_for_people, time_for_people};
+use super::open;
+use crate::cli::{ConfigArgument, Failure, bytes_for_people, time_for_people};
 use crate::disk::SystemDisk;
-use crate::log::{Log, SegmentInfo};
+use crate::event::{GtidSet, Seq};
+use crate::lifecycle::Exit;
+use crate::log::{ReadOnly, SegmentInfo};
+
+/// Characters of a segment's GTIDs that people are shown.
+const SHOWN: usize = 80;
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct LsArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// One JSON object a line, with all GTIDs of each segment.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Everything up to here is settled, or why that cannot be known.
+type Settled = Result<Seq, String>;
+
+pub(super) fn run(arguments: &LsArguments, out: &mut impl Write) -> Result<(), Failure> {
+    let settings = arguments.config.load()?;
+    let opened = open(&settings)?;
+    let settled = crate::cli::status::settled_up_to(&settings).map_err(|error| format!("{error:#}"));
+    list(&opened, &settled, arguments.json, out).map_err(|error| Failure::new(Exit::State, error))
+}
 
 #[derive(Serialize)]
 struct SegmentLine {
@@ -16,43 +41,113 @@ struct SegmentLine {
     version_base: u64,
     created_micros: u64,
     sealed_micros: Option<u64>,
+    /// Server's times of its commits: later than the first, up to the second; 0 where none is known.
+    commits_after_micros: u64,
+    commits_until_micros: u64,
+    gtids: String,
+    /// `None`: not known, and then why.
+    needed_by: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    needed_by_unknown: Option<String>,
 }
 
-impl From<&SegmentInfo> for SegmentLine {
-    fn from(info: &SegmentInfo) -> Self {
-        SegmentLine {
-            first: info.first.0,
-            last: info.last.map(|seq| seq.0),
-            bytes: info.bytes,
-            version_base: info.base,
-            created_micros: info.created_micros,
-            sealed_micros: info.sealed_micros,
-        }
-    }
+/// Where the source stands at a segment's start or the log's end.
+struct Standing {
+    gtids: GtidSet,
+    latest_micros: u64,
 }
 
-pub(super) fn list(log: &Log<SystemDisk>, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
-    let segments = log.segments();
-    if json {
-        for info in &segments {
-            writeln!(out, "{}", serde_json::to_string(&SegmentLine::from(info))?)?;
-        }
-        return Ok(());
-    }
-    writeln!(out, "{:>20} {:>20} {:>10}  {:<20} sealed", "first", "last", "size", "created")?;
-    for info in &segments {
-        let last = info.last.map_or_else(|| "-".to_owned(), |seq| seq.to_string());
-        let sealed = info.sealed_micros.map_or_else(|| "being written".to_owned(), time_for_people);
+fn list(
+    opened: &ReadOnly<SystemDisk>,
+    settled: &Settled,
+    json: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let segments = opened.log.segments();
+    if !json {
         writeln!(
             out,
-            "{:>20} {:>20} {:>10}  {:<20} {sealed}",
-            info.first,
-            last,
-            bytes_for_people(info.bytes),
-            time_for_people(info.created_micros),
+            "{:>20} {:>20} {:>10}  {:<20}  {:<20}  {:<20}  {:<20}  {:<20}  GTIDs",
+            "first", "last", "size", "created", "sealed", "commits after", "commits until", "needed by",
         )?;
     }
-    let bytes = segments.iter().map(|info| info.bytes).sum();
-    writeln!(out, "{} segments, {}", segments.len(), bytes_for_people(bytes))?;
+    let mut standing = None;
+    for (i, segment) in segments.iter().enumerate() {
+        let begins = match standing.take() {
+            Some(standing) => standing,
+            None => at(opened, Some(segment))?,
+        };
+        let ends = at(opened, segments.get(i + 1))?;
+        let gtids = ends.gtids.subtract(&begins.gtids);
+        let needed = settled.as_ref().map(|settled| needed_by(segment, *settled)).map_err(String::as_str);
+        if json {
+            let line = SegmentLine {
+                first: segment.first.0,
+                last: segment.last.map(|seq| seq.0),
+                bytes: segment.bytes,
+                version_base: segment.base,
+                created_micros: segment.created_micros,
+                sealed_micros: segment.sealed_micros,
+                commits_after_micros: begins.latest_micros,
+                commits_until_micros: ends.latest_micros,
+                gtids: gtids.to_string(),
+                needed_by_unknown: needed.as_ref().err().map(|why| (*why).to_owned()),
+                needed_by: needed.ok(),
+            };
+            writeln!(out, "{}", serde_json::to_string(&line)?)?;
+        } else {
+            let time = |micros| if micros > 0 { time_for_people(micros) } else { "-".to_owned() };
+            writeln!(
+                out,
+                "{:>20} {:>20} {:>10}  {:<20}  {:<20}  {:<20}  {:<20}  {:<20}  {}",
+                segment.first,
+                segment.last.map_or_else(|| "-".to_owned(), |seq| seq.to_string()),
+                bytes_for_people(segment.bytes),
+                time_for_people(segment.created_micros),
+                segment.sealed_micros.map_or_else(|| "being written".to_owned(), time_for_people),
+                time(begins.latest_micros),
+                time(ends.latest_micros),
+                needed.map_or_else(|_| "unknown".to_owned(), |needed| needed.join(", ")),
+                gtids.brief(SHOWN),
+            )?;
+        }
+        standing = Some(ends);
+    }
+    if !json {
+        let bytes = segments.iter().map(|segment| segment.bytes).sum();
+        writeln!(out, "{} segments, {}", segments.len(), bytes_for_people(bytes))?;
+        if let Err(why) = settled {
+            writeln!(out, "who still needs them is unknown: {why}")?;
+        }
+    }
     Ok(())
+}
+
+/// How the segment begins; past the last that begins below the end of what is visible, that end.
+fn at(opened: &ReadOnly<SystemDisk>, segment: Option<&SegmentInfo>) -> anyhow::Result<Standing> {
+    match segment.filter(|segment| segment.first <= opened.log.visible().seq) {
+        Some(segment) => {
+            let state = opened.log.state(segment.first)?;
+            Ok(Standing { gtids: state.gtids.unwrap_or_default(), latest_micros: state.latest_micros })
+        }
+        None => Ok(Standing {
+            gtids: opened.position.clone().unwrap_or_default(),
+            latest_micros: opened.latest_micros,
+        }),
+    }
+}
+
+fn needed_by(segment: &SegmentInfo, settled: Seq) -> Vec<String> {
+    let mut needed = Vec::new();
+    if segment.sealed_micros.is_none() || segment.last.is_none() {
+        needed.push("writing".to_owned());
+    }
+    if segment.last.is_none_or(|last| settled < last) {
+        needed.push(format!("sink {}", crate::cli::run::SINK));
+    }
+    // Nobody waits for it: it is kept for as long as retention says.
+    if needed.is_empty() {
+        needed.push("replay".to_owned());
+    }
+    needed
 }

@@ -2,65 +2,44 @@
 
 mod cat;
 mod ls;
+mod place;
 
 use std::io::{self, BufWriter, Write};
 
 use clap::Subcommand;
 
-use super::{ConfigArgument, Failure};
+use super::Failure;
+use crate::config::Settings;
 use crate::disk::SystemDisk;
-use crate::event::Seq;
 use crate::lifecycle::Exit;
-use crate::log::Log;
+use crate::log::ReadOnly;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum LogCommand {
-    /// List the segments.
-    Ls {
-        #[command(flatten)]
-        config: ConfigArgument,
-        /// One JSON object a line.
-        #[arg(long)]
-        json: bool,
-    },
+    /// List the segments, and who still needs each.
+    Ls(ls::LsArguments),
     /// Print records, row values included.
-    Cat {
-        #[command(flatten)]
-        config: ConfigArgument,
-        /// Sequence number of the first record; the log's start by default.
-        #[arg(long, value_name = "SEQ")]
-        from: Option<u64>,
-        /// At most this many records.
-        #[arg(long, value_name = "N")]
-        limit: Option<u64>,
-        /// One JSON object a line.
-        #[arg(long)]
-        json: bool,
-    },
+    Cat(cat::CatArguments),
 }
 
 pub(super) fn run(command: &LogCommand) -> Result<Exit, Failure> {
     let mut out = BufWriter::new(io::stdout().lock());
     let result = match command {
-        LogCommand::Ls { config, json } => ls::list(&open(config)?, *json, &mut out),
-        LogCommand::Cat { config, from, limit, json } => {
-            let log = open(config)?;
-            let from = from.map_or_else(|| log.retained_start(), Seq);
-            cat::print(&log, from, limit.unwrap_or(u64::MAX), *json, &mut out)
-        }
+        LogCommand::Ls(arguments) => ls::run(arguments, &mut out),
+        LogCommand::Cat(arguments) => cat::run(arguments, &mut out),
     };
-    match result.and_then(|()| out.flush().map_err(anyhow::Error::from)) {
+    let flushed = |()| out.flush().map_err(|error| Failure::new(Exit::State, error));
+    match result.and_then(flushed) {
         Ok(()) => Ok(Exit::Done),
         // `log cat | head` ends the pipe: that is no failure.
-        Err(error) if broken_pipe(&error) => Ok(Exit::Done),
-        Err(error) => Err(Failure::new(Exit::State, error)),
+        Err(failure) if broken_pipe(&failure.error) => Ok(Exit::Done),
+        Err(failure) => Err(failure),
     }
 }
 
-fn open(config: &ConfigArgument) -> Result<Log<SystemDisk>, Failure> {
-    let settings = config.load()?;
+fn open(settings: &Settings) -> Result<ReadOnly<SystemDisk>, Failure> {
     let opened = crate::log::read_only(&SystemDisk, &settings.log_dir());
-    opened.map(|opened| opened.log).map_err(|error| Failure::new(Exit::State, error))
+    opened.map_err(|error| Failure::new(Exit::State, error))
 }
 
 fn broken_pipe(error: &anyhow::Error) -> bool {
