@@ -2,11 +2,15 @@
 //!
 //! Text form: MySQL's, `uuid[:tag]:interval[:interval]…`, joined by commas; intervals `first[-last]`, both inclusive.
 //! (MySQL Reference Manual, *GTID Sets*; tags since 8.3.)
+//!
+//! Stored form: bincode of the types below. What is read there is held to what their comments say, since all arithmetic here relies on it.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use bincode::{Decode, Encode};
+use bincode::de::Decoder;
+use bincode::error::DecodeError;
+use bincode::{Decode, Encode, impl_borrow_decode};
 
 /// A GTID's number is below this (MySQL: the exclusive upper limit is 2^63 - 1).
 pub const NUMBER_LIMIT: u64 = i64::MAX as u64;
@@ -15,7 +19,7 @@ pub const NUMBER_LIMIT: u64 = i64::MAX as u64;
 pub const MAX_TAG: usize = 32;
 
 /// Who numbers transactions: a server's UUID with an optional tag.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode)]
 pub struct Origin {
     pub uuid: [u8; 16],
     /// Empty, or 1 to 32 of `a-z 0-9 _`, not starting with a digit.
@@ -23,7 +27,7 @@ pub struct Origin {
 }
 
 /// One transaction's global identifier.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode)]
 pub struct Gtid {
     pub origin: Origin,
     /// 1 to [`NUMBER_LIMIT`] exclusive.
@@ -38,7 +42,7 @@ struct Interval {
 }
 
 /// A set of GTIDs: per origin, sorted intervals that neither overlap nor touch.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode)]
 pub struct GtidSet {
     origins: BTreeMap<Origin, Vec<Interval>>,
 }
@@ -51,6 +55,49 @@ pub struct ParseGtidError {
     pub text: String,
     pub problem: &'static str,
 }
+
+impl Origin {
+    fn is_legal(&self) -> bool {
+        let rest = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        self.tag.len() <= MAX_TAG
+            && !self.tag.starts_with(|c: char| c.is_ascii_digit())
+            && self.tag.bytes().all(rest)
+    }
+}
+
+impl<Context> Decode<Context> for Origin {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Origin, DecodeError> {
+        let origin = Origin { uuid: Decode::decode(decoder)?, tag: Decode::decode(decoder)? };
+        if origin.is_legal() { Ok(origin) } else { Err(DecodeError::Other("a GTID's tag is none")) }
+    }
+}
+impl_borrow_decode!(Origin);
+
+impl<Context> Decode<Context> for Gtid {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Gtid, DecodeError> {
+        let gtid = Gtid { origin: Decode::decode(decoder)?, number: Decode::decode(decoder)? };
+        let legal = (1..NUMBER_LIMIT).contains(&gtid.number);
+        if legal { Ok(gtid) } else { Err(DecodeError::Other("a GTID's number is out of range")) }
+    }
+}
+impl_borrow_decode!(Gtid);
+
+impl<Context> Decode<Context> for GtidSet {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<GtidSet, DecodeError> {
+        // A map's bytes, read as a list: an origin that is there twice must show.
+        let origins: Vec<(Origin, Vec<Interval>)> = Decode::decode(decoder)?;
+        let rising = |intervals: &[Interval]| intervals.windows(2).all(|pair| pair[0].end < pair[1].start);
+        let legal = |i: &Interval| 1 <= i.start && i.start < i.end && i.end <= NUMBER_LIMIT;
+        let sets = origins
+            .iter()
+            .all(|(_, intervals)| !intervals.is_empty() && intervals.iter().all(legal) && rising(intervals));
+        if !sets || !origins.windows(2).all(|pair| pair[0].0 < pair[1].0) {
+            return Err(DecodeError::Other("a GTID set's intervals overlap, touch or are none"));
+        }
+        Ok(GtidSet { origins: origins.into_iter().collect() })
+    }
+}
+impl_borrow_decode!(GtidSet);
 
 impl GtidSet {
     #[must_use]
@@ -296,6 +343,40 @@ mod tests {
             &format!("{A}:1-"),
         ] {
             assert!(text.parse::<GtidSet>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_stored_is_read_back_and_what_no_set_holds_is_refused() {
+        use crate::event::codec::{decode_owned, encode};
+        let whole = set(&format!("{A}:1-7:9-10,{A}:blue:3,{B}:1-9223372036854775806"));
+        let mut stored = Vec::new();
+        encode(&whole, &mut stored);
+        assert_eq!(decode_owned::<GtidSet, 1000>(&stored).unwrap(), (whole, &[][..]));
+        let origin = |tag: &str| Origin { uuid: [1; 16], tag: tag.to_owned() };
+        let i = |start, end| Interval { start, end };
+        let blue = || (origin("blue"), vec![i(1, 2)]);
+        for wrong in [
+            vec![(origin(""), vec![])],
+            vec![(origin(""), vec![i(0, 2)])],
+            vec![(origin(""), vec![i(9, 3)])],
+            vec![(origin(""), vec![i(1, NUMBER_LIMIT + 1)])],
+            vec![(origin(""), vec![i(1, 4), i(4, 6)])],
+            vec![(origin(""), vec![i(5, 9), i(1, 3)])],
+            vec![(origin("Blue"), vec![i(1, 2)])],
+            vec![(origin("1st"), vec![i(1, 2)])],
+            vec![(origin(&"x".repeat(33)), vec![i(1, 2)])],
+            vec![blue(), blue()],
+            vec![blue(), (origin(""), vec![i(1, 2)])],
+        ] {
+            let mut stored = Vec::new();
+            encode(&wrong, &mut stored);
+            assert!(decode_owned::<GtidSet, 10_000>(&stored).is_err(), "{wrong:?}");
+        }
+        for number in [0, NUMBER_LIMIT, u64::MAX] {
+            let mut stored = Vec::new();
+            encode(&Gtid { origin: origin(""), number }, &mut stored);
+            assert!(decode_owned::<Gtid, 1000>(&stored).is_err(), "{number}");
         }
     }
 
