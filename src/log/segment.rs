@@ -31,6 +31,9 @@ pub const SEGMENT_HEADER: u64 = 64;
 /// The format that this version writes, and the only one that it reads.
 pub const FORMAT: u32 = 1;
 
+/// Numbers of frames are below this: counting on from a header's never overflows.
+const SEQ_LIMIT: u64 = 1 << 62;
+
 const MAGIC: [u8; 8] = *b"EVRLYLOG";
 
 /// A segment's header.
@@ -109,6 +112,9 @@ impl SegmentHeader {
             created_micros: u64_at(32),
             previous: Previous { first: Seq(u64_at(40)), bytes: u64_at(48), salt: u32_at(56) },
         };
+        if !(1..SEQ_LIMIT).contains(&header.first.0) {
+            return wrong("its first frame has a number that no log reaches");
+        }
         if header.first != first {
             return wrong("its name is not that of its first frame");
         }
@@ -238,6 +244,17 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             DiskFile::write_all_at(&file, &flipped, 0).unwrap();
             assert!(SegmentHeader::read(&file, &path, Seq(1000)).is_err(), "{bit}");
+        }
+    }
+
+    #[test]
+    fn a_first_frame_whose_number_no_log_reaches_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for first in [Seq(0), Seq(SEQ_LIMIT), Seq(u64::MAX)] {
+            let file = SystemDisk.create_new(&dir.path().join(segment_name(first))).unwrap();
+            DiskFile::write_all_at(&file, &SegmentHeader { first, ..HEADER }.encode(), 0).unwrap();
+            let error = SegmentHeader::read(&file, dir.path(), first).unwrap_err();
+            assert!(matches!(error, OpenError::Header { .. }), "{error}");
         }
     }
 
