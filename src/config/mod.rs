@@ -2,8 +2,8 @@
 //!
 //! # Promise
 //!
-//! A key that is not known, a value of the wrong type or out of range, and a missing value are refused with line, column and the
-//! line itself; nothing is guessed, nothing is ignored. Secrets come from the environment or from files, never from the file
+//! A key that is not known, a value of the wrong type or out of range, and a missing value are refused with line, column and
+//! key; nothing is guessed, nothing is ignored. Secrets come from the environment or from files, never from the file
 //! itself, and no error shows one.
 //!
 //! | file | idea |
@@ -53,11 +53,9 @@ fn describe(text: &str, error: &toml::de::Error) -> String {
     let (line, column) =
         (before.matches('\n').count() + 1, text[line_start..before.len()].chars().count() + 1);
     let whole = text[line_start..].lines().next().unwrap_or_default();
-    let shown = match whole.split_once('=') {
-        Some((key, _value)) => format!("{}= …", key.trim_start()),
-        None => whole.trim().to_owned(),
-    };
-    format!("line {line}, column {column}: {message}\n  {shown}")
+    // A line without a key may be the rest of a value that began above it.
+    let shown = whole.split_once('=').map(|(key, _value)| format!("\n  {}= …", key.trim_start()));
+    format!("line {line}, column {column}: {message}{}", shown.unwrap_or_default())
 }
 
 /// Checks the configuration `text`; `path` is for messages.

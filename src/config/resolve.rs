@@ -103,7 +103,8 @@ fn source(source: file::Source, path: &str) -> Result<MysqlOptions, ConfigError>
     for (key, value) in url.query_pairs() {
         match &*key {
             "socket" if value.starts_with('/') => socket = Some(PathBuf::from(value.into_owned())),
-            _ => return Err(at.wrong("url", format!("its parameter {key:?} is not known; {shape}"))),
+            // Not named: where a password has a question mark, this is what follows it.
+            _ => return Err(at.wrong("url", format!("it has a parameter that is not known; {shape}"))),
         }
     }
     if !matches!(url.path(), "" | "/") {
