@@ -1,0 +1,412 @@
+//! The corpora's first inputs: what the relay itself writes and what its sources say, from a fixed seed.
+
+use everrelay::event::codec::{self, RowWriter};
+use everrelay::event::gtid::Origin;
+use everrelay::event::value::{Date, DateTime, Instant, Time};
+use everrelay::event::{Column, ColumnType, Gtid, GtidSet, Op, Seq, TableName, TableNo, TableSchema, Value};
+use everrelay::log::record::{Batch, Commit, Kind, Mark, Position, SchemaRecord, State, Synced};
+use everrelay::settled::{Cursor, IndexId};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::targets::configuration::CANARY;
+use crate::targets::folder::{RAW, how};
+use crate::targets::format::{EMPTY_STATE, FIRST, frame};
+
+/// A frame's kind and payload.
+type Record = (u8, Vec<u8>);
+
+/// Per target its inputs.
+pub fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
+    let mut chance = StdRng::seed_from_u64(20_261_123);
+    vec![
+        ("frames", frames()),
+        ("header", headers()),
+        ("folder", folders()),
+        ("damage", (0..8).map(|n| (0..9 * (n + 1)).map(|_| chance.random()).collect()).collect()),
+        ("records", records()),
+        ("documents", documents()),
+        ("gtids", gtids()),
+        ("configuration", configurations()),
+        ("cursor", cursors()),
+        ("json", json()),
+        ("rows", rows()),
+    ]
+}
+
+// ---- the log's records ----
+
+fn values() -> Vec<Value<'static>> {
+    let date = Date { year: 2026, month: 11, day: 23 };
+    vec![
+        Value::Null,
+        Value::I64(-1),
+        Value::U64(1_000_000),
+        Value::F32(1.5),
+        Value::F64(f64::MAX),
+        Value::Decimal("-007.50"),
+        Value::Text("naïve \"quoted\" \\ 🦀\n"),
+        Value::Bytes(&[0, 255, 10]),
+        Value::Date(date),
+        Value::DateTime(DateTime { date, micros: 86_399_999_999, decimals: 6 }),
+        Value::Instant(Instant { micros: 1_795_392_000_000_000, decimals: 3 }),
+        Value::Time(Time { micros: -3_020_399_000_001, decimals: 6 }),
+        Value::Json("{\"a\": [1, null]}"),
+        Value::Enum("small"),
+        Value::Set("a,b"),
+    ]
+}
+
+/// A column for each kind of value, and an id before them.
+fn schema(table: u32) -> SchemaRecord {
+    let types = [
+        ColumnType::Varchar,
+        ColumnType::Integer { bits: 64, unsigned: false },
+        ColumnType::Bit { bits: 20 },
+        ColumnType::Float,
+        ColumnType::Double,
+        ColumnType::Decimal { precision: 10, scale: 2 },
+        ColumnType::Text,
+        ColumnType::Binary,
+        ColumnType::Date,
+        ColumnType::DateTime { decimals: 6 },
+        ColumnType::Timestamp { decimals: 3 },
+        ColumnType::Time { decimals: 6 },
+        ColumnType::Json,
+        ColumnType::Enum,
+        ColumnType::Set,
+    ];
+    let id =
+        Column { name: "id".into(), ty: ColumnType::Integer { bits: 32, unsigned: true }, nullable: false };
+    let columns =
+        types.iter().zip(0..).map(|(ty, n)| Column { name: format!("c{n}"), ty: *ty, nullable: true });
+    let columns: Vec<Column> = std::iter::once(id).chain(columns).collect();
+    let name = TableName::new("shop", format!("t{table}"));
+    SchemaRecord { table: TableNo(table), schema: TableSchema { name, columns, key: vec![0, 1] } }
+}
+
+fn change(batch: &mut Batch, table: u32, op: Op) {
+    let mut change = batch.change(TableNo(table));
+    let mut row = RowWriter::new(change.values());
+    row.u64(7);
+    values().iter().for_each(|value| row.value(value));
+    if op == Op::Rekey {
+        row.u64(6);
+        row.text("old");
+    }
+    change.finish(op);
+}
+
+fn gtid(number: u64, tag: &str) -> Gtid {
+    Gtid { origin: Origin { uuid: [0x3E; 16], tag: tag.to_owned() }, number }
+}
+
+fn set() -> GtidSet {
+    let text = "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-7:9-10,3e11fa47-71ca-11e1-9e33-c80aa9429563:blue:5";
+    text.parse().expect("a GTID set")
+}
+
+fn mark(gtids: GtidSet) -> Mark {
+    let position = Position { server: [9; 16], file: "binlog.000002".into(), offset: 70_000 };
+    Mark { synced: Synced::default(), gtids, time_micros: 1_795_392_000_000_000, position }
+}
+
+fn commit(number: u64) -> Commit {
+    let Mark { synced, position, time_micros, .. } = mark(GtidSet::default());
+    Commit { synced, gtid: gtid(number, "blue"), time_micros, position }
+}
+
+/// A start, a transaction of every op, and one that is open.
+fn history() -> Vec<Record> {
+    let mut batch = Batch::new();
+    batch.mark(&mark(set()));
+    batch.schema(&schema(300));
+    for op in [Op::Insert, Op::Update, Op::Rekey, Op::Delete] {
+        change(&mut batch, 300, op);
+    }
+    batch.commit(&commit(1));
+    change(&mut batch, 300, Op::Insert);
+    batch.commit(&commit(2));
+    change(&mut batch, 300, Op::Insert);
+    batch.payloads().map(|(kind, payload)| (kind as u8, payload.to_vec())).collect()
+}
+
+fn state(open_since: Option<u64>) -> Record {
+    let mut payload = Vec::new();
+    let state = State { gtids: Some(set()), open_since: open_since.map(Seq), latest_micros: 7 };
+    codec::encode(&state, &mut payload);
+    (Kind::State as u8, payload)
+}
+
+/// Commits and marks whose payload begins with `synced`.
+fn known_synced(records: &mut [Record], synced: u64) {
+    for (_, payload) in records.iter_mut().filter(|(kind, _)| matches!(kind, 4 | 5)) {
+        payload[..8].copy_from_slice(&synced.to_le_bytes());
+    }
+}
+
+fn frames() -> Vec<Vec<u8>> {
+    let written = |records: &[Record]| -> Vec<u8> {
+        let frames = records.iter().zip(FIRST.first + 1..);
+        frames.flat_map(|((kind, payload), seq)| frame(*kind, 0, seq, FIRST.salt, payload)).collect()
+    };
+    let whole = written(&history());
+    let mut later = history();
+    // What the last commit knows to be synced ends behind the first mark.
+    let first = written(&later[..1]).len() as u64;
+    known_synced(&mut later[1..], 64 + 21 + first);
+    let known = written(&later);
+    let mut holed = known.clone();
+    holed[200..260].fill(0);
+    let mut torn = known.clone();
+    torn[90..100].fill(0);
+    vec![Vec::new(), whole.clone(), whole[..whole.len() - 30].to_vec(), known, holed, torn]
+}
+
+fn headers() -> Vec<Vec<u8>> {
+    let made = |how: u8, header: crate::targets::format::Header| {
+        let bytes = header.bytes();
+        let kept = if how & 1 == 1 { 60 } else { 64 };
+        [&[how], &bytes[..kept]].concat()
+    };
+    let last = crate::targets::format::Header { first: u64::MAX - 1, base: u64::MAX, ..FIRST };
+    let follows =
+        crate::targets::format::Header { first: 9, previous_first: 1, previous_bytes: 400, ..FIRST };
+    let zero = crate::targets::format::Header { first: 0, ..FIRST };
+    vec![made(0, FIRST), made(1, FIRST), made(3, FIRST), made(1, last), made(1, follows), made(1, zero)]
+}
+
+/// A file of [`crate::targets::folder`]'s input.
+fn file(how: u8, head: &[u8], records: &[Record]) -> Vec<u8> {
+    let mut bytes = vec![how];
+    bytes.extend(head);
+    for (kind, payload) in records {
+        bytes.push(*kind);
+        bytes.extend((payload.len() as u16).to_le_bytes());
+        bytes.extend(payload);
+    }
+    bytes.push(0);
+    bytes
+}
+
+fn folders() -> Vec<Vec<u8>> {
+    let history = history();
+    let whole = file(0, &[], &history[..8]);
+    let open = file(0, &[], &history);
+    // The open transaction began with the last frame of the file before: the state, then ten frames of the history, from seq 1 on.
+    let inside = [state(Some(11)), history[1].clone(), history[2].clone()];
+    let goes_on = file(how::OWN_STATE, &[], &inside);
+    let ends = file(
+        how::OWN_STATE,
+        &[],
+        &[state(Some(11)), history[1].clone(), history[2].clone(), history[6].clone()],
+    );
+    let torn = file(0, &[], &[history[0].clone(), (RAW, vec![0xA5; 40])]);
+    let raw = vec![(RAW, vec![0; 90]), (RAW, b"EVRLYLOG".to_vec())];
+    let other = file(how::OTHER_NAME, &[0], &raw);
+    let mut own_header = Vec::new();
+    for number in [u64::MAX - 2, u64::MAX, 1, 300] {
+        own_header.extend(number.to_le_bytes());
+    }
+    own_header.extend(7u32.to_le_bytes());
+    let far = file(how::OWN_HEADER, &own_header, &history[..8]);
+    let unknown = file(0, &[], &[history[0].clone(), (9, vec![1, 2, 3]), (0x83, vec![4])]);
+    // Numbers that no GTID has, and intervals that no set has.
+    let mut commit = commit(u64::MAX);
+    let number = |commit: &Commit| {
+        let mut payload = Vec::new();
+        codec::encode(commit, &mut payload);
+        (Kind::Commit as u8, payload)
+    };
+    let beyond = file(0, &[], &[history[0].clone(), number(&commit)]);
+    commit.gtid.number = 0;
+    let none = file(0, &[], &[history[0].clone(), number(&commit)]);
+    let reversed = file(how::OWN_STATE, &[], &[(1, stored_set(&[(9, 3)], 1)), history[0].clone()]);
+    vec![
+        Vec::new(),
+        whole.clone(),
+        [whole.clone(), whole.clone(), open.clone()].concat(),
+        [open.clone(), goes_on.clone(), goes_on].concat(),
+        [open, ends].concat(),
+        [whole.clone(), torn].concat(),
+        [whole.clone(), other].concat(),
+        [whole, far.clone()].concat(),
+        far,
+        unknown,
+        beyond,
+        none,
+        reversed,
+    ]
+}
+
+fn records() -> Vec<Vec<u8>> {
+    let mut all = history();
+    all.push(state(None));
+    all.push(state(Some(70_000)));
+    all.push((1, EMPTY_STATE.to_vec()));
+    // As many columns as a limit lets through, and more.
+    for count in [60_000u32, u32::MAX] {
+        all.push((2, [&[1, 1, b'a', 1, b'b', 252][..], &count.to_le_bytes()].concat()));
+    }
+    all.into_iter().map(|(kind, payload)| [&[kind - 1], payload.as_slice()].concat()).collect()
+}
+
+fn documents() -> Vec<Vec<u8>> {
+    let history = history();
+    let (_, schema) = &history[1];
+    let with = |change: &[u8]| [&(schema.len() as u16).to_le_bytes(), schema.as_slice(), change].concat();
+    history[2..6].iter().map(|(_, change)| with(change)).collect()
+}
+
+/// A state's payload, or a set's alone, whose one origin has these intervals, of whatever kind they are.
+fn stored_set(intervals: &[(u64, u64)], origins: u8) -> Vec<u8> {
+    let mut payload = vec![1, origins];
+    for _ in 0..origins {
+        payload.extend([0x3E; 16]);
+        payload.push(0);
+        payload.push(intervals.len() as u8);
+        for (start, end) in intervals {
+            codec::encode(start, &mut payload);
+            codec::encode(end, &mut payload);
+        }
+    }
+    payload.extend([0, 0]);
+    payload
+}
+
+fn gtids() -> Vec<Vec<u8>> {
+    let texts = [
+        "",
+        "3E11FA47-71CA-11E1-9E33-C80AA9429562:1-7:9-10",
+        "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-7:blue:5-6:9,\n3e11fa47-71ca-11e1-9e33-c80aa9429563:3",
+        "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-9223372036854775806\x003e11fa47-71ca-11e1-9e33-c80aa9429562:5",
+        "3e11fa47-71ca-11e1-9e33-c80aa9429562:5:4:3-9:1\x003e11fa47-71ca-11e1-9e33-c80aa9429562:4-5",
+    ];
+    let mut all: Vec<Vec<u8>> = texts.iter().map(|text| [&[0], text.as_bytes()].concat()).collect();
+    let mut stored = vec![1];
+    codec::encode(&set(), &mut stored);
+    all.push(stored);
+    let sets: [&[(u64, u64)]; 6] =
+        [&[(1, 8)], &[(9, 3)], &[(1, 4), (4, 6)], &[(5, 9), (1, 7)], &[(0, 1)], &[(1, u64::MAX)]];
+    // Without the option's byte of a state, and what follows the set in one.
+    all.extend(sets.iter().map(|set| {
+        let state = stored_set(set, 1);
+        [&[1], &state[1..state.len() - 2]].concat()
+    }));
+    let twice = stored_set(&[(1, 8)], 2);
+    all.push([&[1], &twice[1..twice.len() - 2]].concat());
+    all
+}
+
+fn cursors() -> Vec<Vec<u8>> {
+    let index =
+        IndexId { table: TableName::new("shop", "t"), name: "shop.t-000001".into(), uuid: "u1".into() };
+    let cursor = Cursor { seq: Seq(70_000), gtids: set(), indices: [("shop.t".to_owned(), index)].into() };
+    let stored = |cursor: &Cursor| {
+        let mut value = vec![1];
+        codec::encode(cursor, &mut value);
+        value
+    };
+    vec![Vec::new(), vec![2, 7], stored(&Cursor::default()), stored(&cursor)]
+}
+
+// ---- what people write ----
+
+fn configurations() -> Vec<Vec<u8>> {
+    let source = "[source]\nurl = \"mysql://relay@db:3306\"\ntables = [\"shop.*\", \"!shop.audit_*\"]\n";
+    let sink = "[sink]\nurl = \"https://search:9200\"\n";
+    let texts = [
+        format!("{source}{sink}"),
+        format!(
+            "{source}start = \"3e11fa47-71ca-11e1-9e33-c80aa9429562:1-7\"\ntls = \"required\"\nmax_row_bytes = 1048576\n{sink}\
+             insecure = true\n[state]\ndir = \"/tmp/x\"\n[log]\nsegment_bytes = 1048576\nretention_seconds = 60\nretention_bytes = 1\n\
+             [admin]\nlisten = \"127.0.0.1:1\"\n"
+        ),
+        format!("{source}password = \"{CANARY}\"\n{sink}"),
+        format!("[source]\nurl = \"mysql://relay:{CANARY}@db\"\ntables = []\n{sink}"),
+        format!("{source}max_row_bytes = \"{CANARY}\"\n{sink}"),
+        format!("{source}{sink}api_key_env = \"NO_SUCH_VARIABLE\"\n"),
+        format!("{source}[sink]\nurl = \"https://user:{CANARY}@search:9200\"\n"),
+        format!("[source\nurl = {CANARY}"),
+    ];
+    texts.into_iter().map(String::into_bytes).collect()
+}
+
+// ---- what MySQL sends ----
+
+/// An object or array of small numbers: entries of type and bytes.
+fn container(kind: u8, keys: &[&str], entries: &[(u8, Vec<u8>)]) -> Vec<u8> {
+    let head = 4 + 4 * keys.len() + 3 * entries.len();
+    let (mut table, mut data) = (Vec::new(), Vec::<u8>::new());
+    for key in keys {
+        table.extend(((head + data.len()) as u16).to_le_bytes());
+        table.extend((key.len() as u16).to_le_bytes());
+        data.extend(key.as_bytes());
+    }
+    for (kind, value) in entries {
+        table.push(*kind);
+        if matches!(kind, 4..=6) {
+            table.extend(value);
+        } else {
+            table.extend(((head + data.len()) as u16).to_le_bytes());
+            data.extend(value);
+        }
+    }
+    let mut bytes = Vec::new();
+    bytes.extend((entries.len() as u16).to_le_bytes());
+    bytes.extend(((head + data.len()) as u16).to_le_bytes());
+    bytes.extend(table);
+    bytes.extend(data);
+    if kind == u8::MAX { bytes } else { [&[kind], bytes.as_slice()].concat() }
+}
+
+fn json() -> Vec<Vec<u8>> {
+    let double = |value: f64| (0x0B, value.to_le_bytes().to_vec());
+    let text = |text: &str| (0x0C, [&[text.len() as u8], text.as_bytes()].concat());
+    let opaque = |ty: u8, bytes: &[u8]| (0x0F, [&[ty, bytes.len() as u8], bytes].concat());
+    let inner = container(u8::MAX, &[], &[(5, vec![7, 0]), (4, vec![0, 0]), double(1e300), double(0.1)]);
+    let scalars = [
+        text("a\"b\\c\n\u{1}🦀"),
+        opaque(246, &[5, 2, 0x80, 1, 50]),
+        opaque(252, &[1, 2, 3]),
+        opaque(12, &[0; 8]),
+    ];
+    vec![
+        Vec::new(),
+        vec![4, 1],
+        container(0, &["a", "key"], &[(2, inner.clone()), (5, vec![0xFF, 0xFF])]),
+        container(2, &[], &scalars),
+        container(2, &[], &[(2, inner), (0x09, i64::MIN.to_le_bytes().to_vec()), (0x0A, vec![0xFF; 8])]),
+    ]
+}
+
+fn rows() -> Vec<Vec<u8>> {
+    // id INT UNSIGNED PRIMARY KEY, note VARCHAR(100), price DECIMAL(10,2), at DATETIME(3), doc JSON, x DOUBLE.
+    let mut map = vec![5, 0, 0, 0, 0, 0, 1, 0];
+    map.extend(b"\x04shop\0\x01t\0");
+    map.extend([6, 3, 15, 246, 18, 245, 5]);
+    map.extend([7, 100, 0, 10, 2, 3, 4, 8, 0x3E]);
+    // Signedness, default collation, names, primary key.
+    map.extend([1, 1, 0x80, 2, 1, 255]);
+    map.extend(b"\x04\x18\x02id\x04note\x05price\x02at\x03doc\x01x");
+    map.extend([8, 1, 0]);
+    let image = |id: u8| -> Vec<u8> {
+        let mut image = vec![0, id, 0, 0, 0, 2, b'h', b'i', 0x80, 0, 0, 1, 50];
+        image.extend([0x99, 0xBA, 0xEE, 0x6B, 0x08, 0x04, 0xB0]);
+        image.extend([2, 0, 0, 0, 4, 1]);
+        image.extend(1.5f64.to_le_bytes());
+        image
+    };
+    let event = |how: u8, images: &[Vec<u8>]| {
+        let mut bytes = (map.len() as u16).to_le_bytes().to_vec();
+        bytes.extend(&map);
+        bytes.push(how);
+        bytes.extend([5, 0, 0, 0, 0, 0, 1, 0, 2, 0, 6, 0xFF]);
+        if how == 1 {
+            bytes.push(0xFF);
+        }
+        bytes.extend(images.concat());
+        bytes
+    };
+    vec![event(0, &[image(1), image(2)]), event(1, &[image(1), image(3)]), event(2, &[image(1)])]
+}
