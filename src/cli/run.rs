@@ -64,17 +64,18 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
     readiness.obstacle("source", "connecting");
 
     let state = &settings.state_dir;
+    // First what opening does not change: a folder of a newer everrelay is refused before the log begins a segment.
+    let settled = open_unlocked(
+        || Settled::open(&settings.settled_dir()),
+        |error| matches!(error, SettledError::Locked { .. }),
+    )
+    .await?;
     let opened = open_unlocked(
         || crate::log::open(&SystemDisk, &SystemClock, &settings.log_dir(), settings.log.clone()),
         |error| matches!(error, OpenError::Locked { .. }),
     )
     .await?;
     tracing::info!(folder = %state.display(), recovered = %opened.recovered, "log open");
-    let settled = open_unlocked(
-        || Settled::open(&settings.settled_dir()),
-        |error| matches!(error, SettledError::Locked { .. }),
-    )
-    .await?;
     let cursor = || settled.cursor(SINK).map_err(|error| Failure::new(Exit::State, error));
     let folder_id = settled.folder_id();
 

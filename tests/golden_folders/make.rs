@@ -1,0 +1,279 @@
+//! How the golden folders were made: by the relay's own writer, with a clock that stands still. Salts and the folder's id are random, so
+//! that the bytes differ from one making to the next.
+
+use std::cell::Cell;
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Duration;
+
+use everrelay::clock::Clock;
+use everrelay::disk::SystemDisk;
+use everrelay::event::codec::RowWriter;
+use everrelay::event::value::{Date, DateTime, Instant, Time};
+use everrelay::event::{Column, ColumnType, Gtid, GtidSet, Op, TableName, TableNo, TableSchema, Value};
+use everrelay::log::record::{Batch, Commit, Mark, Position, SchemaRecord, Synced};
+use everrelay::log::{LogOptions, Opened, open};
+use everrelay::settled::{Cursor, CursorStore, IndexId, Settled};
+
+use super::SINK;
+
+/// 2026-11-23T00:00:00Z.
+pub const NOW: u64 = 1_795_392_000_000_000;
+
+pub const CASES: [(&str, fn(&Path)); 4] = [
+    ("empty", empty),
+    ("several-segments", several_segments),
+    ("open-transaction", open_transaction),
+    ("torn-tail", torn_tail),
+];
+
+const A: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+const B: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429563";
+const ORDERS: TableNo = TableNo(1);
+/// A number that takes three bytes.
+const LINES: TableNo = TableNo(300);
+
+#[derive(Clone, Copy)]
+struct At(u64);
+
+impl Clock for At {
+    fn wall_micros(&self) -> u64 {
+        self.0
+    }
+
+    fn since_boot(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// A log being written, second by second.
+struct Making {
+    opened: Opened<SystemDisk>,
+    batch: Batch,
+    seconds: Cell<u64>,
+}
+
+impl Making {
+    /// Opens the pipeline folder `folder`, `hours` after [`NOW`].
+    fn open(folder: &Path, hours: u64) -> Making {
+        let now = NOW + hours * 3_600_000_000;
+        let options = LogOptions { segment_bytes: 1000, ..LogOptions::default() };
+        let opened = open(&SystemDisk, &At(now), &folder.join("log"), options).unwrap();
+        Making { opened, batch: Batch::new(), seconds: Cell::new(hours * 3600) }
+    }
+
+    fn time(&self) -> u64 {
+        self.seconds.set(self.seconds.get() + 1);
+        NOW + self.seconds.get() * 1_000_000
+    }
+
+    fn position(&self) -> Position {
+        let server = *uuid::Uuid::parse_str(A).unwrap().as_bytes();
+        Position { server, file: "binlog.000007".into(), offset: 1000 * self.seconds.get() }
+    }
+
+    fn mark(&mut self, gtids: &str) {
+        let (synced, gtids) = (Synced::default(), gtids.parse::<GtidSet>().unwrap());
+        let (time_micros, position) = (self.time(), self.position());
+        self.batch.mark(&Mark { synced, gtids, time_micros, position });
+    }
+
+    fn schemas(&mut self) {
+        self.batch.schema(&orders());
+        self.batch.schema(&lines());
+    }
+
+    fn change(&mut self, table: TableNo, op: Op, values: &[Value<'_>]) {
+        let mut change = self.batch.change(table);
+        let mut row = RowWriter::new(change.values());
+        values.iter().for_each(|value| row.value(value));
+        change.finish(op);
+    }
+
+    fn line(&mut self, op: Op, order: u64, line: u64, text: &str) {
+        self.change(LINES, op, &[Value::U64(order), Value::Text(text), Value::U64(line)]);
+    }
+
+    /// `gtid`: a set with one member.
+    fn commit(&mut self, gtid: &str) {
+        let set: GtidSet = gtid.parse().unwrap();
+        let (origin, mut intervals) = set.iter().next().unwrap();
+        let gtid = Gtid { origin: origin.clone(), number: intervals.next().unwrap().0 };
+        drop(intervals);
+        let (time_micros, position) = (self.time(), self.position());
+        self.batch.commit(&Commit { synced: Synced::default(), gtid, time_micros, position });
+    }
+
+    fn sync(&mut self) {
+        self.opened.writer.append(&mut self.batch).unwrap();
+        self.opened.writer.sync().unwrap();
+    }
+}
+
+fn column(name: &str, ty: ColumnType) -> Column {
+    Column { name: name.into(), ty, nullable: name != "id" && ty != UNSIGNED }
+}
+
+const UNSIGNED: ColumnType = ColumnType::Integer { bits: 64, unsigned: true };
+
+/// A column of every type.
+fn orders() -> SchemaRecord {
+    let columns = vec![
+        column("id", UNSIGNED),
+        column("balance", ColumnType::Integer { bits: 32, unsigned: false }),
+        column("flags", ColumnType::Bit { bits: 12 }),
+        column("year", ColumnType::Year),
+        column("ratio", ColumnType::Float),
+        column("weight", ColumnType::Double),
+        column("price", ColumnType::Decimal { precision: 12, scale: 2 }),
+        column("status", ColumnType::Varchar),
+        column("note", ColumnType::Text),
+        column("photo", ColumnType::Binary),
+        column("day", ColumnType::Date),
+        column("placed_at", ColumnType::DateTime { decimals: 3 }),
+        column("changed_at", ColumnType::Timestamp { decimals: 6 }),
+        column("took", ColumnType::Time { decimals: 6 }),
+        column("extra", ColumnType::Json),
+        column("size", ColumnType::Enum),
+        column("options", ColumnType::Set),
+    ];
+    SchemaRecord {
+        table: ORDERS,
+        schema: TableSchema { name: TableName::new("shop", "orders"), columns, key: vec![0] },
+    }
+}
+
+/// A key of two columns, not in the row's order.
+fn lines() -> SchemaRecord {
+    let columns =
+        vec![column("order_id", UNSIGNED), column("text", ColumnType::Varchar), column("line", UNSIGNED)];
+    let schema = TableSchema { name: TableName::new("shop", "lines"), columns, key: vec![2, 0] };
+    SchemaRecord { table: LINES, schema }
+}
+
+/// A value of every kind; `note` in one of the columns.
+fn order(id: u64, note: &str) -> Vec<Value<'_>> {
+    let date = Date { year: 2026, month: 11, day: 23 };
+    vec![
+        Value::U64(id),
+        Value::I64(-70_000),
+        Value::U64(0xABC),
+        Value::U64(2026),
+        Value::F32(0.1),
+        Value::F64(-2.5e-300),
+        Value::Decimal("-1234567890.10"),
+        Value::Text("new"),
+        Value::Text(note),
+        Value::Bytes(&[0, 1, 0xFE, 0xFF]),
+        Value::Date(date),
+        Value::DateTime(DateTime { date, micros: 24_428_120_000, decimals: 3 }),
+        Value::Instant(Instant { micros: NOW + 1, decimals: 6 }),
+        Value::Time(Time { micros: -3_020_399_000_001, decimals: 6 }),
+        Value::Json("{\"a\": [1, 2.5, null], \"b\": \"naïve\"}"),
+        Value::Enum("small"),
+        Value::Set("gift,express"),
+    ]
+}
+
+/// NULL wherever it may be, and the zero date.
+fn bare_order(id: u64) -> Vec<Value<'static>> {
+    let mut row = vec![Value::Null; orders().schema.columns.len()];
+    row[0] = Value::U64(id);
+    row[10] = Value::Date(Date { year: 0, month: 0, day: 0 });
+    row
+}
+
+fn settle(folder: &Path, cursor: Option<&Cursor>) {
+    let settled = Settled::open(&folder.join("settled")).unwrap();
+    if let Some(cursor) = cursor {
+        settled.cursor(SINK).unwrap().commit(cursor).unwrap();
+    }
+    settled.sync().unwrap();
+}
+
+fn empty(folder: &Path) {
+    Making::open(folder, 0);
+    settle(folder, None);
+}
+
+fn several_segments(folder: &Path) {
+    let mut making = Making::open(folder, 0);
+    making.mark(&format!("{A}:1-7:9-10,{A}:blue:3"));
+    making.schemas();
+    making.change(ORDERS, Op::Insert, &order(250, "first"));
+    making.line(Op::Insert, 250, 1, "a book");
+    making.line(Op::Insert, 250, 2, "🦀");
+    making.commit(&format!("{A}:11"));
+    making.sync();
+    making.change(ORDERS, Op::Update, &bare_order(250));
+    // The after-image, then the old key in the key's order: line, then order.
+    making.change(
+        LINES,
+        Op::Rekey,
+        &[Value::U64(250), Value::Text("a book"), Value::U64(70_000), Value::U64(1), Value::U64(250)],
+    );
+    making.line(Op::Delete, 250, 2, "🦀");
+    making.commit(&format!("{A}:blue:4"));
+    making.sync();
+    let settled = making.opened.log.visible().seq;
+    making.mark(&format!("{A}:1-7:9-20,{A}:blue:3-4,{B}:5"));
+    making.sync();
+    // One transaction through several segments.
+    let note = "n".repeat(300);
+    for id in 0..4 {
+        making.change(ORDERS, Op::Insert, &order((1 << 32) + id, &note));
+        making.line(Op::Insert, (1 << 32) + id, 1, "");
+    }
+    making.commit(&format!("{B}:6"));
+    making.sync();
+    // The relay is started again.
+    drop(making);
+    let mut making = Making::open(folder, 1);
+    making.schemas();
+    making.change(ORDERS, Op::Delete, &order(251, "gone"));
+    making.commit(&format!("{B}:7"));
+    making.sync();
+    let index = |table: &str| IndexId {
+        table: TableName::new("shop", table),
+        name: format!("shop.{table}-000001"),
+        uuid: format!("uuid-of-{table}"),
+    };
+    let indices = ["orders", "lines"].map(|table| (format!("shop.{table}"), index(table))).into();
+    let gtids = format!("{A}:1-7:9-11,{A}:blue:3-4").parse().unwrap();
+    settle(folder, Some(&Cursor { seq: settled, gtids, indices }));
+}
+
+fn open_transaction(folder: &Path) {
+    let mut making = Making::open(folder, 0);
+    making.mark(&format!("{A}:1-7"));
+    making.schemas();
+    making.line(Op::Insert, 1, 1, "kept");
+    making.commit(&format!("{A}:8"));
+    making.sync();
+    for line in 1..60 {
+        making.line(Op::Insert, 2, line, "of a transaction that did not end before the crash");
+    }
+    making.sync();
+    assert!(making.opened.log.segments().len() > 3);
+    settle(folder, Some(&Cursor::default()));
+}
+
+fn torn_tail(folder: &Path) {
+    let mut making = Making::open(folder, 0);
+    making.mark(&format!("{A}:1-7"));
+    making.schemas();
+    making.line(Op::Insert, 1, 1, "kept");
+    making.commit(&format!("{A}:8"));
+    making.sync();
+    making.line(Op::Insert, 1, 2, "lost");
+    making.commit(&format!("{A}:9"));
+    making.sync();
+    let name = format!("log/{:020}.log", making.opened.log.segments()[0].first.0);
+    drop(making);
+    // Of the last commit's page only a part came to the disk, and behind it what stood there before.
+    let file = OpenOptions::new().write(true).open(folder.join(name)).unwrap();
+    let length = file.metadata().unwrap().len();
+    file.write_all_at(&[0xA5; 30], length - 12).unwrap();
+    settle(folder, Some(&Cursor::default()));
+}

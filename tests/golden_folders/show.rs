@@ -1,0 +1,80 @@
+//! A log as text: every frame decoded to the end.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use everrelay::disk::Disk;
+use everrelay::event::{Op, TableNo, TableSchema};
+use everrelay::log::record::{Change, Commit, Kind, Mark, Position, SchemaRecord, State};
+use everrelay::log::{Frame, Log};
+
+pub fn log<D: Disk>(log: &Log<D>) -> String {
+    let mut text = String::new();
+    for segment in log.segments() {
+        writeln!(text, "{segment:?}").unwrap();
+    }
+    let mut tables = HashMap::new();
+    let mut reader = log.reader(log.retained_start()).unwrap();
+    while let Some(frame) = reader.next_frame().unwrap() {
+        let at = format!("{}+{}", frame.at.segment, frame.at.offset);
+        writeln!(text, "{:>4} {at:<8} {:?} {}", frame.seq.0, frame.kind, payload(&frame, &mut tables))
+            .unwrap();
+    }
+    let visible = log.visible();
+    writeln!(
+        text,
+        "visible: {} at {}+{}, time {}",
+        visible.seq, visible.end.segment, visible.end.offset, visible.time_micros
+    )
+    .unwrap();
+    text
+}
+
+fn payload(frame: &Frame<'_>, tables: &mut HashMap<TableNo, TableSchema>) -> String {
+    match frame.kind {
+        Kind::State => {
+            let State { gtids, open_since, latest_micros } = State::decode(frame.payload).unwrap();
+            let gtids = gtids.map_or("none".to_owned(), |gtids| gtids.to_string());
+            format!("gtids {gtids}, open since {open_since:?}, latest {latest_micros}")
+        }
+        Kind::Schema => {
+            let SchemaRecord { table, schema } = SchemaRecord::decode(frame.payload).unwrap();
+            let text = format!("{} = {schema:?}", table.0);
+            tables.insert(table, schema);
+            text
+        }
+        Kind::Change => change(frame, tables),
+        Kind::Commit => {
+            let Commit { synced, gtid, time_micros, position } = Commit::decode(frame.payload).unwrap();
+            let synced = u64::from_le_bytes(synced.0);
+            format!("{gtid} at {time_micros}, {}, synced {synced}", place(&position))
+        }
+        Kind::Mark => {
+            let Mark { synced, gtids, time_micros, position } = Mark::decode(frame.payload).unwrap();
+            let synced = u64::from_le_bytes(synced.0);
+            format!("{gtids} at {time_micros}, {}, synced {synced}", place(&position))
+        }
+    }
+}
+
+fn place(Position { server, file, offset }: &Position) -> String {
+    format!("{file}:{offset} of {}", uuid::Uuid::from_bytes(*server))
+}
+
+fn change(frame: &Frame<'_>, tables: &HashMap<TableNo, TableSchema>) -> String {
+    let Change { op, table, mut row } = Change::decode(frame.payload).unwrap();
+    let schema = &tables[&table];
+    let mut text = format!("{op:?} {} version {}:", schema.name, frame.version);
+    for column in &schema.columns {
+        write!(text, " {}={:?}", column.name, row.next_value().unwrap()).unwrap();
+    }
+    if op == Op::Rekey {
+        text.push_str(" was");
+        for &key in &schema.key {
+            write!(text, " {}={:?}", schema.columns[usize::from(key)].name, row.next_value().unwrap())
+                .unwrap();
+        }
+    }
+    assert!(row.rest().is_empty(), "bytes follow the row of frame {}", frame.seq);
+    text
+}
