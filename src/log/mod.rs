@@ -14,7 +14,7 @@
 //!
 //! A folder of segments `{first seq:020}.log`, a `LOCK`, and after a crash `.torn` files with what was cut. A segment is a header
 //! (`segment`) and frames ([`record`]): first its [`State`](record::State), from which the log's
-//! suffix recovers alone.
+//! suffix recovers alone. docs/log-format.md has all of it in one place, with a reader in Python.
 //!
 //! # Operation
 //!

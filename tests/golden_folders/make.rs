@@ -21,8 +21,9 @@ use super::SINK;
 /// 2026-11-23T00:00:00Z.
 pub const NOW: u64 = 1_795_392_000_000_000;
 
-pub const CASES: [(&str, fn(&Path)); 4] = [
+pub const CASES: [(&str, fn(&Path)); 5] = [
     ("empty", empty),
+    ("small", small),
     ("several-segments", several_segments),
     ("open-transaction", open_transaction),
     ("torn-tail", torn_tail),
@@ -31,7 +32,7 @@ pub const CASES: [(&str, fn(&Path)); 4] = [
 const A: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
 const B: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429563";
 const ORDERS: TableNo = TableNo(1);
-/// A number that takes three bytes.
+/// A number that takes three bytes in bincode.
 const LINES: TableNo = TableNo(300);
 
 #[derive(Clone, Copy)]
@@ -195,6 +196,17 @@ fn settle(folder: &Path, cursor: Option<&Cursor>) {
 fn empty(folder: &Path) {
     Making::open(folder, 0);
     settle(folder, None);
+}
+
+/// What docs/log-format.md shows byte by byte.
+fn small(folder: &Path) {
+    let mut making = Making::open(folder, 0);
+    making.mark(&format!("{A}:1-7"));
+    making.batch.schema(&lines());
+    making.line(Op::Insert, 70_000, 1, "tea");
+    making.commit(&format!("{A}:8"));
+    making.sync();
+    settle(folder, Some(&Cursor::default()));
 }
 
 fn several_segments(folder: &Path) {
