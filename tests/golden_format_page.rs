@@ -33,7 +33,7 @@ fn lines(text: &[u8]) -> Vec<Value> {
 /// What the page's program prints of a log.
 fn by_the_page(program: &Path, log: &Path) -> Vec<Value> {
     let output = Command::new("python3").arg("-I").arg(program).arg(log).output().unwrap_or_else(|error| {
-        panic!("python3 cannot be started ({error}): install it (Debian: apt-get install python3-minimal)")
+        panic!("python3 cannot be started ({error}): install it (Debian: apt-get install python3)")
     });
     let words = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && words.is_empty(), "{}: {words}", log.display());

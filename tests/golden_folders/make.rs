@@ -21,7 +21,10 @@ use super::SINK;
 /// 2026-11-23T00:00:00Z.
 pub const NOW: u64 = 1_795_392_000_000_000;
 
-pub const CASES: [(&str, fn(&Path)); 5] = [
+/// A case's name, and what makes its pipeline folder.
+type Case = (&'static str, fn(&Path));
+
+pub const CASES: [Case; 5] = [
     ("empty", empty),
     ("small", small),
     ("several-segments", several_segments),
