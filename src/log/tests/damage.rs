@@ -245,3 +245,29 @@ fn a_torn_tail_inside_an_open_transaction_cuts_both_and_any_leftover_of_that_rec
         assert_eq!(matches!(recovered, Recovered::TornTail { cut: Some(_), .. }), removed == 0);
     }
 }
+
+#[test]
+fn a_tail_full_of_what_looks_like_commits_is_refused_before_all_of_it_is_told() {
+    let (bytes, frames) = small_log();
+    let mut tail = vec![0; 30];
+    // Each says that it reaches to the end of the file, or nearly so.
+    let count: u32 = 40_000;
+    for n in 0..count {
+        let mut head = ((count - n) * 20).to_le_bytes().to_vec();
+        head.extend([0; 4]);
+        head.extend((frames.len() as u64 + 2).to_le_bytes());
+        head.extend([Kind::Commit as u8, 0]);
+        head.extend((bytes.len() as u64 + 1).to_le_bytes());
+        tail.extend(head);
+    }
+    let whole = [&bytes[..], &tail].concat();
+    let dir = folder_with(&whole);
+    let error = open(&SystemDisk, &At(NOW), dir.path(), options(1 << 20)).unwrap_err();
+    let OpenError::Corrupt(corrupt) = error else { panic!("{error}") };
+    assert_eq!(corrupt.offset, bytes.len() as u64);
+    assert_eq!(only_segment(dir.path()).1, whole);
+    // A few are told one by one.
+    let dir = folder_with(&whole[..bytes.len() + 30 + 26 * 20]);
+    let Opened { recovered, .. } = open_at(dir.path(), 1 << 20);
+    assert!(matches!(recovered, Recovered::TornTail { .. }), "{recovered:?}");
+}
