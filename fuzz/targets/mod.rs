@@ -16,6 +16,7 @@
 //! | [`cursor`] | a cursor as sled keeps it | read, written and read the same, or an error that says what to do |
 //! | [`json`] | MySQL's binary JSON | JSON within the limit, or an error |
 //! | [`rows`] | a table map and a rows event | what is decoded is a row of its schema |
+//! | [`statements`] | a QUERY event | a meaning, of followed tables alone |
 //!
 //! [`format`] writes segments with a hand of its own, after docs/log-format.md; [`place`] opens and reads them.
 
@@ -32,3 +33,4 @@ pub mod json;
 pub mod place;
 pub mod records;
 pub mod rows;
+pub mod statements;

@@ -59,6 +59,7 @@ targets! {
     any_stored_cursor_is_read_or_explained: cursor within PAYLOAD + OWN;
     any_binary_json_is_json_or_refused: json within OWN;
     any_rows_event_is_rows_or_refused: rows within OWN;
+    any_statement_means_the_same_whatever_space_stands_before_it: statements within OWN;
 }
 
 fn corpus_folder(target: &str) -> PathBuf {
@@ -145,6 +146,18 @@ fn keep(target: &str, seed: u64, input: &[u8]) -> String {
     match std::fs::write(&path, input) {
         Ok(()) => format!("kept in {}: add it to fuzz/corpus/{target}", path.display()),
         Err(error) => format!("could not be kept in {}: {error}", path.display()),
+    }
+}
+
+#[test]
+fn the_corpora_hold_what_is_made_for_them() {
+    for (target, inputs) in seeds::all() {
+        let made: Vec<Vec<u8>> = corpus(target)
+            .into_iter()
+            .filter(|(name, _)| name.starts_with("made-"))
+            .map(|(_, input)| input)
+            .collect();
+        assert!(made == inputs, "{target}: make the corpora anew");
     }
 }
 
