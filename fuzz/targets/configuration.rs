@@ -7,14 +7,15 @@ const PATH: &str = "everrelay.toml";
 /// A secret in the wrong place: no error may show it.
 pub const CANARY: &str = "canary-7f3a";
 
+/// Where people write secrets, rightly or not.
+const SECRET_KEYS: [&str; 6] = ["url", "password", "api_key", "password_env", "api_key_env", "max_row_bytes"];
+
 pub fn run(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
-    // What stands where a key or a section should is shown: only a value can be a secret.
-    let is_name = |line: &str| match line.split_once('=') {
-        Some((key, _)) => key.contains(CANARY),
-        None => line.trim_start().starts_with('[') && line.contains(CANARY),
-    };
-    if text.lines().any(is_name) {
+    // Elsewhere a secret is none: names, patterns and paths are shown, so that they can be found.
+    let is_secret =
+        |line: &str| line.split_once('=').is_some_and(|(key, _)| SECRET_KEYS.contains(&key.trim()));
+    if !text.lines().filter(|line| line.contains(CANARY)).all(is_secret) {
         return;
     }
     // A device would be read as the file that the configuration says it is.

@@ -225,14 +225,20 @@ fn secret_of(
         (Some(name), None) => match std::env::var(name) {
             Ok(value) => Ok(Some(Secret::new(value))),
             Err(std::env::VarError::NotPresent) => {
-                Err(at.wrong(env_key, format!("the environment variable {name:?} is not set")))
+                Err(at.wrong(env_key, format!("the environment variable {} is not set", variable(name))))
             }
             Err(std::env::VarError::NotUnicode(_)) => {
-                Err(at.wrong(env_key, format!("the environment variable {name:?} is not UTF-8")))
+                Err(at.wrong(env_key, format!("the environment variable {} is not UTF-8", variable(name))))
             }
         },
         (None, Some(path)) => Ok(Some(secret_file(at, file_key, path)?)),
     }
+}
+
+/// The name of an environment variable, if it can be one by the usual spelling: else it may be the secret itself, in the wrong place.
+fn variable(name: &str) -> String {
+    let usual = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
+    if name.bytes().all(usual) { format!("{name:?}") } else { "that it names (not shown)".to_owned() }
 }
 
 fn secret_file(at: &At<'_>, key: &'static str, path: &Path) -> Result<Secret, ConfigError> {

@@ -55,6 +55,18 @@ fn a_wrong_type_and_a_missing_value_are_refused_by_name() {
 }
 
 #[test]
+fn a_secret_in_place_of_a_variables_name_is_not_shown() {
+    let refused =
+        |name: &str| refused(&USUAL.replace("[sink]", &format!("password_env = \"{name}\"\n[sink]")));
+    assert!(refused("EVERRELAY_NOT_SET").contains("\"EVERRELAY_NOT_SET\" is not set"));
+    let message = refused("canary");
+    assert!(
+        message.contains("password_env: the environment variable") && !message.contains("canary"),
+        "{message}"
+    );
+}
+
+#[test]
 fn a_line_that_is_no_key_is_not_shown() {
     let text = USUAL.replace("[sink]", "password = \"\"\"\nnot: canary\n[sink]");
     let message = refused(&text);
