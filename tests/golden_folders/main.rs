@@ -176,6 +176,10 @@ fn a_log_of_a_newer_format_is_refused_before_anything_is_written() {
             );
         }
         assert!(files(copied.folder.path()) == before, "the refusal changed the state folder");
+        let before = files(&copied.log());
+        let (code, _, words) = copied.everrelay(&["run"]);
+        assert!(code == Some(5) && words.contains("format 2") && words.contains("newer"), "{code:?} {words}");
+        assert!(files(&copied.log()) == before, "the refusal changed the log");
     }
 }
 
