@@ -62,20 +62,20 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
     let metrics = crate::metrics::install().map_err(|error| Failure::new(Exit::Unexpected, error))?;
     let readiness = Readiness::new();
     readiness.obstacle("source", "connecting");
+    refuse_newer_cursors(&settings)?;
 
     let state = &settings.state_dir;
-    // First what opening does not change: a folder of a newer everrelay is refused before the log begins a segment.
-    let settled = open_unlocked(
-        || Settled::open(&settings.settled_dir()),
-        |error| matches!(error, SettledError::Locked { .. }),
-    )
-    .await?;
     let opened = open_unlocked(
         || crate::log::open(&SystemDisk, &SystemClock, &settings.log_dir(), settings.log.clone()),
         |error| matches!(error, OpenError::Locked { .. }),
     )
     .await?;
     tracing::info!(folder = %state.display(), recovered = %opened.recovered, "log open");
+    let settled = open_unlocked(
+        || Settled::open(&settings.settled_dir()),
+        |error| matches!(error, SettledError::Locked { .. }),
+    )
+    .await?;
     let cursor = || settled.cursor(SINK).map_err(|error| Failure::new(Exit::State, error));
     let folder_id = settled.folder_id();
 
@@ -115,6 +115,16 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
     admin.map_err(|error| Failure::new(Exit::Unexpected, error))?;
     tracing::info!("the cursor is committed; goodbye");
     Ok(())
+}
+
+/// A cursor of a newer everrelay is refused before opening the log cuts it and begins a segment. Whatever else may be wrong with it is said when it is
+/// opened for good.
+fn refuse_newer_cursors(settings: &Settings) -> Result<(), Failure> {
+    let folder = settings.settled_dir();
+    match folder.exists().then(|| Settled::open(&folder)) {
+        Some(Err(error @ SettledError::Format { .. })) => Err(Failure::new(Exit::State, error)),
+        _ => Ok(()),
+    }
 }
 
 /// Opens a part of the state folder. One that is locked is tried again for a moment: `everrelay status` may be looking, or the relay

@@ -38,10 +38,6 @@ use crate::event::{GtidSet, Seq};
 /// Most that is kept of a torn tail, bytes.
 const KEEP_TORN: u64 = 1 << 20;
 
-/// Most that is read to tell commits behind a bad frame from bytes that look like them, bytes. Bytes hardly ever do by
-/// chance; whoever may write rows can make millions that do, each of them nearly as long as the file.
-const MOST_TOLD: usize = if cfg!(test) { 16 << 20 } else { 4 << 30 };
-
 /// What opening a log found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Recovered {
@@ -277,6 +273,9 @@ impl<F: DiskFile> Scan<F> {
     fn is_known_synced(&self) -> Result<bool, OpenError> {
         let read_failed = |error| OpenError::io(Step::Read, &self.path, error);
         let (bad, length) = (self.scanner.offset(), self.entry.bytes);
+        // Most that is read to tell commits from what looks like them, bytes. Hardly any bytes do by chance; whoever may write rows can make
+        // millions that do, each of them nearly as long as the file.
+        const MOST_TOLD: usize = if cfg!(test) { 16 << 20 } else { 4 << 30 };
         // A head and the synced offset that a commit's payload begins with.
         const LEAST: usize = HEADER + 8;
         let mut window = vec![0; 1 << 20];
