@@ -58,6 +58,16 @@ async fn daemon(settings: Settings) -> Result<Exit, Failure> {
     }
 }
 
+/// A cursor of a newer everrelay is refused before opening the log cuts it and begins a segment. Whatever else may be wrong with it is said when it is
+/// opened for good.
+fn refuse_newer_cursors(settings: &Settings) -> Result<(), Failure> {
+    let folder = settings.settled_dir();
+    match folder.exists().then(|| Settled::open(&folder)) {
+        Some(Err(error @ SettledError::Format { .. })) => Err(Failure::new(Exit::State, error)),
+        _ => Ok(()),
+    }
+}
+
 async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
     let metrics = crate::metrics::install().map_err(|error| Failure::new(Exit::Unexpected, error))?;
     let readiness = Readiness::new();
@@ -115,16 +125,6 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
     admin.map_err(|error| Failure::new(Exit::Unexpected, error))?;
     tracing::info!("the cursor is committed; goodbye");
     Ok(())
-}
-
-/// A cursor of a newer everrelay is refused before opening the log cuts it and begins a segment. Whatever else may be wrong with it is said when it is
-/// opened for good.
-fn refuse_newer_cursors(settings: &Settings) -> Result<(), Failure> {
-    let folder = settings.settled_dir();
-    match folder.exists().then(|| Settled::open(&folder)) {
-        Some(Err(error @ SettledError::Format { .. })) => Err(Failure::new(Exit::State, error)),
-        _ => Ok(()),
-    }
 }
 
 /// Opens a part of the state folder. One that is locked is tried again for a moment: `everrelay status` may be looking, or the relay
