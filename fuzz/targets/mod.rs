@@ -17,9 +17,11 @@
 //! | [`json`] | MySQL's binary JSON | JSON within the limit, or an error |
 //! | [`rows`] | a table map and a rows event | what is decoded is a row of its schema |
 //! | [`statements`] | a QUERY event | a meaning, of followed tables alone |
+//! | [`answers`] | a bulk's answer | done only what the answer says was done |
 //!
 //! [`format`] writes segments with a hand of its own, after docs/log-format.md; [`place`] opens and reads them.
 
+pub mod answers;
 pub mod configuration;
 pub mod cursor;
 pub mod damage;

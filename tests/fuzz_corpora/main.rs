@@ -59,6 +59,7 @@ targets! {
     any_stored_cursor_is_read_or_explained: cursor within PAYLOAD + OWN;
     any_binary_json_is_json_or_refused: json within OWN;
     any_rows_event_is_rows_or_refused: rows within OWN;
+    any_answer_proves_no_more_than_it_says: answers within OWN;
     any_statement_means_the_same_whatever_space_stands_before_it: statements within OWN;
 }
 

@@ -32,6 +32,7 @@ pub fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("json", json()),
         ("rows", rows()),
         ("statements", statements()),
+        ("answers", answers()),
     ]
 }
 
@@ -437,4 +438,36 @@ fn statements() -> Vec<Vec<u8>> {
             body
         })
         .collect()
+}
+
+// ---- what an engine answers ----
+
+fn answers() -> Vec<Vec<u8>> {
+    let item = |verb: &str, id: &str, end: &str| {
+        format!("{{\"{verb}\":{{\"_index\":\"a.b-000001\",\"_id\":\"{id}\",{end}}}}}")
+    };
+    let done =
+        |result: &str, status: u16| format!("\"_version\":7,\"result\":\"{result}\",\"status\":{status}");
+    let refused = |status: u16, kind: &str, reason: &str| {
+        format!("\"status\":{status},\"error\":{{\"type\":\"{kind}\",\"reason\":\"{reason}\"}}")
+    };
+    let all = |ends: [String; 3]| {
+        let [one, two, three] = ends;
+        let items = [item("index", "1", &one), item("index", "2", &two), item("delete", "3", &three)];
+        format!("{{\"took\":1,\"errors\":false,\"items\":[{}]}}", items.join(","))
+    };
+    let conflict = "[1]: version conflict, current version [9] is higher than the one provided [7]";
+    let bodies = [
+        all([done("created", 201), done("updated", 200), done("deleted", 200)]),
+        all([done("created", 201), done("noop", 200), done("not_found", 404)]),
+        all([
+            refused(409, "version_conflict_engine_exception", conflict),
+            refused(400, "document_parsing_exception", "failed to parse field [id] of type [long]"),
+            refused(429, "es_rejected_execution_exception", "rejected"),
+        ]),
+        "{\"error\":{\"type\":\"security_exception\",\"reason\":\"no\"},\"status\":403}".to_owned(),
+        "<html>Bad Gateway</html>".to_owned(),
+    ];
+    let with = |status: u8| bodies.iter().map(move |body| [&[status], body.as_bytes()].concat());
+    with(0).chain(with(3)).chain(with(6)).collect()
 }
