@@ -234,7 +234,9 @@ impl<F: DiskFile> Scan<F> {
                 Err(ScanError::Io(error)) => return Err(OpenError::io(Step::Read, &self.path, error)),
                 Err(ScanError::Bad(problem)) => problem,
             };
-            if upto.is_some() || self.is_known_synced()? {
+            // A whole frame that only a newer version can have written is no torn one.
+            let unknown = matches!(bad, Problem::Kind(_) | Problem::Flags(_));
+            if upto.is_some() || unknown || self.is_known_synced()? {
                 return Err(self.corrupt(bad).into());
             }
             torn = Some((self.scanner.offset(), self.entry.bytes));

@@ -271,3 +271,19 @@ fn a_tail_full_of_what_looks_like_commits_is_refused_before_all_of_it_is_told() 
     let Opened { recovered, .. } = open_at(dir.path(), 1 << 20);
     assert!(matches!(recovered, Recovered::TornTail { .. }), "{recovered:?}");
 }
+
+#[test]
+fn a_whole_frame_of_an_unknown_kind_is_refused_and_not_taken_for_a_torn_tail() {
+    let (bytes, frames) = small_log();
+    let salt = u32::from_le_bytes(bytes[12..16].try_into().unwrap());
+    let last = frames.last().unwrap();
+    let mut unknown = bytes[last.at.offset as usize..].to_vec();
+    unknown[16] = 9;
+    crate::log::frame::seal(&mut unknown, last.seq.next(), salt);
+    let whole = [&bytes[..], &unknown].concat();
+    let dir = folder_with(&whole);
+    let error = open(&SystemDisk, &At(NOW), dir.path(), options(1 << 20)).unwrap_err();
+    let OpenError::Corrupt(corrupt) = error else { panic!("{error}") };
+    assert_eq!((corrupt.seq, corrupt.problem), (last.seq.next(), Problem::Kind(9)));
+    assert_eq!(only_segment(dir.path()).1, whole);
+}
