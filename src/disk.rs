@@ -5,8 +5,10 @@
 use std::io;
 use std::path::Path;
 
+pub mod sim;
 mod system;
 
+pub use sim::SimDisk;
 pub use system::{SystemDisk, SystemLock};
 
 /// A folder tree that can be made durable piece by piece; cheap to clone.
@@ -15,7 +17,8 @@ pub trait Disk: Clone + Send + Sync + 'static {
     /// Keeps a lock until dropped.
     type Lock: Send + Sync + 'static;
 
-    /// Makes `path` and its missing parents, mode 0700, each entry synced into its parent.
+    /// Makes `path` and its missing parents, mode 0700. All that anybody made this way is durable when it returns, also what
+    /// an earlier call made that was stopped before its sync.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
 
     /// Names in the folder `path`, in no order.

@@ -35,6 +35,10 @@ impl Disk for SystemDisk {
     type Lock = SystemLock;
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        let parent = |folder: &Path| {
+            let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+            parent.unwrap_or(Path::new(".")).to_path_buf()
+        };
         let mut missing: Vec<PathBuf> = Vec::new();
         let mut at = path;
         while !at.is_dir() {
@@ -44,13 +48,18 @@ impl Disk for SystemDisk {
                 _ => break,
             }
         }
+        // Folders are made from the top, each synced before the next: of those that are there the deepest alone may be one whose
+        // maker was stopped before its sync. Where its parent may not be read, nobody could have made it this way.
+        match self.sync_dir(&parent(at)) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            result => result?,
+        }
         for folder in missing.iter().rev() {
             match DirBuilder::new().mode(0o700).create(folder) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
                 result => result?,
             }
-            let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
-            self.sync_dir(parent.unwrap_or(Path::new(".")))?;
+            self.sync_dir(&parent(folder))?;
         }
         Ok(())
     }
