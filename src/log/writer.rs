@@ -39,6 +39,8 @@ pub struct Writer<D: Disk> {
     synced: u64,
     /// The next frame's number.
     next: Seq,
+    /// The highest version that was to be outranked.
+    outranked: Version,
     position: Option<GtidSet>,
     /// As the next segment's state will have it.
     latest_micros: u64,
@@ -97,6 +99,7 @@ impl<D: Disk> Writer<D> {
             written: bytes,
             synced: bytes,
             next,
+            outranked: Version(0),
             position,
             latest_micros,
             open: None,
@@ -179,13 +182,19 @@ impl<D: Disk> Writer<D> {
     /// See [`WriteError`]; the writer has stopped then.
     pub fn outrank(&mut self, bound: Version) -> Result<(), WriteError> {
         self.health()?;
+        self.outranked = self.outranked.max(bound);
+        let result = self.rise();
+        self.latch(result)
+    }
+
+    /// Begins a new segment if the next version would not be above all that was to be outranked.
+    fn rise(&mut self) -> Result<(), WriteError> {
+        let bound = self.outranked;
         if self.next_version() > bound {
             return Ok(());
         }
         // The new segment's state takes the next number.
-        let base = bound.0.saturating_add(1).saturating_sub(self.next.0).max(self.header.base);
-        let result = self.rotate(base);
-        self.latch(result)
+        self.rotate(bound.0.saturating_add(1).saturating_sub(self.next.0).max(self.header.base))
     }
 
     fn latch(&mut self, result: Result<(), WriteError>) -> Result<(), WriteError> {

@@ -79,6 +79,7 @@ impl<D: Disk> Writer<D> {
             // Not in the log any more: it is repeated before the next change. No segment begins with frame 0.
             table.at = Location::default();
         }
-        Ok(())
+        // Numbers are given again, and a segment that was made to outrank somebody may be gone.
+        self.rise()
     }
 }
