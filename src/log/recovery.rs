@@ -21,6 +21,12 @@
 //! From the end: what is bad is kept beside first (best effort: a full disk does not stop the cut), whole segments are removed from the
 //! last backwards, the folder synced after each, then the one that remains is truncated and synced. A crash in between
 //! leaves a log whose recovery finds the same end.
+//!
+//! # What is kept is made durable
+//!
+//! What was read may be in the system's memory alone: the process that wrote it may have been killed before its sync, or its sync may have
+//! failed, and then Linux takes pages for clean that are not on the disk, so that syncing again means nothing. Hence everything above the highest offset
+//! known to be synced is written again where it stands, synced, and read once more, before a segment follows it and before anybody reads it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -37,6 +43,9 @@ use crate::event::{GtidSet, Seq};
 
 /// Most that is kept of a torn tail, bytes.
 const KEEP_TORN: u64 = 1 << 20;
+
+/// What is written again at once, bytes.
+const AT_ONCE: usize = 1 << 20;
 
 /// What opening a log found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,6 +127,8 @@ pub struct End {
     pub time_micros: u64,
     /// The latest of all below the end, as [`State::latest_micros`] has it.
     pub latest_micros: u64,
+    /// In the segment, the highest offset at or below the end that is known to be synced.
+    synced: u64,
     /// Frames behind the end.
     open_frames: u64,
     /// In the last segment: where the bad bytes begin, and the file's length.
@@ -160,6 +171,7 @@ impl End {
             position: None,
             time_micros: 0,
             latest_micros: 0,
+            synced: 0,
             open_frames: 0,
             torn: None,
         }
@@ -213,6 +225,7 @@ impl<F: DiskFile> Scan<F> {
         let mut end = End {
             segment: self.index,
             offset: self.scanner.offset(),
+            synced: self.scanner.offset(),
             next: self.scanner.next_seq(),
             position: state.gtids,
             latest_micros: state.latest_micros,
@@ -252,20 +265,23 @@ impl<F: DiskFile> Scan<F> {
     /// Moves `end` behind the frame if it ends a transaction, and says whether it does.
     fn end_of(&self, scanned: Scanned, end: &mut End) -> Result<bool, Problem> {
         let wrong = |error: bincode::error::DecodeError| Problem::Payload(error.to_string());
-        match scanned.kind {
+        let synced = match scanned.kind {
             Kind::Commit => {
                 let commit = Commit::decode(self.scanner.payload()).map_err(wrong)?;
                 end.position.get_or_insert_default().insert(&commit.gtid);
                 end.time_micros = commit.time_micros;
+                commit.synced
             }
             Kind::Mark => {
                 let mark = Mark::decode(self.scanner.payload()).map_err(wrong)?;
                 end.position = Some(mark.gtids);
                 end.time_micros = mark.time_micros;
+                mark.synced
             }
             Kind::State => return Err(Problem::Kind(Kind::State as u8)),
             Kind::Schema | Kind::Change => return Ok(false),
-        }
+        };
+        end.synced = end.synced.max(u64::from_le_bytes(synced.0).min(scanned.offset));
         end.latest_micros = end.latest_micros.max(end.time_micros);
         (end.offset, end.next) = (self.scanner.offset(), self.scanner.next_seq());
         Ok(true)
@@ -352,12 +368,28 @@ pub fn cut<D: Disk>(
         disk.sync_dir(dir).map_err(|e| OpenError::io(Step::Sync, dir, e))?;
     }
     let kept = &mut segments[end.segment];
-    if kept.bytes > end.offset {
+    // A segment that others followed was synced before they were made.
+    let unsure = removed == 0 && end.synced < end.offset;
+    if kept.bytes > end.offset || unsure {
         let path = dir.join(segment_name(kept.header.first));
         let file = disk.open_writable(&path).map_err(|e| OpenError::io(Step::Open, &path, e))?;
-        file.truncate(end.offset).map_err(|e| OpenError::io(Step::Truncate, &path, e))?;
+        // A truncation that is interrupted may leave the old length with zeros behind the new one. Zeros from the end on, and a commit behind
+        // them that knows of a synced frame of the open transaction, would read as damage: what is bad goes first, durably.
+        if let Some((bad, _)) = end.torn.filter(|(bad, _)| removed == 0 && *bad > end.offset) {
+            file.truncate(bad).map_err(|e| OpenError::io(Step::Truncate, &path, e))?;
+            file.sync().map_err(|e| OpenError::io(Step::Sync, &path, e))?;
+        }
+        if kept.bytes > end.offset {
+            file.truncate(end.offset).map_err(|e| OpenError::io(Step::Truncate, &path, e))?;
+            kept.bytes = end.offset;
+        }
+        if unsure {
+            write_again(&file, &path, end.synced, end.offset)?;
+        }
         file.sync().map_err(|e| OpenError::io(Step::Sync, &path, e))?;
-        kept.bytes = end.offset;
+        if unsure {
+            read_again(file, path, kept, end.next)?;
+        }
     }
     let cut = Cut { first: end.next, frames: end.open_frames, segments: removed };
     let cut = Some(cut).filter(|cut| cut.frames > 0);
@@ -366,6 +398,39 @@ pub fn cut<D: Disk>(
         (None, Some(cut)) => Recovered::OpenTransactionCut(cut),
         (None, None) => Recovered::Clean,
     })
+}
+
+/// Writes what stands in `from..to` again, so that the next sync carries it to the disk whatever the system believes of those pages.
+fn write_again<F: DiskFile>(file: &F, path: &Path, from: u64, to: u64) -> Result<(), OpenError> {
+    let mut buffer = vec![0; usize::try_from(to - from).map_or(AT_ONCE, |bytes| bytes.min(AT_ONCE))];
+    let mut at = from;
+    while at < to {
+        let size = usize::try_from(to - at).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let read = file.read_at(&mut buffer[..size], at).map_err(|e| OpenError::io(Step::Read, path, e))?;
+        if read < size {
+            let source = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+            return Err(OpenError::io(Step::Read, path, source));
+        }
+        file.write_all_at(&buffer[..size], at).map_err(|e| OpenError::io(Step::Write, path, e))?;
+        at += size as u64;
+    }
+    Ok(())
+}
+
+/// Holds that the frames that were found are those that were written again: in between, the system may have given their pages up.
+fn read_again<F: DiskFile>(file: F, path: PathBuf, kept: &Entry, next: Seq) -> Result<(), OpenError> {
+    let Entry { header, bytes } = *kept;
+    let mut scanner = Scanner::new(Arc::new(file), header.salt, header.first, SEGMENT_HEADER, bytes);
+    let problem = loop {
+        match scanner.advance() {
+            Ok(Some(_)) => {}
+            Ok(None) if scanner.next_seq() == next => return Ok(()),
+            Ok(None) => break Problem::EndsEarly,
+            Err(ScanError::Bad(problem)) => break problem,
+            Err(ScanError::Io(error)) => return Err(OpenError::io(Step::Read, &path, error)),
+        }
+    };
+    Err(Corrupt { path, offset: scanner.offset(), seq: scanner.next_seq(), problem }.into())
 }
 
 fn keep_torn<D: Disk>(disk: &D, dir: &Path, entry: &Entry, offset: u64, length: u64) -> Torn {

@@ -10,9 +10,11 @@ use crate::event::codec::RowWriter;
 use crate::event::gtid::Origin;
 use crate::event::{Column, ColumnType, Gtid, GtidSet, Op, TableName, TableNo, TableSchema, Value, Version};
 
+mod crashes;
 mod damage;
 mod faults;
 mod folder;
+mod history;
 mod model;
 mod readers;
 mod seek;

@@ -1,0 +1,429 @@
+//! Seeded histories of a log on a simulated disk, and what must be found after any crash of them.
+
+use std::fmt;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::*;
+use crate::disk::SimDisk;
+use crate::disk::sim::SimFile;
+use crate::event::codec;
+
+/// The folder of every simulated log.
+pub fn dir() -> &'static Path {
+    Path::new("/state/log")
+}
+
+/// What every random choice of a test comes from. Printed when the test fails, with the words that repeat it.
+pub struct Seed {
+    pub number: u64,
+    test: &'static str,
+}
+
+impl Seed {
+    /// The seed in `EVERRELAY_TEST_SEED`, else a new one. `test`: the test function's name.
+    pub fn take(test: &'static str) -> Seed {
+        let number = number_from_env("EVERRELAY_TEST_SEED", u64::from(rand::random::<u32>()));
+        Seed { number, test }
+    }
+
+    /// The seed that begins with what this one does at its `step`th.
+    pub fn later(&self, step: u64) -> Seed {
+        Seed { number: self.number.wrapping_add(step), test: self.test }
+    }
+
+    pub fn random(&self) -> StdRng {
+        StdRng::seed_from_u64(self.number)
+    }
+}
+
+impl fmt::Display for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "seed {0}; to replay: EVERRELAY_TEST_SEED={0} cargo test --lib {1}", self.number, self.test)
+    }
+}
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{self}");
+        }
+    }
+}
+
+pub fn number_from_env(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")),
+        Err(_) => default,
+    }
+}
+
+/// What a commit or mark ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The source's position is then `set` of this.
+    pub position: u64,
+    pub values: Vec<u64>,
+}
+
+/// What a log must hold, and what it may.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds<'a> {
+    /// Frames that were visible: they must be there, as they were, from the retained start on.
+    pub seen: &'a [Read],
+    pub position: Option<u64>,
+    /// What was appended behind them: any number of these, from the first on, may be there.
+    pub appended: &'a [Ended],
+    /// The first frame that somebody may still need.
+    pub needed: Seq,
+}
+
+/// What was found in a log.
+#[derive(Debug)]
+pub struct Found {
+    /// All frames that it keeps.
+    pub frames: Vec<Read>,
+    pub position: Option<u64>,
+    /// How many of [`Bounds::appended`] are there.
+    pub appended: usize,
+}
+
+/// Reads the whole log and holds it against what it must be.
+pub fn check<D: crate::disk::Disk>(opened: &Opened<D>, bounds: &Bounds<'_>) -> Found {
+    let Opened { writer, log, .. } = opened;
+    let start = log.retained_start();
+    assert!(start <= bounds.needed, "{start} is kept, {} is needed", bounds.needed);
+    let frames = read(log, start);
+    check_frames(&frames, start, log.visible().seq);
+
+    let seen = bounds.seen.last().map_or(Seq(0), |frame| frame.seq);
+    assert!(log.visible().seq >= seen, "{seen} was visible, {} is", log.visible().seq);
+    let first_seen = bounds.seen.first().map_or(start, |frame| frame.seq);
+    let (skip_seen, skip) = (start.0.saturating_sub(first_seen.0), first_seen.0.saturating_sub(start.0));
+    let known = bounds.seen.get(skip_seen as usize..).unwrap_or_default();
+    let there = &frames[skip as usize..][..known.len()];
+    assert!(there == known, "{}", first_difference(there, known));
+
+    let (mut position, mut appended, mut values) = (bounds.position, 0, Vec::new());
+    for frame in &frames[skip as usize + known.len()..] {
+        match frame.kind {
+            Kind::Change => values.push(value(frame)),
+            Kind::Commit | Kind::Mark => {
+                let ended =
+                    bounds.appended.get(appended).unwrap_or_else(|| panic!("{frame:?} was not appended"));
+                assert_eq!(values, ended.values);
+                (position, appended, values) = (Some(ended.position), appended + 1, Vec::new());
+            }
+            Kind::State | Kind::Schema => {}
+        }
+    }
+    assert!(values.is_empty(), "a log ends with a whole transaction: {values:?}");
+    assert_eq!(writer.position(), position.map(set).as_ref());
+    let stats = log.stats();
+    assert_eq!(stats.bytes, log.segments().iter().map(|segment| segment.bytes).sum::<u64>());
+    assert_eq!((stats.first, stats.last), (start, log.visible().seq));
+    Found { frames, position, appended }
+}
+
+/// What holds of any log's frames, read from `start` to `end`.
+pub fn check_frames(frames: &[Read], start: Seq, end: Seq) {
+    let mut known: Vec<(Seq, TableNo)> = Vec::new();
+    let mut expected = start;
+    let mut version = Version(0);
+    for frame in frames {
+        assert_eq!(frame.seq, expected);
+        assert!(frame.version > version, "versions rise: {frame:?}");
+        (expected, version) = (expected.next(), frame.version);
+        match frame.kind {
+            Kind::State => assert_eq!((frame.at.segment, frame.at.offset), (frame.seq, 64)),
+            Kind::Schema => {
+                let (table, _) = codec::decode_owned::<TableNo, 16>(&frame.payload).unwrap();
+                known.push((frame.at.segment, table));
+            }
+            Kind::Change => {
+                let table = Change::decode(&frame.payload).unwrap().table;
+                assert!(known.contains(&(frame.at.segment, table)), "its schema stands before {frame:?}");
+            }
+            Kind::Commit | Kind::Mark => {}
+        }
+    }
+    assert_eq!(expected, end.next());
+}
+
+fn first_difference(there: &[Read], known: &[Read]) -> String {
+    let different = there.iter().zip(known).find(|(there, known)| there != known);
+    format!("what was visible changed: {different:?}")
+}
+
+fn value(frame: &Read) -> u64 {
+    values(std::slice::from_ref(frame))[0]
+}
+
+/// What had happened when so many operations had changed the disk.
+#[derive(Clone, Copy, Debug)]
+pub struct Point {
+    pub changes: usize,
+    seen: usize,
+    ended: usize,
+    position: Option<u64>,
+    needed: Seq,
+}
+
+/// A log being written, and all that was ever appended to it.
+pub struct History {
+    pub disk: SimDisk,
+    pub segment_bytes: u64,
+    pub now: u64,
+    pub opened: Option<Opened<SimDisk>>,
+    reader: Option<Reader<SimDisk>>,
+    syncing: Option<Syncing<SimFile>>,
+    batch: Batch,
+    sent: Vec<u8>,
+    open: Vec<u64>,
+    value: u64,
+    /// What the process was told to outrank.
+    outranked: Version,
+    /// The position behind what was appended.
+    position: Option<u64>,
+    /// All frames ever visible, from 1 on.
+    pub seen: Vec<Read>,
+    /// All commits and marks ever appended that were not lost, and how many are visible.
+    ended: Vec<Ended>,
+    visible: usize,
+    visible_position: Option<u64>,
+    needed: Seq,
+    pub points: Vec<Point>,
+}
+
+impl History {
+    pub fn new(disk: SimDisk, segment_bytes: u64) -> History {
+        History {
+            disk,
+            segment_bytes,
+            now: NOW,
+            opened: None,
+            reader: None,
+            syncing: None,
+            batch: Batch::new(),
+            sent: Vec::new(),
+            open: Vec::new(),
+            value: 0,
+            outranked: Version(0),
+            position: None,
+            seen: Vec::new(),
+            ended: Vec::new(),
+            visible: 0,
+            visible_position: None,
+            needed: Seq(1),
+            points: Vec::new(),
+        }
+    }
+
+    /// Notes what has happened up to now.
+    pub fn point(&mut self) {
+        self.points.push(Point {
+            changes: self.disk.history_len(),
+            seen: self.seen.len(),
+            ended: self.visible,
+            position: self.visible_position,
+            needed: self.needed,
+        });
+    }
+
+    /// What must be found when the disk stops before the changing operation `index`.
+    pub fn bounds(&self, index: usize) -> Bounds<'_> {
+        let done = self.points.partition_point(|point| point.changes <= index) - 1;
+        let lower = self.points[done];
+        // A retirement in progress is for a need that was said before it.
+        let later = self.points.get(done + 1).unwrap_or(&lower);
+        Bounds {
+            seen: &self.seen[..lower.seen],
+            position: lower.position,
+            appended: &self.ended[lower.ended..],
+            needed: lower.needed.max(later.needed),
+        }
+    }
+
+    /// What must be found if the disk stopped now.
+    pub fn bounds_now(&self) -> Bounds<'_> {
+        Bounds {
+            seen: &self.seen,
+            position: self.visible_position,
+            appended: &self.ended[self.visible..],
+            needed: self.needed,
+        }
+    }
+
+    /// Opens the log, checks it, and gives it a start if it has none.
+    pub fn open(&mut self) -> Result<(), OpenError> {
+        (self.reader, self.opened, self.syncing) = (None, None, None);
+        (self.batch, self.sent, self.open) = (Batch::new(), Vec::new(), Vec::new());
+        let opened = open(&self.disk, &At(self.now), dir(), options(self.segment_bytes))?;
+        self.outranked = Version(0);
+        let found = check(&opened, &self.bounds_now());
+        self.visible += found.appended;
+        self.ended.truncate(self.visible);
+        (self.position, self.visible_position) = (found.position, found.position);
+        let first = found.frames.first().map_or(Seq(1), |frame| frame.seq);
+        self.seen.truncate(first.0 as usize - 1);
+        self.seen.extend(found.frames);
+        let next = self.seen.last().map_or(Seq(1), |frame| frame.seq.next());
+        self.reader = Some(opened.log.reader(next).unwrap());
+        self.opened = Some(opened);
+        Ok(())
+    }
+
+    fn writer(&mut self) -> &mut Writer<SimDisk> {
+        &mut self.opened.as_mut().expect("the log is open").writer
+    }
+
+    pub fn log(&self) -> Log<SimDisk> {
+        self.opened.as_ref().expect("the log is open").log.clone()
+    }
+
+    /// Does something of what a relay does with its log.
+    ///
+    /// # Errors
+    /// The writer has stopped.
+    pub fn act(&mut self, random: &mut StdRng) -> Result<(), WriteError> {
+        let result = self.one_act(random);
+        self.look();
+        result
+    }
+
+    fn one_act(&mut self, random: &mut StdRng) -> Result<(), WriteError> {
+        match random.random_range(0..100) {
+            0..=49 => self.append(random),
+            50..=64 => self.sync(),
+            65..=74 => self.begin_sync(),
+            75..=79 => {
+                self.finish_sync();
+                Ok(())
+            }
+            80..=84 => self.abandon(),
+            85..=89 => self.outrank(random.random_range(0..1_000_000)),
+            90..=95 => {
+                self.pass(random);
+                Ok(())
+            }
+            _ => {
+                // The process is killed and started again: what it wrote is in the system's memory.
+                self.now += random.random_range(0..3_000_000);
+                self.now -= random.random_range(0..2_000_000);
+                self.open().unwrap();
+                Ok(())
+            }
+        }
+    }
+
+    fn append(&mut self, random: &mut StdRng) -> Result<(), WriteError> {
+        for _ in 0..random.random_range(1..3) {
+            let most = if random.random_range(0..24) == 0 { 60 } else { 6 };
+            for _ in 0..random.random_range(0..most) {
+                self.change(random.random_range(0..3));
+            }
+            if random.random_range(0..4) > 0 {
+                self.end();
+            }
+        }
+        self.write()
+    }
+
+    pub fn change(&mut self, table: u8) {
+        self.start();
+        let number = TableNo(u32::from(table) * 200);
+        if !self.sent.contains(&table) {
+            self.batch.schema(&schema(number));
+            self.sent.push(table);
+        }
+        self.value += 1;
+        change(&mut self.batch, number, self.value);
+        self.open.push(self.value);
+    }
+
+    /// Ends a transaction, or where there is none lets transactions without followed rows pass.
+    pub fn end(&mut self) {
+        self.start();
+        let position = self.position.unwrap_or(0) + 1;
+        if self.open.is_empty() {
+            mark(&mut self.batch, set(position));
+        } else {
+            commit(&mut self.batch, position);
+        }
+        self.ended_at(position);
+    }
+
+    fn start(&mut self) {
+        if self.position.is_none() {
+            mark(&mut self.batch, set(0));
+            self.ended_at(0);
+        }
+    }
+
+    fn ended_at(&mut self, position: u64) {
+        self.position = Some(position);
+        self.ended.push(Ended { position, values: std::mem::take(&mut self.open) });
+    }
+
+    pub fn write(&mut self) -> Result<(), WriteError> {
+        let mut batch = std::mem::take(&mut self.batch);
+        let result = self.writer().append(&mut batch);
+        self.batch = batch;
+        result
+    }
+
+    pub fn sync(&mut self) -> Result<(), WriteError> {
+        self.writer().sync()
+    }
+
+    /// As a relay under load does: another thread syncs while more is appended.
+    fn begin_sync(&mut self) -> Result<(), WriteError> {
+        self.syncing = self.writer().begin_sync()?;
+        Ok(())
+    }
+
+    /// The other thread comes to its work, if the writer has not done it.
+    fn finish_sync(&mut self) {
+        if let Some(syncing) = self.syncing.take() {
+            syncing.run();
+        }
+    }
+
+    /// Reads on, whatever has become visible.
+    pub fn look(&mut self) {
+        let reader = self.reader.as_mut().expect("the log is open");
+        let from = self.seen.last().map_or(Seq(1), |frame| frame.seq.next());
+        while let Some(Frame { seq, version, kind, payload, at }) = reader.next_frame().unwrap() {
+            if seq >= from {
+                self.seen.push(Read { seq, version, kind, payload: payload.to_vec(), at });
+                self.visible += usize::from(matches!(kind, Kind::Commit | Kind::Mark));
+            }
+        }
+        self.visible_position =
+            self.ended[..self.visible].last().map(|ended| ended.position).or(self.visible_position);
+        assert_eq!(self.log().visible().seq.0, self.seen.len() as u64);
+    }
+
+    fn abandon(&mut self) -> Result<(), WriteError> {
+        self.writer().abandon()?;
+        self.open.clear();
+        assert!(self.writer().next_version() > self.outranked);
+        Ok(())
+    }
+
+    fn outrank(&mut self, more: u64) -> Result<(), WriteError> {
+        let bound = Version(self.writer().next_version().0 + more);
+        self.writer().outrank(bound)?;
+        self.outranked = bound;
+        assert!(self.writer().next_version() > bound);
+        Ok(())
+    }
+
+    /// A synced cursor passes frames, and what is below it may go.
+    fn pass(&mut self, random: &mut StdRng) {
+        let end = self.log().visible().seq.0 + 1;
+        self.needed = self.needed.max(Seq(random.random_range(self.needed.0..=end.max(self.needed.0))));
+        self.log().retain(self.needed, u64::MAX).unwrap();
+    }
+}
