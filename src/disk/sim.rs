@@ -81,6 +81,7 @@ struct State {
     /// Open and without a name for good.
     nameless: BTreeSet<Id>,
     operations: u64,
+    longest_read: usize,
     plan: Option<Plan>,
     history: Option<Vec<Image>>,
 }
@@ -169,6 +170,7 @@ impl SimDisk {
             open: BTreeMap::new(),
             nameless: BTreeSet::new(),
             operations: 0,
+            longest_read: 0,
             plan: None,
             history: None,
         };
@@ -234,6 +236,20 @@ impl SimDisk {
     /// Ends the fault that is set.
     pub fn heal(&self) {
         self.state().plan = None;
+    }
+
+    /// Does something that the fault which is set does not strike, nor counts.
+    pub fn undisturbed<T>(&self, act: impl FnOnce() -> T) -> T {
+        let plan = self.state().plan.take();
+        let result = act();
+        self.state().plan = plan;
+        result
+    }
+
+    /// The most that was ever asked for in one read, bytes.
+    #[must_use]
+    pub fn longest_read(&self) -> usize {
+        self.state().longest_read
     }
 
     /// Whether the fault that is set has struck.

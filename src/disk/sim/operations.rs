@@ -116,6 +116,7 @@ impl DiskFile for SimFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut state = self.disk.state();
         state.begin_plain(Operation::Read)?;
+        state.longest_read = state.longest_read.max(buffer.len());
         let view = state.image.file(self.id)?.view();
         let rest = usize::try_from(offset).ok().and_then(|offset| view.get(offset..)).unwrap_or_default();
         let read = rest.len().min(buffer.len());

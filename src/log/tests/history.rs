@@ -257,11 +257,11 @@ impl History {
 
     /// Opens the log, checks it, and gives it a start if it has none.
     pub fn open(&mut self) -> Result<(), OpenError> {
-        (self.reader, self.opened, self.syncing) = (None, None, None);
+        self.close();
         (self.batch, self.sent, self.open) = (Batch::new(), Vec::new(), Vec::new());
         let opened = open(&self.disk, &At(self.now), dir(), options(self.segment_bytes))?;
         self.outranked = Version(0);
-        let found = check(&opened, &self.bounds_now());
+        let found = self.disk.undisturbed(|| check(&opened, &self.bounds_now()));
         self.visible += found.appended;
         self.ended.truncate(self.visible);
         (self.position, self.visible_position) = (found.position, found.position);
@@ -269,12 +269,17 @@ impl History {
         self.seen.truncate(first.0 as usize - 1);
         self.seen.extend(found.frames);
         let next = self.seen.last().map_or(Seq(1), |frame| frame.seq.next());
-        self.reader = Some(opened.log.reader(next).unwrap());
+        self.reader = Some(self.disk.undisturbed(|| opened.log.reader(next)).unwrap());
         self.opened = Some(opened);
         Ok(())
     }
 
-    fn writer(&mut self) -> &mut Writer<SimDisk> {
+    /// The process has ended; what it wrote is in the system's memory.
+    pub fn close(&mut self) {
+        (self.reader, self.opened, self.syncing) = (None, None, None);
+    }
+
+    pub fn writer(&mut self) -> &mut Writer<SimDisk> {
         &mut self.opened.as_mut().expect("the log is open").writer
     }
 
@@ -304,7 +309,7 @@ impl History {
             80..=84 => self.abandon(),
             85..=89 => self.outrank(random.random_range(0..1_000_000)),
             90..=95 => {
-                self.pass(random);
+                self.pass_somewhere(random);
                 Ok(())
             }
             _ => {
@@ -378,13 +383,13 @@ impl History {
     }
 
     /// As a relay under load does: another thread syncs while more is appended.
-    fn begin_sync(&mut self) -> Result<(), WriteError> {
+    pub fn begin_sync(&mut self) -> Result<(), WriteError> {
         self.syncing = self.writer().begin_sync()?;
         Ok(())
     }
 
     /// The other thread comes to its work, if the writer has not done it.
-    fn finish_sync(&mut self) {
+    pub fn finish_sync(&mut self) {
         if let Some(syncing) = self.syncing.take() {
             syncing.run();
         }
@@ -392,6 +397,11 @@ impl History {
 
     /// Reads on, whatever has become visible.
     pub fn look(&mut self) {
+        let disk = self.disk.clone();
+        disk.undisturbed(|| self.read_on());
+    }
+
+    fn read_on(&mut self) {
         let reader = self.reader.as_mut().expect("the log is open");
         let from = self.seen.last().map_or(Seq(1), |frame| frame.seq.next());
         while let Some(Frame { seq, version, kind, payload, at }) = reader.next_frame().unwrap() {
@@ -405,14 +415,14 @@ impl History {
         assert_eq!(self.log().visible().seq.0, self.seen.len() as u64);
     }
 
-    fn abandon(&mut self) -> Result<(), WriteError> {
+    pub fn abandon(&mut self) -> Result<(), WriteError> {
         self.writer().abandon()?;
         self.open.clear();
         assert!(self.writer().next_version() > self.outranked);
         Ok(())
     }
 
-    fn outrank(&mut self, more: u64) -> Result<(), WriteError> {
+    pub fn outrank(&mut self, more: u64) -> Result<(), WriteError> {
         let bound = Version(self.writer().next_version().0 + more);
         self.writer().outrank(bound)?;
         self.outranked = bound;
@@ -420,10 +430,14 @@ impl History {
         Ok(())
     }
 
-    /// A synced cursor passes frames, and what is below it may go.
-    fn pass(&mut self, random: &mut StdRng) {
-        let end = self.log().visible().seq.0 + 1;
-        self.needed = self.needed.max(Seq(random.random_range(self.needed.0..=end.max(self.needed.0))));
-        self.log().retain(self.needed, u64::MAX).unwrap();
+    fn pass_somewhere(&mut self, random: &mut StdRng) {
+        let end = self.log().visible().seq.next();
+        self.pass(Seq(random.random_range(self.needed.0..=end.0.max(self.needed.0)))).unwrap();
+    }
+
+    /// A synced cursor has passed what is below `needed`, and that may go.
+    pub fn pass(&mut self, needed: Seq) -> Result<Retained, RetainError> {
+        self.needed = self.needed.max(needed);
+        self.log().retain(self.needed, u64::MAX)
     }
 }
