@@ -1,223 +1,272 @@
-//! Random histories against a plain list of transactions.
-
-use std::fs::OpenOptions;
+//! Random histories against a plain list of what was appended, with readers and a cursor that live on meanwhile.
+//!
+//! The reference machine knows only what does not hang on chance: which steps make sense. What a crash leaves, nobody can say beforehand;
+//! [`History`] holds what it must leave and what it may.
 
 use proptest::prelude::*;
+use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 
+use super::history::{History, check, dir};
 use super::*;
+use crate::disk::SimDisk;
 
+/// What is done to the log. A share is of 255, from the retained start to just behind what is visible.
 #[derive(Clone, Debug)]
 enum Step {
     /// Changes of these tables, one each.
     Change(Vec<u8>),
-    Commit,
-    Mark,
-    Sync,
+    /// Ends the transaction, or lets one without rows pass.
+    End,
     Abandon,
     Outrank(u64),
-    /// The process ends; of what was not synced this share of 256 stays.
-    Crash(u8),
-    /// Segments below this share of 256 of what is visible are not needed.
-    Retain(u8),
-    /// Everything from this share of 256 on is read.
+    Sync,
+    BeginSync,
+    FinishSync,
+    /// The power goes.
+    Crash(u64),
+    /// The process ends and is started again so many microseconds later, or earlier.
+    Reopen(i32),
+    /// A reader begins at this share.
+    Follow(u8),
+    /// Reader number .0 reads so many frames on.
+    Advance(usize, usize),
+    Leave(usize),
+    /// Everything from this share on is read, and one frame of it again by its place.
     Read(u8),
+    /// The cursor goes to this share, if that is not back.
+    Cursor(u8),
+    SyncCursor,
+    Retain,
 }
 
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        6 => prop::collection::vec(0..4u8, 1..12).prop_map(Step::Change),
-        5 => Just(Step::Commit),
-        1 => Just(Step::Mark),
-        3 => Just(Step::Sync),
-        1 => Just(Step::Abandon),
-        1 => (0..1_000_000u64).prop_map(Step::Outrank),
-        2 => any::<u8>().prop_map(Step::Crash),
-        1 => any::<u8>().prop_map(Step::Retain),
-        1 => any::<u8>().prop_map(Step::Read),
-    ]
-}
-
-/// In memory where the system has a place for that: a history syncs hundreds of times.
-fn folder() -> tempfile::TempDir {
-    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
-}
-
-/// The log and what it should hold.
-struct Model {
-    dir: tempfile::TempDir,
+/// What decides which steps make sense.
+#[derive(Clone, Debug)]
+struct Shape {
     segment_bytes: u64,
-    now: u64,
-    opened: Opened<SystemDisk>,
-    batch: Batch,
-    /// Tables whose schema this process sent.
-    sent: Vec<u8>,
-    committed: Vec<Vec<u64>>,
-    synced: usize,
-    open: Vec<u64>,
-    value: u64,
-    visible: Seq,
+    inside: bool,
+    readers: usize,
 }
 
-impl Model {
-    fn new(segment_bytes: u64) -> Model {
-        let dir = folder();
-        let mut opened = open_at(dir.path(), segment_bytes);
-        let mut batch = Batch::new();
-        mark(&mut batch, GtidSet::default());
-        opened.writer.append(&mut batch).unwrap();
-        opened.writer.sync().unwrap();
-        Model {
-            dir,
-            segment_bytes,
-            now: NOW,
-            opened,
-            batch,
-            sent: Vec::new(),
-            committed: Vec::new(),
-            synced: 0,
-            open: Vec::new(),
-            value: 0,
-            visible: Seq(0),
+struct Reference;
+
+impl ReferenceStateMachine for Reference {
+    type State = Shape;
+    type Transition = Step;
+
+    fn init_state() -> BoxedStrategy<Shape> {
+        let sizes = prop_oneof![Just(200u64), Just(500), Just(4000), Just(1 << 20)];
+        sizes.prop_map(|segment_bytes| Shape { segment_bytes, inside: false, readers: 0 }).boxed()
+    }
+
+    fn transitions(shape: &Shape) -> BoxedStrategy<Step> {
+        let readers = shape.readers.max(1);
+        prop_oneof![
+            6 => prop::collection::vec(0..4u8, 1..12).prop_map(Step::Change),
+            6 => Just(Step::End),
+            1 => Just(Step::Abandon),
+            1 => (0..1_000_000u64).prop_map(Step::Outrank),
+            4 => Just(Step::Sync),
+            1 => Just(Step::BeginSync),
+            1 => Just(Step::FinishSync),
+            2 => any::<u64>().prop_map(Step::Crash),
+            1 => (-2_000_000..5_000_000).prop_map(Step::Reopen),
+            2 => any::<u8>().prop_map(Step::Follow),
+            3 => (0..readers, 1..20usize).prop_map(|(reader, frames)| Step::Advance(reader, frames)),
+            1 => (0..readers).prop_map(Step::Leave),
+            1 => any::<u8>().prop_map(Step::Read),
+            2 => any::<u8>().prop_map(Step::Cursor),
+            2 => Just(Step::SyncCursor),
+            2 => Just(Step::Retain),
+        ]
+        .boxed()
+    }
+
+    fn preconditions(shape: &Shape, step: &Step) -> bool {
+        match step {
+            Step::Advance(reader, _) | Step::Leave(reader) => *reader < shape.readers,
+            Step::Abandon => shape.inside,
+            _ => true,
         }
     }
 
+    fn apply(mut shape: Shape, step: &Step) -> Shape {
+        match step {
+            Step::Change(_) => shape.inside = true,
+            Step::End | Step::Abandon => shape.inside = false,
+            Step::Crash(_) | Step::Reopen(_) => (shape.inside, shape.readers) = (false, 0),
+            Step::Follow(_) => shape.readers += 1,
+            Step::Leave(_) => shape.readers -= 1,
+            _ => {}
+        }
+        shape
+    }
+}
+
+/// Somebody who reads on.
+struct Follower {
+    reader: Reader<SimDisk>,
+    next: Seq,
+    /// The frames of the segment that it is in stay readable when this is retired.
+    segment: Seq,
+}
+
+/// The log on its simulated disk, and who is about it.
+struct System {
+    history: History,
+    followers: Vec<Follower>,
+    /// The last frame that the sink has settled, and the one that is known to be on the disk.
+    cursor: Seq,
+    synced_cursor: Seq,
+}
+
+impl System {
     fn share(&self, of: u8) -> Seq {
-        let (start, end) = (self.opened.log.retained_start().0, self.opened.log.visible().seq.0 + 1);
+        let log = self.history.log();
+        let (start, end) = (log.retained_start().0, log.visible().seq.0 + 1);
         Seq(start + end.saturating_sub(start) * u64::from(of) / 255)
     }
 
     fn take(&mut self, step: &Step) {
         match step {
             Step::Change(tables) => {
-                for &table in tables {
-                    let number = TableNo(u32::from(table) * 200);
-                    if !self.sent.contains(&table) {
-                        self.batch.schema(&schema(number));
-                        self.sent.push(table);
-                    }
-                    self.value += 1;
-                    change(&mut self.batch, number, self.value);
-                    self.open.push(self.value);
-                }
-                self.append();
+                tables.iter().for_each(|table| self.history.change(*table));
+                self.history.write().unwrap();
             }
-            Step::Commit => {
-                self.committed.push(std::mem::take(&mut self.open));
-                commit(&mut self.batch, self.committed.len() as u64);
-                self.append();
+            Step::End => {
+                self.history.end();
+                self.history.write().unwrap();
             }
-            Step::Mark => {
-                if self.open.is_empty() {
-                    mark(&mut self.batch, set(self.committed.len() as u64));
-                    self.append();
-                }
-            }
+            Step::Abandon => self.history.abandon().unwrap(),
+            Step::Outrank(more) => self.history.outrank(*more).unwrap(),
             Step::Sync => {
-                self.opened.writer.sync().unwrap();
-                self.synced = self.committed.len();
+                self.history.sync().unwrap();
+                self.history.look();
+                assert!(self.history.bounds_now().appended.is_empty(), "all that was ended is visible");
             }
-            Step::Abandon => {
-                self.opened.writer.abandon().unwrap();
-                self.open.clear();
+            Step::BeginSync => self.history.begin_sync().unwrap(),
+            Step::FinishSync => self.history.finish_sync(),
+            Step::Crash(seed) => {
+                self.end_process();
+                self.cursor = self.synced_cursor;
+                self.history.disk = self.history.disk.crash(*seed);
+                self.history.open().unwrap();
             }
-            Step::Outrank(more) => {
-                let bound = Version(self.opened.writer.next_version().0 + more);
-                self.opened.writer.outrank(bound).unwrap();
-                assert!(self.opened.writer.next_version() > bound);
+            Step::Reopen(later) => {
+                self.end_process();
+                self.history.now = self.history.now.saturating_add_signed(i64::from(*later)).max(NOW);
+                self.history.open().unwrap();
             }
-            Step::Crash(share) => self.crash(*share),
-            Step::Retain(share) => {
-                let below = self.share(*share);
-                self.opened.log.retain(below, u64::MAX).unwrap();
-                assert!(self.opened.log.retained_start() <= below);
+            Step::Follow(share) => {
+                let next = self.share(*share);
+                let reader = self.history.log().reader(next).unwrap();
+                let segment = reader.location().segment;
+                self.followers.push(Follower { reader, next, segment });
             }
-            Step::Read(share) => self.read(self.share(*share)),
+            Step::Advance(follower, frames) => self.advance(*follower, *frames),
+            Step::Leave(follower) => drop(self.followers.remove(*follower)),
+            Step::Read(share) => self.read(*share),
+            Step::Cursor(share) => {
+                self.cursor = self.cursor.max(self.share(*share).previous());
+            }
+            Step::SyncCursor => self.synced_cursor = self.cursor,
+            Step::Retain => {
+                self.history.pass(self.synced_cursor.next()).unwrap();
+            }
         }
+        self.history.look();
     }
 
-    fn append(&mut self) {
-        self.opened.writer.append(&mut self.batch).unwrap();
+    fn end_process(&mut self) {
+        self.followers.clear();
+        self.history.close();
     }
 
-    fn crash(&mut self, share: u8) {
-        self.now += 1_000;
-        let end = self.opened.log.visible().end;
-        let last = self.opened.log.segments().pop().unwrap();
-        let path = self.dir.path().join(format!("{:020}.log", last.first.0));
-        let visible = self.opened.log.visible().seq;
-        // The lock goes before the next one is asked for.
-        let closed = open_at(folder().path(), 1000);
-        drop(std::mem::replace(&mut self.opened, closed));
-        // A state is synced before its segment has a name; behind it nothing is visible yet.
-        if end.segment == last.first && end.offset > 64 {
-            let torn = (last.bytes - end.offset) * u64::from(share) / 255;
-            OpenOptions::new().write(true).open(path).unwrap().set_len(end.offset + torn).unwrap();
-        }
-        self.opened = open(&SystemDisk, &At(self.now), self.dir.path(), options(self.segment_bytes)).unwrap();
-        let position = self.opened.writer.position().unwrap();
-        let kept = usize::try_from(position.count()).unwrap();
-        assert!(kept >= self.synced && kept <= self.committed.len());
-        assert_eq!(*position, set(kept as u64));
-        assert!(self.opened.log.visible().seq >= visible);
-        self.committed.truncate(kept);
-        self.synced = kept;
-        self.open.clear();
-        self.sent.clear();
-        self.read(self.opened.log.retained_start());
-    }
-
-    fn read(&mut self, from: Seq) {
-        let log = &self.opened.log;
-        assert!(log.visible().seq >= self.visible);
-        self.visible = log.visible().seq;
-        let frames = read(log, from);
-        let mut expected = from;
-        let mut known = Vec::new();
-        for frame in &frames {
-            if known.first().is_none_or(|(segment, _)| *segment != frame.at.segment) {
-                known.clear();
-            }
-            match frame.kind {
-                Kind::Schema => {
-                    known.push((frame.at.segment, SchemaRecord::decode(&frame.payload).unwrap().table));
+    fn advance(&mut self, follower: usize, frames: usize) {
+        let log = self.history.log();
+        let Follower { reader, next, segment } = &mut self.followers[follower];
+        for _ in 0..frames {
+            match reader.next_frame() {
+                Ok(Some(frame)) => {
+                    *segment = frame.at.segment;
+                    let seen = &self.history.seen[frame.seq.0 as usize - 1];
+                    let Frame { seq, version, kind, payload, at } = frame;
+                    assert_eq!(*seen, Read { seq, version, kind, payload: payload.to_vec(), at });
+                    if seq < *next {
+                        assert_eq!(kind, Kind::Schema, "below the frame asked for only schemas come");
+                    } else {
+                        assert_eq!(seq, *next);
+                        *next = next.next();
+                    }
                 }
-                Kind::Change => {
-                    let table = Change::decode(&frame.payload).unwrap().table;
-                    assert!(known.contains(&(frame.at.segment, table)), "{frame:?}");
+                Ok(None) => {
+                    assert_eq!(*next, log.visible().seq.next().max(*next));
+                    break;
                 }
-                _ => {}
-            }
-            if frame.seq >= from {
-                assert_eq!(frame.seq, expected);
-                expected = expected.next();
+                Err(ReadError::BelowRetained { wanted, start }) => {
+                    assert!(wanted < start && start == log.retained_start() && *segment < start);
+                    break;
+                }
+                Err(error) => panic!("{error}"),
             }
         }
-        assert!(frames.windows(2).all(|pair| pair[0].version < pair[1].version));
-        assert_eq!(expected, self.visible.next());
-        let all: Vec<u64> = self.committed[..self.synced].concat();
-        assert!(all.ends_with(&values(&frames)), "{:?} is no end of {all:?}", values(&frames));
-        if from == Seq(1) {
-            assert_eq!(all, values(&frames));
+    }
+
+    fn read(&self, share: u8) {
+        let (log, from) = (self.history.log(), self.share(share));
+        let frames = read(&log, from);
+        let (schemas, rest): (Vec<_>, Vec<_>) = frames.iter().partition(|frame| frame.seq < from);
+        assert!(schemas.iter().all(|frame| frame.kind == Kind::Schema));
+        assert!(rest.into_iter().eq(&self.history.seen[from.0 as usize - 1..]));
+        if let Some(expected) = frames.get(usize::from(share) % frames.len().max(1)) {
+            let mut buffer = Vec::new();
+            let Frame { seq, version, kind, payload, at } = log.read_at(expected.at, &mut buffer).unwrap();
+            assert_eq!(*expected, Read { seq, version, kind, payload: payload.to_vec(), at });
         }
-        let stats = log.stats();
-        assert_eq!(stats.bytes, log.segments().iter().map(|segment| segment.bytes).sum::<u64>());
-        assert_eq!((stats.first, stats.last), (log.retained_start(), log.visible().seq));
+        let ahead = log.visible().seq.next().next();
+        assert!(matches!(log.reader(ahead), Err(ReadError::Ahead { .. })));
+        if let Some(gone) = log.retained_start().0.checked_sub(1).filter(|seq| *seq > 0) {
+            assert!(matches!(log.reader(Seq(gone)), Err(ReadError::BelowRetained { .. })));
+        }
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 2000, ..ProptestConfig::default() })]
+impl StateMachineTest for System {
+    type SystemUnderTest = System;
+    type Reference = Reference;
+
+    fn init_test(shape: &Shape) -> System {
+        let mut history = History::new(SimDisk::new(), shape.segment_bytes);
+        history.open().unwrap();
+        System { history, followers: Vec::new(), cursor: Seq(0), synced_cursor: Seq(0) }
+    }
+
+    fn apply(mut system: System, _: &Shape, step: Step) -> System {
+        system.take(&step);
+        system
+    }
+
+    /// `retained start <= cursor <= visible <= durable <= written`; a cursor is at least the frame before the retained start.
+    fn check_invariants(system: &System, _: &Shape) {
+        let log = system.history.log();
+        let (start, visible) = (log.retained_start(), log.visible());
+        assert!(start <= system.synced_cursor.next() && system.synced_cursor <= system.cursor);
+        assert!(system.cursor <= visible.seq);
+        // Durable: a power cut now keeps it.
+        let now = system.history.now;
+        let crashed = system.history.disk.crash(visible.seq.0 ^ visible.bytes);
+        let opened = open(&crashed, &At(now), dir(), options(system.history.segment_bytes)).unwrap();
+        check(&opened, &system.history.bounds_now());
+        let stats = log.stats();
+        assert_eq!(stats.bytes, log.segments().iter().map(|segment| segment.bytes).sum::<u64>());
+        assert_eq!((stats.first, stats.last), (start, visible.seq));
+    }
+}
+
+prop_state_machine! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 4000, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_history_leaves_the_transactions_that_were_committed(
-        segment_bytes in prop_oneof![Just(200u64), Just(500), Just(4000), Just(1 << 20)],
-        steps in prop::collection::vec(step(), 1..60),
-    ) {
-        let mut model = Model::new(segment_bytes);
-        for step in &steps {
-            model.take(step);
-        }
-        model.take(&Step::Sync);
-        model.read(model.opened.log.retained_start());
-    }
+    fn any_history_leaves_what_was_appended_and_who_follows_it_sees_each_frame_once_and_in_order(
+        sequential 1..60 => System
+    );
 }
