@@ -215,9 +215,10 @@ impl<F: DiskFile> Scan<F> {
     /// Reads up to the frame `upto`, all of which must be whole; without one, to the end of the log's last segment.
     fn run(mut self, upto: Option<Seq>) -> Result<Ended, OpenError> {
         let state: State = match self.scanner.advance() {
-            Ok(Some(Scanned { kind: Kind::State, .. })) => State::decode(self.scanner.payload())
-                .map_err(|e| self.corrupt(Problem::Payload(e.to_string())))?,
-            Ok(_) => return Err(self.corrupt(Problem::NoState).into()),
+            Ok(Some(scanned @ Scanned { kind: Kind::State, .. })) => State::decode(self.scanner.payload())
+                .map_err(|e| self.corrupt_at(scanned, Problem::Payload(e.to_string())))?,
+            Ok(Some(scanned)) => return Err(self.corrupt_at(scanned, Problem::NoState).into()),
+            Ok(None) => return Err(self.corrupt(Problem::NoState).into()),
             Err(ScanError::Io(error)) => return Err(OpenError::io(Step::Read, &self.path, error)),
             // Header and state were synced before the file had its name.
             Err(ScanError::Bad(problem)) => return Err(self.corrupt(problem).into()),

@@ -10,6 +10,7 @@ use crate::event::codec::RowWriter;
 use crate::event::gtid::Origin;
 use crate::event::{Column, ColumnType, Gtid, GtidSet, Op, TableName, TableNo, TableSchema, Value, Version};
 
+mod bytes;
 mod crashes;
 mod damage;
 mod faults;

@@ -35,7 +35,7 @@ fn small_log() -> (Vec<u8>, Vec<Read>) {
 }
 
 #[test]
-fn a_tail_torn_at_any_byte_costs_only_what_was_not_whole() {
+fn fault_03_a_tail_torn_at_any_byte_costs_only_what_was_not_whole() {
     let (bytes, frames) = small_log();
     let synced = frames[5].at.offset as usize;
     let ends: Vec<(usize, u64)> = {
@@ -79,7 +79,7 @@ fn a_tail_torn_at_any_byte_costs_only_what_was_not_whole() {
 }
 
 #[test]
-fn a_flipped_byte_never_yields_a_frame_that_was_not_written() {
+fn fault_04_a_flipped_byte_never_yields_a_frame_that_was_not_written() {
     let (bytes, frames) = small_log();
     let synced = frames[5].at.offset as usize;
     for at in 0..bytes.len() {
@@ -108,7 +108,7 @@ fn a_flipped_byte_never_yields_a_frame_that_was_not_written() {
 }
 
 #[test]
-fn a_flipped_byte_in_a_sealed_segment_stops_the_reader_at_its_frame() {
+fn fault_04_a_flipped_byte_in_a_sealed_segment_stops_the_reader_at_its_frame() {
     let (bytes, frames) = small_log();
     let dir = folder_with(&bytes);
     let first = only_segment(dir.path()).0;
@@ -130,7 +130,7 @@ fn a_flipped_byte_in_a_sealed_segment_stops_the_reader_at_its_frame() {
 }
 
 #[test]
-fn pages_of_the_last_batch_may_be_lost_in_any_order() {
+fn fault_02_pages_of_the_last_batch_may_be_lost_in_any_order() {
     let (bytes, frames) = small_log();
     let synced = frames[5].at.offset as usize;
     // The batch behind the last sync, its first bytes lost and its end on the disk.
@@ -145,7 +145,7 @@ fn pages_of_the_last_batch_may_be_lost_in_any_order() {
 }
 
 #[test]
-fn damage_below_a_synced_offset_that_stands_behind_it_is_no_torn_tail() {
+fn fault_05_damage_below_a_synced_offset_that_stands_behind_it_is_no_torn_tail() {
     let (bytes, frames) = small_log();
     let synced = frames[5].at.offset as usize;
     for at in [frames[3].at.offset as usize, synced - 1] {
