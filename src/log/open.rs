@@ -208,7 +208,8 @@ pub fn read_only<D: Disk>(disk: &D, dir: &Path) -> Result<ReadOnly<D>, OpenError
             }
             // The writer rotates, cuts and retires while the folder is read.
             Err(OpenError::Io { source, .. })
-                if source.kind() == io::ErrorKind::NotFound && tries < LISTINGS && dir.exists() => {}
+                if source.kind() == io::ErrorKind::NotFound && tries < LISTINGS && disk.list(dir).is_ok() => {
+            }
             Err(OpenError::Chain { .. } | OpenError::Corrupt(_)) if tries < LISTINGS => {}
             Err(error) => return Err(error),
         }

@@ -15,7 +15,7 @@ pub fn dir() -> &'static Path {
     Path::new("/state/log")
 }
 
-/// What every random choice of a test comes from. Printed when the test fails, with the words that repeat it.
+/// What every random choice of a test comes from, printed with the words that repeat it: when it is taken, and the one that failed.
 pub struct Seed {
     pub number: u64,
     test: &'static str,
@@ -25,7 +25,9 @@ impl Seed {
     /// The seed in `EVERRELAY_TEST_SEED`, else a new one. `test`: the test function's name.
     pub fn take(test: &'static str) -> Seed {
         let number = number_from_env("EVERRELAY_TEST_SEED", u64::from(rand::random::<u32>()));
-        Seed { number, test }
+        let seed = Seed { number, test };
+        eprintln!("{seed}");
+        seed
     }
 
     /// The seed that begins with what this one does at its `step`th.

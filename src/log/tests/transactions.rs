@@ -306,3 +306,29 @@ fn what_is_appended_during_a_sync_becomes_visible_with_the_next() {
     assert!(log.stats().segments > 3 && writer.begin_sync().unwrap().is_none());
     assert_eq!(values(&read(&log, Seq(1))), (1..20).map(|number| number * 10).collect::<Vec<_>>());
 }
+
+#[test]
+fn what_was_outranked_stays_so_when_the_open_transaction_and_its_segments_are_abandoned() {
+    for inside in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let Opened { mut writer, log, .. } = open_at(dir.path(), 400);
+        let mut batch = start();
+        transaction(&mut batch, 1, [1]);
+        for value in 0..50 {
+            change(&mut batch, TABLE, value);
+        }
+        writer.append(&mut batch).unwrap();
+        // In a segment of its own, which goes with the transaction; or by numbers alone, which are given again.
+        let bound = Version(writer.next_version().0 + if inside { 1_000_000 } else { 0 } - 1);
+        writer.outrank(bound).unwrap();
+        writer.abandon().unwrap();
+        assert!(writer.next_version() > bound);
+        transaction(&mut batch, 2, [2]);
+        writer.append(&mut batch).unwrap();
+        writer.sync().unwrap();
+        let frames = read(&log, Seq(1));
+        assert_eq!(values(&frames), [1, 2]);
+        assert!(frames.windows(2).all(|pair| pair[0].version < pair[1].version));
+        assert!(frames.iter().rfind(|frame| frame.kind == Kind::Change).unwrap().version > bound);
+    }
+}
