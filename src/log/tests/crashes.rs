@@ -68,7 +68,7 @@ fn crash_everywhere(seed: &Seed) -> u64 {
     history.point();
     history.open().unwrap();
     history.point();
-    for _ in 0..16 {
+    for _ in 0..12 {
         history.act(&mut random).unwrap();
         history.point();
     }
