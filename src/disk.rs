@@ -5,8 +5,10 @@
 use std::io;
 use std::path::Path;
 
+mod reserve;
 mod system;
 
+pub use reserve::{Reserve, ReserveError};
 pub use system::{SystemDisk, SystemLock};
 
 /// A folder tree that can be made durable piece by piece; cheap to clone.
@@ -60,6 +62,12 @@ pub trait DiskFile: Send + Sync + 'static {
 
     /// Length, bytes.
     fn len(&self) -> io::Result<u64>;
+
+    /// Makes a new, empty file `length` bytes long, on blocks of its own: what was allocated is not taken by anybody else, and is free again
+    /// when the file is removed. What it holds does not matter. An error may leave a part of it.
+    fn preallocate(&self, length: u64) -> io::Result<()> {
+        reserve::fill(self, length)
+    }
 
     /// Cuts the file to `length` bytes.
     fn truncate(&self, length: u64) -> io::Result<()>;
