@@ -68,7 +68,7 @@ impl LogOptions {
     /// with a frame as large.
     #[must_use]
     pub fn least_quota(&self) -> u64 {
-        2 * self.max_frame_bytes + BATCH_BYTES
+        self.max_frame_bytes.saturating_mul(2).saturating_add(BATCH_BYTES)
     }
 
     /// The limits of a log that takes `taken` bytes where `free` are free.

@@ -115,6 +115,10 @@ impl<D: Disk> Writer<D> {
         if (known.segments, known.first, known.salt) != (segments.len(), first, self.header.salt) {
             let bytes = segments.iter().rev().skip(1).map(|entry| entry.bytes).sum();
             self.sealed = Sealed { segments: segments.len(), first, salt: self.header.salt, bytes };
+            if bytes + self.written > self.log.shared.limits.low {
+                // What is settled may go before the quota is reached, and then there is no pause at all.
+                self.log.shared.room_wanted.notify_one();
+            }
         }
         self.sealed.bytes + self.written
     }
