@@ -11,6 +11,12 @@ mod system;
 pub use reserve::{Reserve, ReserveError};
 pub use system::{SystemDisk, SystemLock};
 
+/// Whether the system says that there is no room, be it on the disk or for this user.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// A folder tree that can be made durable piece by piece; cheap to clone.
 pub trait Disk: Clone + Send + Sync + 'static {
     type File: DiskFile;

@@ -11,7 +11,7 @@ use super::{ConfigArgument, Failure};
 use crate::admin::{self, PipelineStatus, Room};
 use crate::clock::SystemClock;
 use crate::config::Settings;
-use crate::disk::{Reserve, SystemDisk};
+use crate::disk::{self, Reserve, SystemDisk};
 use crate::lifecycle::{Exit, Readiness, Shutdown};
 use crate::log::{Log, OpenError, Opened};
 use crate::relay::committer::Committer;
@@ -143,7 +143,7 @@ async fn open_log(settings: &Settings) -> Result<Opened<SystemDisk>, Failure> {
 }
 
 fn is_full(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(OpenError::Io { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull)
+    matches!(error.downcast_ref(), Some(OpenError::Io { source, .. }) if disk::is_full(source))
 }
 
 fn given_up(settings: &Settings) -> Result<bool, Failure> {

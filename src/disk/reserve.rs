@@ -22,7 +22,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Disk, DiskFile};
+use super::{Disk, DiskFile, is_full};
 
 /// The file; cheap to clone.
 pub struct Reserve<D: Disk> {
@@ -167,11 +167,6 @@ impl<D: Disk> fmt::Debug for Reserve<D> {
         let mut reserve = f.debug_struct("Reserve");
         reserve.field("path", &self.file.path).field("held_bytes", &self.held_bytes()).finish()
     }
-}
-
-/// Whether the system says that there is no room.
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Writes a file full: the way to allocate where the system knows no other. By chance, since zeros take no room where they are

@@ -155,7 +155,7 @@ impl fmt::Display for Shortage {
             ),
             ShortageKind::Disk { until } => write!(
                 f,
-                "the log's disk is full: {free_bytes} bytes are free for it. The source is read again when there are {until}: free some, \
+                "the log's disk is full: {free_bytes} bytes are free beside the reserve. The source is read again when there are {until}: free some, \
                  or let the search engine take what the log holds"
             ),
         }
