@@ -5,11 +5,19 @@
 use std::io;
 use std::path::Path;
 
+mod reserve;
 pub mod sim;
 mod system;
 
+pub use reserve::{Reserve, ReserveError};
 pub use sim::SimDisk;
 pub use system::{SystemDisk, SystemLock};
+
+/// Whether the system says that there is no room, be it on the disk or for this user.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
 
 /// A folder tree that can be made durable piece by piece; cheap to clone.
 pub trait Disk: Clone + Send + Sync + 'static {
@@ -63,6 +71,12 @@ pub trait DiskFile: Send + Sync + 'static {
 
     /// Length, bytes.
     fn len(&self) -> io::Result<u64>;
+
+    /// Makes a new, empty file `length` bytes long, on blocks of its own: what was allocated is not taken by anybody else, and is free again
+    /// when the file is removed. What it holds does not matter. An error may leave a part of it.
+    fn preallocate(&self, length: u64) -> io::Result<()> {
+        reserve::fill(self, length)
+    }
 
     /// Cuts the file to `length` bytes.
     fn truncate(&self, length: u64) -> io::Result<()>;

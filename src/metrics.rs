@@ -9,12 +9,17 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 pub mod names {
     pub const SOURCE_CONNECTED: &str = "everrelay_source_connected";
     pub const SOURCE_RECONNECTS: &str = "everrelay_source_reconnects_total";
+    pub const SOURCE_PAUSED: &str = "everrelay_source_paused";
     pub const SOURCE_LAG: &str = "everrelay_source_lag_seconds";
     pub const LOG_CHANGES: &str = "everrelay_log_changes_total";
     pub const LOG_VISIBLE_SEQ: &str = "everrelay_log_visible_seq";
     pub const LOG_BYTES: &str = "everrelay_log_bytes";
+    pub const LOG_QUOTA: &str = "everrelay_log_quota_bytes";
     pub const LOG_SEGMENTS: &str = "everrelay_log_segments";
     pub const LOG_SYNCS: &str = "everrelay_log_syncs_total";
+    pub const OUTAGE_LEFT: &str = "everrelay_outage_left_seconds";
+    pub const DISK_FREE: &str = "everrelay_disk_free_bytes";
+    pub const DISK_RESERVE: &str = "everrelay_disk_reserve_bytes";
     pub const VALUES_NULLED: &str = "everrelay_values_nulled_total";
     pub const SINK_CURSOR_SEQ: &str = "everrelay_sink_cursor_seq";
     pub const SINK_LAG_SECONDS: &str = "everrelay_sink_lag_seconds";
@@ -47,12 +52,24 @@ fn describe() {
     use names::*;
     describe_gauge!(SOURCE_CONNECTED, "1 while the binlog stream is connected");
     describe_counter!(SOURCE_RECONNECTS, "Connections to the source that ended and were tried again");
+    describe_gauge!(
+        SOURCE_PAUSED,
+        "1 while the source is not read because the log has no room; /readyz says why"
+    );
     describe_gauge!(SOURCE_LAG, Unit::Seconds, "Age of the last transaction read when it was read");
     describe_counter!(LOG_CHANGES, "Row changes appended to the log");
     describe_gauge!(LOG_VISIBLE_SEQ, "Sequence number of the last durable commit");
     describe_gauge!(LOG_BYTES, Unit::Bytes, "Size of all log segments");
+    describe_gauge!(LOG_QUOTA, Unit::Bytes, "What all log segments may take");
     describe_gauge!(LOG_SEGMENTS, "Number of log segments");
     describe_counter!(LOG_SYNCS, "fdatasync calls on the log");
+    describe_gauge!(
+        OUTAGE_LEFT,
+        Unit::Seconds,
+        "How long the search engine could be away before the source is paused, at the present rate; a year also stands for longer"
+    );
+    describe_gauge!(DISK_FREE, Unit::Bytes, "Free on the log's disk, the reserve not counted");
+    describe_gauge!(DISK_RESERVE, Unit::Bytes, "Held back on the log's disk; 0 while it is given up");
     describe_counter!(
         VALUES_NULLED,
         "Dates that no calendar knows and numbers that are not finite, indexed as null"

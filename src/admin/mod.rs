@@ -47,14 +47,31 @@ pub struct PipelineStatus {
     pub visible_time_micros: u64,
     pub log_bytes: u64,
     pub log_segments: u64,
+    #[serde(flatten)]
+    pub room: Room,
     /// Transactions settled in the search engine.
     pub gtids: String,
 }
 
+/// What the log may take, and how long that will do.
+#[derive(Clone, Debug, Default, Serialize, serde::Deserialize)]
+pub struct Room {
+    /// What all segments together may take.
+    pub quota_bytes: u64,
+    /// Free on the log's disk, the reserve not counted.
+    pub disk_free_bytes: u64,
+    /// Held back on it; 0 while it is given up.
+    pub disk_reserve_bytes: u64,
+    /// How long the search engine could be away before the source is paused, at the present rate; `None` where nobody knows.
+    pub outage_left_seconds: Option<u64>,
+    /// Why the source is not read, if the log has no room.
+    pub paused: Option<String>,
+}
+
 impl PipelineStatus {
-    /// The state of a log and of the cursor that follows it.
+    /// The state of a log, of the cursor that follows it, and of the room that it has.
     #[must_use]
-    pub fn new<D: Disk>(log: &Log<D>, cursor: &Cursor) -> PipelineStatus {
+    pub fn new<D: Disk>(log: &Log<D>, cursor: &Cursor, room: Room) -> PipelineStatus {
         let (stats, visible) = (log.stats(), log.visible());
         PipelineStatus {
             retained_start: log.retained_start().0,
@@ -63,6 +80,7 @@ impl PipelineStatus {
             visible_time_micros: visible.time_micros,
             log_bytes: stats.bytes,
             log_segments: stats.segments as u64,
+            room,
             gtids: cursor.gtids.to_string(),
         }
     }

@@ -102,8 +102,9 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, Failure> {
 fn state_folder(settings: &Settings, findings: &mut Findings) -> Option<GtidSet> {
     let dir = &settings.state_dir;
     let existing = dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
-    match SystemDisk.free_bytes(existing) {
-        Ok(free) if free < LITTLE_SPACE => {
+    let free = SystemDisk.free_bytes(existing);
+    match &free {
+        &Ok(free) if free < LITTLE_SPACE => {
             let text = format!(
                 "{} free below {}: an outage of the search engine would fill it soon",
                 super::bytes_for_people(free),
@@ -111,25 +112,54 @@ fn state_folder(settings: &Settings, findings: &mut Findings) -> Option<GtidSet>
             );
             findings.add("state folder", Verdict::Warning, text);
         }
-        Ok(free) => {
+        &Ok(free) => {
             findings.ok("state folder", format!("{}, {} free", dir.display(), super::bytes_for_people(free)));
         }
         Err(error) => findings.failed("state folder", Exit::State, &format!("{}: {error}", dir.display())),
     }
     if !settings.log_dir().exists() {
         findings.ok("log", "none yet: a first start");
+        quota(settings, 0, free.ok(), findings);
         return None;
     }
     match crate::log::read_only(&SystemDisk, &settings.log_dir()) {
         Ok(opened) => {
             let stats = opened.log.stats();
             findings.ok("log", format!("records {} to {}", stats.first, stats.last));
+            quota(settings, stats.bytes, free.ok(), findings);
             opened.position
         }
         Err(error) => {
             findings.failed("log", Exit::State, &error);
             None
         }
+    }
+}
+
+/// What the log may take, and whether the disk has it; how long that lasts nobody knows before changes come.
+fn quota(settings: &Settings, taken: u64, free: Option<u64>, findings: &mut Findings) {
+    // That the disk does not say is a finding already.
+    let Some(free) = free else { return };
+    let reserve = settings.disk_reserve_bytes;
+    let held = std::fs::metadata(settings.reserve_path()).map_or(0, |file| file.len());
+    let (limits, people) = (settings.log.limits(taken, free), super::bytes_for_people);
+    let missing = reserve.saturating_sub(held).saturating_add(limits.keep_free);
+    let has = taken.saturating_add(free.saturating_sub(missing));
+    let text = format!(
+        "the log takes {} and may take {}; {} are free, {} of a reserve of {} are held",
+        people(taken),
+        people(limits.quota),
+        people(free),
+        people(held),
+        people(reserve)
+    );
+    if limits.quota > has {
+        let text =
+            format!("{text}: the disk is full before the quota is reached, and the source is paused then");
+        findings.add("quota", Verdict::Warning, text);
+    } else {
+        findings
+            .ok("quota", format!("{text}. How long that lasts `everrelay status` says once changes come"));
     }
 }
 

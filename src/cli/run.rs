@@ -4,22 +4,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{ConfigArgument, Failure};
-use crate::admin::{self, PipelineStatus};
+use crate::admin::{self, PipelineStatus, Room};
 use crate::clock::SystemClock;
 use crate::config::Settings;
-use crate::disk::SystemDisk;
+use crate::disk::{self, Reserve, SystemDisk};
 use crate::lifecycle::{Exit, Readiness, Shutdown};
-use crate::log::{Log, OpenError};
-use crate::relay::Retention;
+use crate::log::{Log, OpenError, Opened};
 use crate::relay::committer::Committer;
 use crate::relay::deliver::Deliver;
 use crate::relay::error::{DeliverError, IngestError, RelayError};
 use crate::relay::ingest::Ingest;
 use crate::relay::options::DeliverOptions;
-use crate::settled::{CursorStore, Settled, SettledError, SledCursor};
+use crate::relay::{Outlook, Retention};
+use crate::settled::{CursorStore, ROOM_BYTES, Reserved, Settled, SettledError, SledCursor};
 use crate::sink::elastic::{ElasticOptions, ElasticSink};
 use crate::source::mysql::{MysqlOptions, MysqlSource};
 
@@ -75,18 +76,19 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
     refuse_newer_cursors(&settings)?;
 
     let state = &settings.state_dir;
-    let opened = open_unlocked(
-        || crate::log::open(&SystemDisk, &SystemClock, &settings.log_dir(), settings.log.clone()),
-        |error| matches!(error, OpenError::Locked { .. }),
-    )
-    .await?;
-    tracing::info!(folder = %state.display(), recovered = %opened.recovered, "log open");
+    let opened = open_log(&settings).await?;
+    tracing::info!(folder = %state.display(), recovered = %opened.recovered, quota_bytes = opened.log.limits().quota, "log open");
+    // The log's lock holds by now: nobody else has the reserve.
+    let reserve = reserve(&settings)?;
+    reserve.give_up_under(ROOM_BYTES).map_err(|error| Failure::new(Exit::State, error))?;
+    opened.log.leave_room_for(reserve.clone());
     let settled = open_unlocked(
         || Settled::open(&settings.settled_dir()),
         |error| matches!(error, SettledError::Locked { .. }),
     )
     .await?;
-    let cursor = || settled.cursor(SINK).map_err(|error| Failure::new(Exit::State, error));
+    let sled_cursor = || settled.cursor(SINK).map_err(|error| Failure::new(Exit::State, error));
+    let cursor = || sled_cursor().map(|cursor| Reserved::new(cursor, reserve.clone()));
     let folder_id = settled.folder_id();
 
     let options = MysqlOptions { relay_id: folder_id, ..settings.source };
@@ -102,11 +104,12 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
         .with_context(|| format!("cannot listen on {} ([admin] listen)", settings.admin_listen))
         .map_err(|error| Failure::new(Exit::Usage, error))?;
     let log = opened.log;
-    let status = status_of(log.clone(), cursor()?);
+    let retention = Retention::new(log.clone(), cursor()?, SystemClock, reserve.clone());
+    let status = status_of(log.clone(), sled_cursor()?, retention.outlook(), readiness.clone());
     tracing::info!(address = %settings.admin_listen, "admin listening: /metrics /healthz /readyz /status");
 
     let deliver = Deliver::open(
-        log.clone(),
+        log,
         Arc::new(sink),
         cursor()?,
         SystemClock,
@@ -116,7 +119,6 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
     .map_err(|error| failure(RelayError::from(error)))?;
     let committer = Committer::start(opened.writer).map_err(|e| Failure::new(Exit::Unexpected, e))?;
     let ingest = Ingest::new(source, committer, settings.start, SystemClock, readiness.clone());
-    let retention = Retention::new(log, cursor()?, SystemClock);
 
     let pipeline = crate::relay::run(ingest, deliver, retention, readiness.clone(), &shutdown);
     let admin = admin::serve(listener, metrics, readiness, status, shutdown.clone());
@@ -125,6 +127,33 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
     admin.map_err(|error| Failure::new(Exit::Unexpected, error))?;
     tracing::info!("the cursor is committed; goodbye");
     Ok(())
+}
+
+/// Opens the log; on a full disk with the room that was held back for that.
+async fn open_log(settings: &Settings) -> Result<Opened<SystemDisk>, Failure> {
+    let open = || crate::log::open(&SystemDisk, &SystemClock, &settings.log_dir(), settings.log.clone());
+    let locked = |error: &OpenError| matches!(error, OpenError::Locked { .. });
+    match open_unlocked(open, locked).await {
+        Err(Failure { error, .. }) if is_full(&error) && given_up(settings)? => {
+            tracing::warn!(%error, "the disk is full; its reserve is given up to open the log");
+            open_unlocked(open, locked).await
+        }
+        result => result,
+    }
+}
+
+fn is_full(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(OpenError::Io { source, .. }) if disk::is_full(source))
+}
+
+fn given_up(settings: &Settings) -> Result<bool, Failure> {
+    let reserve = reserve(settings)?;
+    reserve.give_up_under(u64::MAX).map_err(|error| Failure::new(Exit::State, error))
+}
+
+fn reserve(settings: &Settings) -> Result<Reserve<SystemDisk>, Failure> {
+    Reserve::open(SystemDisk, &settings.reserve_path(), settings.disk_reserve_bytes)
+        .map_err(|error| Failure::new(Exit::State, error))
 }
 
 /// Opens a part of the state folder. One that is locked is tried again for a moment: `everrelay status` may be looking, or the relay
@@ -144,17 +173,33 @@ where
     }
 }
 
-fn status_of(log: Log<SystemDisk>, store: SledCursor) -> admin::StatusFn {
-    Arc::new(move || Ok(PipelineStatus::new(&log, &store.load()?.unwrap_or_default())))
+fn status_of(
+    log: Log<SystemDisk>,
+    store: SledCursor,
+    outlook: watch::Receiver<Outlook>,
+    readiness: Readiness,
+) -> admin::StatusFn {
+    Arc::new(move || {
+        let outlook = *outlook.borrow();
+        let room = Room {
+            quota_bytes: log.limits().quota,
+            disk_free_bytes: outlook.free_bytes,
+            disk_reserve_bytes: outlook.reserve_bytes,
+            outage_left_seconds: Some(outlook.outage_seconds),
+            paused: readiness.obstacles().remove(crate::relay::ingest::NO_ROOM),
+        };
+        Ok(PipelineStatus::new(&log, &store.load()?.unwrap_or_default(), room))
+    })
 }
 
 /// Which exit code a pipeline's end has.
 fn failure(error: RelayError) -> Failure {
     let exit = match &error {
         RelayError::Ingest(IngestError::Source(_)) => Exit::Source,
-        RelayError::Ingest(IngestError::Write(_)) | RelayError::Retain(_) | RelayError::Cursor(_) => {
-            Exit::State
-        }
+        RelayError::Ingest(IngestError::Write(_))
+        | RelayError::Retain(_)
+        | RelayError::Cursor(_)
+        | RelayError::Reserve(_) => Exit::State,
         RelayError::Deliver(error) => match error {
             DeliverError::Sink(_)
             | DeliverError::OtherIndex { .. }

@@ -5,12 +5,13 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use super::{ConfigArgument, Failure, bytes_for_people, time_for_people};
-use crate::admin::{PipelineStatus, Status};
+use crate::admin::{PipelineStatus, Room, Status};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
-use crate::disk::SystemDisk;
+use crate::disk::{Disk, SystemDisk};
 use crate::event::Seq;
 use crate::lifecycle::Exit;
+use crate::relay::retention::LONG_SECONDS;
 use crate::settled::{Cursor, CursorStore, Settled, SettledError};
 
 /// How long the relay may take to answer.
@@ -71,11 +72,19 @@ fn left_behind(settings: &Settings) -> Result<Status, Failure> {
     })?;
     let log = opened.log;
     let cursor = settled(settings).map_err(|error| state(error.into()))?;
+    let free = SystemDisk.free_bytes(&settings.log_dir()).map_err(|error| state(error.into()))?;
+    let room = Room {
+        // As the next start will set it.
+        quota_bytes: settings.log.limits(log.stats().bytes, free).quota,
+        disk_free_bytes: free,
+        disk_reserve_bytes: std::fs::metadata(settings.reserve_path()).map_or(0, |reserve| reserve.len()),
+        ..Room::default()
+    };
     Ok(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ready: false,
         obstacles: [("relay".to_owned(), "not running".to_owned())].into(),
-        pipeline: PipelineStatus::new(&log, &cursor),
+        pipeline: PipelineStatus::new(&log, &cursor, room),
     })
 }
 
@@ -117,7 +126,33 @@ fn print(status: &Status, running: bool) {
         let age = SystemClock.wall_micros().saturating_sub(pipeline.visible_time_micros) / 1_000_000;
         println!("          last commit {} ({age} s ago)", time_for_people(pipeline.visible_time_micros));
     }
+    print_room(pipeline);
     let behind = pipeline.visible.saturating_sub(pipeline.cursor);
     println!("settled   up to {}, {behind} records behind", pipeline.cursor);
     println!("          {}", if pipeline.gtids.is_empty() { "no transaction yet" } else { &pipeline.gtids });
+}
+
+fn print_room(pipeline: &PipelineStatus) {
+    let Room { quota_bytes, disk_free_bytes, disk_reserve_bytes, outage_left_seconds, paused } =
+        &pipeline.room;
+    println!(
+        "quota     {} of {} taken, {} free on the disk, {} held back",
+        bytes_for_people(pipeline.log_bytes),
+        bytes_for_people(*quota_bytes),
+        bytes_for_people(*disk_free_bytes),
+        bytes_for_people(*disk_reserve_bytes)
+    );
+    match outage_left_seconds {
+        Some(seconds) if *seconds >= LONG_SECONDS => {
+            println!("          enough for a year without the search engine")
+        }
+        Some(seconds) => println!(
+            "          enough for {} without the search engine, at the present rate",
+            humantime::format_duration(Duration::from_secs(*seconds))
+        ),
+        None => {}
+    }
+    if paused.is_some() {
+        println!("          the source is paused");
+    }
 }

@@ -79,6 +79,13 @@ pub struct State {
     /// The state folder: the log and the cursor.
     #[serde(default = "state_dir")]
     pub dir: PathBuf,
+    /// Disk held back for the moment when there is no other, bytes; 0: none.
+    #[serde(default = "disk_reserve_bytes")]
+    pub disk_reserve_bytes: u64,
+}
+
+fn disk_reserve_bytes() -> u64 {
+    64 << 20
 }
 
 fn state_dir() -> PathBuf {
@@ -87,7 +94,7 @@ fn state_dir() -> PathBuf {
 
 impl Default for State {
     fn default() -> Self {
-        State { dir: state_dir() }
+        State { dir: state_dir(), disk_reserve_bytes: disk_reserve_bytes() }
     }
 }
 
@@ -96,6 +103,8 @@ impl Default for State {
 pub struct Log {
     /// Size at which a segment ends, bytes.
     pub segment_bytes: Option<u64>,
+    /// What all segments together may take, bytes.
+    pub quota_bytes: Option<u64>,
     /// How long settled segments are kept for a replay, seconds.
     pub retention_seconds: Option<u64>,
     /// How much of settled segments is kept for a replay, bytes.

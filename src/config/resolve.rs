@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::ConfigError;
 use super::file;
-use crate::log::{LogOptions, Retention};
+use crate::log::{LogOptions, Quota, Retention};
 use crate::secret::Secret;
 use crate::sink::elastic::{Auth, ElasticOptions, ElasticSink};
 use crate::source::Start;
@@ -22,6 +22,7 @@ pub struct Settings {
     pub log: LogOptions,
     /// The state folder.
     pub state_dir: PathBuf,
+    pub disk_reserve_bytes: u64,
     pub admin_listen: SocketAddr,
 }
 
@@ -36,6 +37,12 @@ impl Settings {
     #[must_use]
     pub fn settled_dir(&self) -> PathBuf {
         self.state_dir.join(PIPELINE).join("settled")
+    }
+
+    /// The file that holds disk back for the pipeline.
+    #[must_use]
+    pub fn reserve_path(&self) -> PathBuf {
+        self.state_dir.join(PIPELINE).join("reserve")
     }
 }
 
@@ -71,6 +78,7 @@ pub fn resolve(file: file::File, path: &str) -> Result<Settings, ConfigError> {
         sink: sink(file.sink, path)?,
         log: log(&file.log, max_row, path)?,
         state_dir: file.state.dir,
+        disk_reserve_bytes: file.state.disk_reserve_bytes,
         admin_listen: file.admin.listen,
     })
 }
@@ -197,6 +205,16 @@ fn log(log: &file::Log, max_row: Option<u64>, path: &str) -> Result<LogOptions, 
     };
     if let Some(row) = max_row {
         options.max_frame_bytes = row.saturating_add(FRAME_SLACK);
+    }
+    if let Some(bytes) = log.quota_bytes {
+        let least = options.least_quota();
+        if bytes < least {
+            let problem = format!(
+                "{bytes} is under {least}, the least that works with rows of max_row_bytes: raise it, or lower [source] max_row_bytes"
+            );
+            return Err(at.wrong("quota_bytes", problem));
+        }
+        options.quota = Quota::Bytes(bytes);
     }
     Ok(options)
 }

@@ -8,7 +8,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, OFlags};
+use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
+use rustix::io::{Errno, retry_on_intr};
 
 use super::{Disk, DiskFile};
 
@@ -96,13 +97,13 @@ impl Disk for SystemDisk {
         let file = options().write(true).create(true).truncate(false).open(path)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(SystemLock { _file: file })),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
-        let stat = rustix::fs::statvfs(path)?;
+        let stat = retry_on_intr(|| rustix::fs::statvfs(path))?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 }
@@ -127,6 +128,14 @@ impl DiskFile for File {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
+    }
+
+    fn preallocate(&self, length: u64) -> io::Result<()> {
+        match retry_on_intr(|| rustix::fs::fallocate(self, FallocateFlags::empty(), 0, length)) {
+            // Not every file system can; all of them can be written to.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => super::reserve::fill(self, length),
+            result => Ok(result?),
+        }
     }
 
     fn truncate(&self, length: u64) -> io::Result<()> {
@@ -170,6 +179,24 @@ mod tests {
         assert_eq!(&buffer[..7], b"\0abcdef");
         file.truncate(3).unwrap();
         assert_eq!(DiskFile::len(&file).unwrap(), 3);
+    }
+
+    #[test]
+    fn what_is_preallocated_takes_blocks_whether_the_system_does_it_or_it_is_written() {
+        use std::os::unix::fs::MetadataExt;
+
+        let temp = tempfile::tempdir().unwrap();
+        for (name, by_hand) in [("allocated", false), ("written", true)] {
+            let path = temp.path().join(name);
+            let file = SystemDisk.create_new(&path).unwrap();
+            let bytes = 3_000_000;
+            if by_hand { super::super::reserve::fill(&file, bytes) } else { file.preallocate(bytes) }
+                .unwrap();
+            file.sync().unwrap();
+            let metadata = path.metadata().unwrap();
+            assert_eq!(metadata.len(), bytes, "{name}");
+            assert!(metadata.blocks() * 512 >= bytes, "{name}: {} blocks", metadata.blocks());
+        }
     }
 
     #[test]

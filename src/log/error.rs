@@ -22,6 +22,8 @@ pub enum Step {
     Rename,
     Truncate,
     Remove,
+    /// Asking how much is free.
+    Measure,
 }
 
 impl fmt::Display for Step {
@@ -37,6 +39,7 @@ impl fmt::Display for Step {
             Step::Rename => "rename",
             Step::Truncate => "truncate",
             Step::Remove => "remove",
+            Step::Measure => "measure the room beside",
         })
     }
 }
@@ -109,6 +112,13 @@ pub enum WriteError {
         "a change of {table} takes {bytes} bytes, and at most {limit} are allowed: raise max_row_bytes, or leave the table out"
     )]
     TooLarge { table: String, bytes: u64, limit: u64 },
+    /// The log was drained as far as it can be: reading the transaction again would end in the same place.
+    #[error(
+        "the transaction after {after} does not fit into the log: it has {bytes} bytes so far, and with a quota of {quota} bytes the log \
+         may take {second} while a transaction is open. Everything before it is kept and delivered, nothing of it is kept: raise [log] \
+         quota_bytes and start again"
+    )]
+    TransactionTooLarge { after: String, bytes: u64, quota: u64, second: u64 },
     /// The source broke the rules of [`Batch`](super::record::Batch).
     #[error("frame {seq} cannot be written: {why}. This is a defect of everrelay: please report it")]
     Misuse { seq: Seq, why: &'static str },

@@ -33,18 +33,21 @@
 //! | `open` | from folder to writer and log |
 //! | `writer` | append, abandon |
 //! | `writer::segments` | from one segment to the next, and back |
+//! | `writer::admit` | whether there is room for a batch |
 //! | `writer::sync` | a sync that goes on while more is appended |
 //! | `shared` | [`Log`]: what everybody but the writer holds |
 //! | `index` | where frames stand, as far as somebody passed them |
 //! | `reader` | frames in order, up to what is visible |
 //! | `seek` | from a time or a GTID to a frame |
 //! | `retention` | removing segments |
+//! | `quota` | what the log may take, and what happens at the end of it |
 //! | `error` | what can go wrong, and what to do |
 
 mod error;
 mod frame;
 mod index;
 mod open;
+mod quota;
 mod reader;
 pub mod record;
 mod recovery;
@@ -60,6 +63,7 @@ mod writer;
 pub use error::{Corrupt, OpenError, ReadError, RetainError, SeekError, Step, WriteError};
 pub use frame::{MAX_PAYLOAD, Problem};
 pub use open::{NOT_BEFORE_MICROS, Opened, ReadOnly, open, read_only};
+pub use quota::{Limits, Quota, Shortage, ShortageKind, Space};
 pub use reader::{Frame, Reader};
 pub use recovery::{Cut, Recovered, Torn};
 pub use retention::Retained;
@@ -79,12 +83,22 @@ pub struct LogOptions {
     /// Longest payload of a change that is written, at most [`MAX_PAYLOAD`], bytes.
     pub max_frame_bytes: u64,
     pub retention: Retention,
+    pub quota: Quota,
+    /// What is left free on the disk, bytes: a new segment's head, what recovery and the cursor beside the log may need, and what others
+    /// write between a look and a write.
+    pub keep_free_bytes: u64,
 }
 
 impl Default for LogOptions {
     fn default() -> LogOptions {
         // The largest row is 64 MiB; its names, keys and JSON text may add a little.
-        LogOptions { segment_bytes: 128 << 20, max_frame_bytes: 72 << 20, retention: Retention::default() }
+        LogOptions {
+            segment_bytes: 128 << 20,
+            max_frame_bytes: 72 << 20,
+            retention: Retention::default(),
+            quota: Quota::default(),
+            keep_free_bytes: 16 << 20,
+        }
     }
 }
 

@@ -67,6 +67,8 @@ pub fn open<D: Disk, C: Clock>(
         None => Recovered::Empty,
     };
 
+    let free = disk.free_bytes(dir).map_err(|e| OpenError::io(Step::Measure, dir, e))?;
+    let limits = options.limits(segments.iter().map(|entry| entry.bytes).sum(), free);
     let (next, position, time_micros, latest_micros) =
         end.map_or((Seq(1), None, 0, 0), |end| (end.next, end.position, end.time_micros, end.latest_micros));
     let (header, state) = first_segment(&mut segments, next, now, position.clone(), latest_micros);
@@ -80,7 +82,8 @@ pub fn open<D: Disk, C: Clock>(
         time_micros,
         ..Visible::default()
     };
-    let shared = Shared::new(disk.clone(), dir.to_path_buf(), options, segments, visible, false);
+    let options = LogOptions { segment_bytes: limits.segment, ..options };
+    let shared = Shared::new(disk.clone(), dir.to_path_buf(), options, segments, limits, visible, false);
     let log = Log { shared: shared.into() };
     let clock = clock.clone();
     let now = Box::new(move || clock.wall_micros());
@@ -221,7 +224,9 @@ pub fn read_only<D: Disk>(disk: &D, dir: &Path) -> Result<ReadOnly<D>, OpenError
         ..Visible::default()
     };
     let options = LogOptions::default();
-    let shared = Shared::new(disk.clone(), dir.to_path_buf(), options, segments, visible, true);
+    // Nothing is written through it.
+    let limits = options.limits(0, u64::MAX);
+    let shared = Shared::new(disk.clone(), dir.to_path_buf(), options, segments, limits, visible, true);
     Ok(ReadOnly {
         log: Log { shared: shared.into() },
         position: end.position,

@@ -1,7 +1,8 @@
 //! Removing segments that nobody needs.
 //!
 //! A sealed segment goes when every frame of it is below what anybody still needs, **and** it is older than the retention age or the
-//! segments kept behind the cursors are together over the retention bytes: it stays that long only so that it can be replayed. Segments go
+//! segments kept behind the cursors are together over the retention bytes: it stays that long only so that it can be replayed. That gives way
+//! when room is short: above the low-water mark of the quota, on a disk that is nearly full, and for a transaction that needs all there is. Segments go
 //! from the first on, the folder synced after each, so that a crash leaves a suffix of the log. The segment that the visible log ends
 //! in never goes.
 
@@ -9,6 +10,7 @@ use std::io;
 use std::sync::atomic::Ordering;
 
 use super::error::{RetainError, Step};
+use super::quota::Limits;
 use super::segment::{segment_name, torn_name};
 use super::shared::{Entry, Log, Shared, lock};
 use crate::disk::Disk;
@@ -36,17 +38,26 @@ impl<D: Disk> Log<D> {
             return Err(RetainError::Stopped);
         }
         let mut removed = Retained::default();
-        while let Some(entry) = self.next_to_go(below, now_micros) {
+        let measured = |(step, source)| RetainError::Io { step, path: shared.dir.clone(), source };
+        loop {
+            let space = shared.measure().map_err(measured)?;
+            let Limits { low, resume_free, .. } = shared.limits;
+            let short = space.log_bytes > low
+                || space.free_bytes < resume_free
+                || shared.squeezed.load(Ordering::Relaxed);
+            let Some(entry) = self.next_to_go(below, now_micros, short) else {
+                shared.publish_space(space);
+                return Ok(removed);
+            };
             // A removal of unknown outcome must not be followed by others: the log could come back with a hole.
             shared.remove(&entry).inspect_err(|_| shared.retention_stopped.store(true, Ordering::Relaxed))?;
             removed.segments += 1;
             removed.bytes += entry.bytes;
         }
-        Ok(removed)
     }
 
-    /// The first segment, if it may go.
-    fn next_to_go(&self, below: Seq, now_micros: u64) -> Option<Entry> {
+    /// The first segment, if it may go; `short`: what is kept for a replay alone goes too.
+    fn next_to_go(&self, below: Seq, now_micros: u64, short: bool) -> Option<Entry> {
         let shared = &*self.shared;
         let end = self.visible().end.segment;
         let segments = shared.segments();
@@ -62,7 +73,7 @@ impl<D: Disk> Log<D> {
         let retention = shared.options.retention;
         let age = now_micros.saturating_sub(second.header.created_micros);
         let old = u128::from(age) > retention.age.as_micros();
-        (old || behind > retention.bytes).then_some(*first)
+        (short || old || behind > retention.bytes).then_some(*first)
     }
 }
 

@@ -2,19 +2,20 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::error::{ReadError, Step};
 use super::frame::{Head, Problem};
 use super::index::{Index, Point, Trail};
+use super::quota::{Limits, Space};
 use super::reader::{Frame, Reader};
 use super::record::{HEADER, Kind};
 use super::segment::{SEGMENT_HEADER, SegmentHeader, segment_name};
 use super::{Corrupt, Location, LogOptions, Visible};
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, Reserve};
 use crate::event::{Seq, Version};
 
 /// Files kept open for [`Log::read_at`].
@@ -48,6 +49,15 @@ pub(super) struct Shared<D: Disk> {
     pub retaining: Mutex<()>,
     pub retention_stopped: AtomicBool,
     pub read_only: bool,
+    pub limits: Limits,
+    /// Room that the log leaves free, since it is to be held back again.
+    pub reserve: OnceLock<Reserve<D>>,
+    pub space: watch::Sender<Space>,
+    /// Measurements so far.
+    pub measurements: AtomicU64,
+    /// Everything that is kept for a replay alone is to go.
+    pub squeezed: AtomicBool,
+    pub room_wanted: Notify,
 }
 
 /// One segment as the folder has it.
@@ -239,6 +249,7 @@ impl<D: Disk> Shared<D> {
         dir: PathBuf,
         options: LogOptions,
         segments: Vec<Entry>,
+        limits: Limits,
         visible: Visible,
         read_only: bool,
     ) -> Shared<D> {
@@ -253,6 +264,12 @@ impl<D: Disk> Shared<D> {
             retaining: Mutex::default(),
             retention_stopped: AtomicBool::new(false),
             read_only,
+            limits,
+            reserve: OnceLock::new(),
+            space: watch::Sender::default(),
+            measurements: AtomicU64::new(0),
+            squeezed: AtomicBool::new(false),
+            room_wanted: Notify::new(),
         }
     }
 

@@ -15,16 +15,18 @@ use std::sync::Arc;
 use super::error::{Step, WriteError};
 use super::frame::{self, Head, MAX_PAYLOAD};
 use super::index::{Point, Trail};
-use super::record::{Batch, Commit, HEADER, Kind, Mark, SchemaRecord};
+use super::record::{Batch, Commit, HEADER, Kind, Mark, Position, SchemaRecord};
 use super::segment::{SegmentHeader, segment_name};
 use super::shared::Log;
 use super::{Location, Visible};
 use crate::disk::{Disk, DiskFile};
 use crate::event::{GtidSet, Seq, TableNo, Version};
 
+mod admit;
 mod segments;
 mod sync;
 
+use admit::Sealed;
 use sync::Pending;
 pub use sync::Syncing;
 
@@ -42,6 +44,8 @@ pub struct Writer<D: Disk> {
     /// The highest version that was to be outranked.
     outranked: Version,
     position: Option<GtidSet>,
+    /// Where the last transaction ended at the source, for people; `None` before one has since the log was opened.
+    place: Option<Position>,
     /// As the next segment's state will have it.
     latest_micros: u64,
     open: Option<Open>,
@@ -55,6 +59,7 @@ pub struct Writer<D: Disk> {
     /// The table of the change before: most often that of the next.
     last_table: Option<TableNo>,
     trail: Trail,
+    sealed: Sealed,
     failed: Option<WriteError>,
     _lock: D::Lock,
 }
@@ -101,6 +106,7 @@ impl<D: Disk> Writer<D> {
             next,
             outranked: Version(0),
             position,
+            place: None,
             latest_micros,
             open: None,
             end: (Location { segment: header.first, offset: bytes }, next),
@@ -109,6 +115,7 @@ impl<D: Disk> Writer<D> {
             tables: HashMap::new(),
             last_table: None,
             trail: Trail::new(header.first),
+            sealed: Sealed::default(),
             failed: None,
             _lock: lock,
         }
@@ -285,6 +292,7 @@ impl<D: Disk> Writer<D> {
                     return Err(self.misuse("a commit stands in a log that no mark has given a start"));
                 };
                 position.insert(&commit.gtid);
+                self.place = Some(commit.position);
                 self.ended.time_micros = commit.time_micros;
             }
             Kind::Mark => {
@@ -294,6 +302,7 @@ impl<D: Disk> Writer<D> {
                 self.set_synced(frame)?;
                 let mark = Mark::decode(&frame[HEADER..]).map_err(|_| self.misuse("it is no mark"))?;
                 self.position = Some(mark.gtids);
+                self.place = Some(mark.position).filter(|place| !place.file.is_empty());
                 if mark.time_micros > 0 {
                     self.ended.time_micros = mark.time_micros;
                 }

@@ -4,18 +4,21 @@
 //! itself, which is quickest for a single transaction. With more waiting, a second thread syncs while the writer goes on appending, so that neither
 //! disk nor processor waits for the other; one sync is under way at a time. The queue is short, batches are bounded, and so is what may be
 //! written ahead of the disk: so memory is too.
+//!
+//! A batch for which the log has no room is not written, and neither is what follows it, until the open transaction is cut: [`Committer::refused`] says so
+//! to whoever fills batches. They are lost without loss: whoever cuts goes on from the log's position, which knows nothing of them.
 
 use std::sync::mpsc as thread_queue;
 use std::thread::{Builder, JoinHandle};
 
 use metrics::counter;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::disk::Disk;
 use crate::event::GtidSet;
 use crate::log::record::Batch;
-use crate::log::{Syncing, WriteError, Writer};
+use crate::log::{Shortage, Space, Syncing, WriteError, Writer};
 use crate::metrics::names;
 
 /// Batches that may wait for the writer.
@@ -27,10 +30,19 @@ const AHEAD_BYTES: u64 = 32 << 20;
 
 enum Order {
     Append(Batch),
-    /// Cut the open transaction; answer with the position.
-    Abandon(oneshot::Sender<Option<GtidSet>>),
+    /// Cut the open transaction.
+    Abandon(oneshot::Sender<Abandoned>),
     /// The sync that was begun is done.
     Synced,
+}
+
+/// Where the log stands between two connections.
+#[derive(Debug)]
+pub struct Abandoned {
+    /// The position of the last commit; `None` before the log was given a start.
+    pub position: Option<GtidSet>,
+    /// Why nothing can be written, if so.
+    pub shortage: Option<Shortage>,
 }
 
 /// The queue's near end.
@@ -38,6 +50,8 @@ enum Order {
 pub struct Committer {
     orders: mpsc::Sender<Order>,
     spent: mpsc::Receiver<Batch>,
+    refused: watch::Receiver<Option<Shortage>>,
+    space: watch::Receiver<Space>,
     ended: CancellationToken,
     thread: Option<JoinHandle<Result<(), WriteError>>>,
 }
@@ -54,6 +68,8 @@ impl Committer {
     pub fn start<D: Disk>(writer: Writer<D>) -> std::io::Result<Committer> {
         let (orders, queue) = mpsc::channel(QUEUE);
         let (give_back, spent) = mpsc::channel(QUEUE + 1);
+        let (refuse, refused) = watch::channel(None);
+        let space = writer.log().space();
         let ended = CancellationToken::new();
         let guard = ended.clone().drop_guard();
         let (syncs, to_sync) = thread_queue::channel::<Syncing<D::File>>();
@@ -69,9 +85,9 @@ impl Committer {
         })?;
         let thread = Builder::new().name("log-writer".into()).spawn(move || {
             let _ended_at_return_or_panic = guard;
-            work(writer, queue, &give_back, &syncs)
+            work(writer, queue, &give_back, &refuse, &syncs)
         })?;
-        Ok(Committer { orders, spent, ended, thread: Some(thread) })
+        Ok(Committer { orders, spent, refused, space, ended, thread: Some(thread) })
     }
 
     /// An empty batch, used before where there is one.
@@ -87,14 +103,30 @@ impl Committer {
         self.orders.send(Order::Append(batch)).await.map_err(|_| Gone)
     }
 
-    /// Cuts the open transaction and returns the position of the last commit; `None` before the log was given a start.
+    /// Cuts the open transaction, and says from where the source is to be read, and whether that can be now.
     ///
     /// # Errors
     /// The writer has failed.
-    pub async fn abandon(&self) -> Result<Option<GtidSet>, Gone> {
-        let (answer, position) = oneshot::channel();
+    pub async fn abandon(&self) -> Result<Abandoned, Gone> {
+        let (answer, abandoned) = oneshot::channel();
         self.orders.send(Order::Abandon(answer)).await.map_err(|_| Gone)?;
-        position.await.map_err(|_| Gone)
+        abandoned.await.map_err(|_| Gone)
+    }
+
+    /// Completes when the log had no room for a batch: nothing is written before [`Committer::abandon`].
+    pub async fn refused(&mut self) {
+        if self.refused.wait_for(Option::is_some).await.is_err() {
+            // The writer has ended; that is seen elsewhere.
+            std::future::pending().await
+        }
+    }
+
+    /// Completes when the shortage is over.
+    ///
+    /// # Errors
+    /// Nobody looks any more.
+    pub async fn until_over(&mut self, shortage: &Shortage) -> Result<(), Gone> {
+        self.space.wait_for(|space| shortage.is_over(space)).await.map(|_| ()).map_err(|_| Gone)
     }
 
     /// Cancelled when the writer's thread ends, for whatever reason.
@@ -122,6 +154,7 @@ fn work<D: Disk>(
     mut writer: Writer<D>,
     mut queue: mpsc::Receiver<Order>,
     give_back: &mpsc::Sender<Batch>,
+    refuse: &watch::Sender<Option<Shortage>>,
     syncs: &thread_queue::Sender<Syncing<D::File>>,
 ) -> Result<(), WriteError> {
     // Ends of transactions that no sync was begun for.
@@ -129,16 +162,21 @@ fn work<D: Disk>(
     while let Some(order) = queue.blocking_recv() {
         match order {
             Order::Append(mut batch) => {
-                ends += batch.commits();
-                counter!(names::LOG_CHANGES).increment(batch.changes() as u64);
-                writer.append(&mut batch)?;
+                if refuse.borrow().is_none() {
+                    ends += append(&mut writer, &mut batch, refuse)?;
+                }
+                batch.clear();
                 // A full or closed return channel only means that the batch is dropped.
                 let _ = give_back.try_send(batch);
             }
             Order::Abandon(answer) => {
                 writer.abandon()?;
+                let shortage = match refuse.send_replace(None) {
+                    Some(shortage) => Some(shortage),
+                    None => writer.admit(0)?,
+                };
                 // Nobody waits for the answer any more when the asker is gone.
-                let _ = answer.send(writer.position().cloned());
+                let _ = answer.send(Abandoned { position: writer.position().cloned(), shortage });
             }
             // One that the writer has settled by itself since may be followed by another that goes on.
             Order::Synced if writer.is_syncing() => {}
@@ -160,4 +198,25 @@ fn work<D: Disk>(
         }
     }
     writer.sync()
+}
+
+/// Appends the batch if there is room for it, and returns how many transactions it ended.
+fn append<D: Disk>(
+    writer: &mut Writer<D>,
+    batch: &mut Batch,
+    refuse: &watch::Sender<Option<Shortage>>,
+) -> Result<usize, WriteError> {
+    if let Some(shortage) = writer.admit(batch.len() as u64)? {
+        refuse.send_replace(Some(shortage));
+        return Ok(0);
+    }
+    let (ends, changes) = (batch.commits(), batch.changes());
+    writer.append(batch)?;
+    counter!(names::LOG_CHANGES).increment(changes as u64);
+    if ends > 0
+        && let Some(shortage) = writer.pause_due()?
+    {
+        refuse.send_replace(Some(shortage));
+    }
+    Ok(ends)
 }

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use crate::disk::ReserveError;
 use crate::event::{Seq, TableName, TableNo, Version};
 use crate::log::{ReadError, RetainError, WriteError};
 use crate::mapping::MappingError;
@@ -18,6 +19,8 @@ pub enum RelayError {
     Retain(#[from] RetainError),
     #[error(transparent)]
     Cursor(#[from] SettledError),
+    #[error(transparent)]
+    Reserve(#[from] ReserveError),
 }
 
 /// Why the source side stopped.

@@ -4,23 +4,30 @@
 //! connection left of an unfinished transaction is cut off first. Transient errors are tried again without end; the same
 //! nonsense from the stream three times in the same place, and every definite error, stops the source. What the log holds is
 //! delivered all the same.
+//!
+//! When the log has no room the connection is closed, since a server that writes to nobody holds a thread and gives up in the end; what was read and
+//! not written is read again. The log says when there is room ([`Shortage`]).
 
 use std::error::Error;
 
 use metrics::{counter, gauge};
 
-use super::committer::{Committer, Gone};
+use super::committer::{Abandoned, Committer, Gone};
 use super::error::IngestError;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::event::GtidSet;
 use crate::lifecycle::{Readiness, Shutdown};
+use crate::log::Shortage;
 use crate::log::record::{Mark, Position, Synced};
 use crate::metrics::names;
 use crate::source::{Source, SourceError, Start};
 
 /// How often the stream may say what cannot be, in one place, before it is believed.
 const GARBLED_LIMIT: u32 = 3;
+
+/// The part of the process that says that the log has no room, in [`Readiness`].
+pub const NO_ROOM: &str = "log";
 
 /// The source side of a pipeline.
 pub struct Ingest<S, T> {
@@ -43,6 +50,7 @@ impl<S: Source, T: Clock> Ingest<S, T> {
     /// The source's definite error, or the log's.
     pub async fn run(mut self, shutdown: &Shutdown) -> Result<(), IngestError> {
         let ended = self.committer.ended();
+        gauge!(names::SOURCE_PAUSED).set(0.0);
         let result = tokio::select! {
             result = self.work() => result,
             () = ended.cancelled() => Err(Stop::Gone),
@@ -61,14 +69,22 @@ impl<S: Source, T: Clock> Ingest<S, T> {
         let mut backoff = Backoff::new();
         let mut garbled = Garbled::default();
         loop {
-            let position = self.committer.abandon().await?;
-            let Err(error) = self.stream(position.clone(), &mut backoff).await;
+            let Abandoned { position, shortage } = self.committer.abandon().await?;
+            if let Some(shortage) = shortage {
+                self.pause(&shortage).await?;
+                continue;
+            }
+            let Err(error) = self.stream(position, &mut backoff).await;
             gauge!(names::SOURCE_CONNECTED).set(0.0);
             let error = match error {
                 Trouble::Stop(stop) => return Err(stop),
+                Trouble::NoRoom => {
+                    self.source.disconnect();
+                    continue;
+                }
                 Trouble::Source(SourceError::Definite(error)) => return Err(Stop::Source(error)),
                 Trouble::Source(SourceError::Garbled(error)) => {
-                    let now = self.committer.abandon().await?;
+                    let now = self.committer.abandon().await?.position;
                     if garbled.again(now) >= GARBLED_LIMIT {
                         return Err(Stop::Source(error));
                     }
@@ -101,7 +117,11 @@ impl<S: Source, T: Clock> Ingest<S, T> {
         }
         loop {
             let mut batch = self.committer.batch();
-            let filled = self.source.fill(&mut batch).await;
+            let filled = tokio::select! {
+                biased;
+                () = self.committer.refused() => return Err(Trouble::NoRoom),
+                filled = self.source.fill(&mut batch) => filled,
+            };
             if !batch.is_empty() {
                 if batch.commits() > 0 {
                     backoff.reset();
@@ -110,6 +130,20 @@ impl<S: Source, T: Clock> Ingest<S, T> {
             }
             filled?;
         }
+    }
+
+    /// Waits until the log has room again.
+    async fn pause(&mut self, shortage: &Shortage) -> Result<(), Stop> {
+        gauge!(names::SOURCE_PAUSED).set(1.0);
+        if self.readiness.obstacle(NO_ROOM, shortage.to_string()) {
+            tracing::warn!(reason = %shortage, "the source is paused");
+        }
+        self.committer.until_over(shortage).await?;
+        gauge!(names::SOURCE_PAUSED).set(0.0);
+        if self.readiness.clear(NO_ROOM) {
+            tracing::info!("the log has room again; going on with the source");
+        }
+        Ok(())
     }
 
     /// Gives an empty log its start.
@@ -152,6 +186,8 @@ enum Stop {
 
 enum Trouble {
     Stop(Stop),
+    /// The log has no room for what was read.
+    NoRoom,
     Source(SourceError),
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`ingest`] | source to log: connect, stream, reconnect |
 //! | [`committer`] | the log's writer thread: group commit |
+//! | [`retention`] | segments go, the disk reserve is held, what is left is told |
 //! | [`deliver`] | log to sink: read, build, launch, judge, commit the cursor |
 //! | [`flights`] | bulks under way and sent again |
 //! | [`building`] | the bulk being built |
@@ -27,30 +28,22 @@ pub mod ingest;
 pub mod options;
 pub mod outstanding;
 pub mod progress;
+pub mod retention;
 pub mod tables;
 
-use std::time::Duration;
-
-use metrics::gauge;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::disk::Disk;
-use crate::event::Seq;
 use crate::lifecycle::{Readiness, Shutdown};
-use crate::log::Log;
-use crate::metrics::names;
 use crate::settled::CursorStore;
 use crate::sink::Sink;
 use crate::source::Source;
 use deliver::Deliver;
 use error::RelayError;
 use ingest::Ingest;
-
-/// How often the cursor is made durable, and segments that nobody needs any more are looked for: a killed relay sends about this
-/// much again.
-const RETAIN_EVERY: Duration = Duration::from_secs(1);
+pub use retention::{Outlook, Retention};
 
 /// Runs both sides of a pipeline until a drain is asked for or one of them stops.
 ///
@@ -113,52 +106,6 @@ where
         }
     }
     ingested.and(delivered).and(retained)
-}
-
-/// Lets segments go that lie behind the cursor and past the retention.
-pub struct Retention<C, D: Disk, T> {
-    log: Log<D>,
-    store: C,
-    clock: T,
-    /// Up to here the cursor is durable.
-    synced: Seq,
-}
-
-impl<C: CursorStore, D: Disk, T: Clock> Retention<C, D, T> {
-    #[must_use]
-    pub fn new(log: Log<D>, store: C, clock: T) -> Self {
-        Retention { log, store, clock, synced: Seq(0) }
-    }
-
-    async fn run(self, shutdown: &Shutdown) -> Result<(), RelayError> {
-        let mut this = self;
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(RETAIN_EVERY) => {}
-                () = shutdown.wait() => return Ok(()),
-            }
-            let once = tokio::task::spawn_blocking(move || this.retain().map(|()| this));
-            this = match once.await {
-                Ok(result) => result?,
-                Err(failed) => std::panic::resume_unwind(Box::new(failed.to_string())),
-            };
-        }
-    }
-
-    fn retain(&mut self) -> Result<(), RelayError> {
-        let settled = self.store.load()?.map_or(Seq(0), |cursor| cursor.seq);
-        if settled > self.synced {
-            // The cursor is made durable first: a segment goes only behind a cursor that no power loss takes back. What is
-            // committed meanwhile is higher, and does no harm.
-            self.store.sync()?;
-            self.synced = settled;
-        }
-        self.log.retain(self.synced.next(), self.clock.wall_micros())?;
-        let stats = self.log.stats();
-        gauge!(names::LOG_BYTES).set(stats.bytes as f64);
-        gauge!(names::LOG_SEGMENTS).set(stats.segments as f64);
-        Ok(())
-    }
 }
 
 /// A document id as it may appear in a log line: ids can be personal, so only enough of a hash to find it again.

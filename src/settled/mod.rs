@@ -21,18 +21,21 @@
 //! |---|---|
 //! | `mod.rs` | the folder: [`Settled`], [`SettledError`] |
 //! | [`cursor`] | [`Cursor`], [`CursorStore`] and its two kinds |
+//! | [`reserved`] | a cursor that commits also on a full disk |
 
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use crate::disk::{Disk, SystemDisk};
+use crate::disk::{Disk, ReserveError, SystemDisk};
 use crate::lifecycle;
 
 pub mod cursor;
+pub mod reserved;
 
 pub use cursor::{Cursor, CursorStore, IndexId, MemoryCursor, SledCursor};
+pub use reserved::{ROOM_BYTES, Reserved};
 
 /// The format that this version writes, and the only one that it reads.
 pub const FORMAT: u32 = 1;
@@ -73,6 +76,8 @@ pub enum SettledError {
          which does no harm"
     )]
     Damaged { path: PathBuf, why: String },
+    #[error(transparent)]
+    Reserve(#[from] ReserveError),
     /// After a failed sync a later one may succeed without having written what the first could not.
     #[error("nothing more is kept in {path:?} since this went wrong: {why}. Mend it and start again")]
     Stopped { path: PathBuf, why: String },

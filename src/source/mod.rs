@@ -31,6 +31,9 @@ pub trait Source: Send + 'static {
     /// schemas are sent again before their next use.
     fn connect(&mut self, after: &GtidSet) -> impl Future<Output = Result<(), SourceError>> + Send;
 
+    /// Closes the connection, if there is one: nothing is left at the server that nobody reads. [`Source::connect`] comes next.
+    fn disconnect(&mut self);
+
     /// Waits for something to write, then appends frames to `batch` for as long as more is at hand and `batch` is under its
     /// usual size. A call may add nothing (a heartbeat). The batch may end inside a transaction; it ends right
     /// after a commit where the source has nothing further at hand.

@@ -17,6 +17,7 @@
 //! | [`oracle`] | the documents that a table's rows must have become |
 //! | [`canonical`] | JSON in a form in which equal means equal |
 //! | [`compare`] | a table against its index, document by document |
+//! | [`small_disk`] | a file system of its own, to be filled |
 //! | [`proxy`] | a TCP proxy that resets connections by a script |
 //! | [`stage`] | all of it set up for one test |
 //! | [`seed`] | the number that replays a run |
@@ -38,6 +39,7 @@ pub mod scrape;
 pub mod seed;
 pub mod servers;
 pub mod shop;
+pub mod small_disk;
 pub mod stage;
 pub mod workload;
 

@@ -27,6 +27,9 @@ pub struct RelayOptions {
     pub start: String,
     pub sink_url: String,
     pub segment_bytes: Option<u64>,
+    pub max_row_bytes: Option<u64>,
+    pub quota_bytes: Option<u64>,
+    pub disk_reserve_bytes: Option<u64>,
     /// How long the log is kept behind the cursor.
     pub retention_seconds: Option<u64>,
     /// Added to the end of the configuration file as it is.
@@ -45,6 +48,9 @@ impl RelayOptions {
             start: "earliest".to_owned(),
             sink_url: sink_url.to_owned(),
             segment_bytes: Some(1 << 20),
+            max_row_bytes: None,
+            quota_bytes: None,
+            disk_reserve_bytes: None,
             retention_seconds: None,
             more: String::new(),
         }
@@ -56,16 +62,19 @@ impl RelayOptions {
             .password
             .as_ref()
             .map_or(String::new(), |(variable, _)| format!("password_env = {variable:?}\n"));
-        let mut log = String::from("\n[log]\n");
-        if let Some(bytes) = self.segment_bytes {
-            log.push_str(&format!("segment_bytes = {bytes}\n"));
-        }
-        if let Some(seconds) = self.retention_seconds {
-            log.push_str(&format!("retention_seconds = {seconds}\n"));
-        }
+        let line = |key: &str, value: Option<u64>| value.map_or(String::new(), |v| format!("{key} = {v}\n"));
+        let max_row = line("max_row_bytes", self.max_row_bytes);
+        let reserve = line("disk_reserve_bytes", self.disk_reserve_bytes);
+        let log = [
+            "\n[log]\n".to_owned(),
+            line("segment_bytes", self.segment_bytes),
+            line("quota_bytes", self.quota_bytes),
+            line("retention_seconds", self.retention_seconds),
+        ]
+        .concat();
         format!(
-            "[source]\nurl = {:?}\n{password}tables = [{}]\nstart = {:?}\n\n[sink]\nurl = {:?}\n\n\
-             [state]\ndir = {:?}\n\n[admin]\nlisten = {admin:?}\n{log}{}",
+            "[source]\nurl = {:?}\n{password}tables = [{}]\nstart = {:?}\n{max_row}\n[sink]\nurl = {:?}\n\n\
+             [state]\ndir = {:?}\n{reserve}\n[admin]\nlisten = {admin:?}\n{log}{}",
             self.source_url,
             tables.join(", "),
             self.start,

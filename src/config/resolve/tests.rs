@@ -92,6 +92,7 @@ fn a_value_that_means_nothing_is_refused_by_section_and_key() {
         ("https://search", "ftp://search", "[sink] url"),
         ("[sink]", "[sink]\nusername = \"u\"", "[sink] username"),
         ("[sink]", "[log]\nsegment_bytes = 1\n[sink]", "[log] segment_bytes"),
+        ("[sink]", "[log]\nquota_bytes = 1000000\n[sink]", "[log] quota_bytes: 1000000 is under 155189248"),
     ] {
         let text = USUAL.replacen(from, to, 1);
         assert_ne!(text, USUAL, "{from}");
@@ -99,6 +100,25 @@ fn a_value_that_means_nothing_is_refused_by_section_and_key() {
         assert!(message.contains(expected), "{to}: {message}");
         assert!(!message.contains("canary"), "{message}");
     }
+}
+
+#[test]
+fn the_least_quota_follows_the_largest_row() {
+    let text = USUAL.replace("[sink]", "max_row_bytes = 1048576\n[log]\nquota_bytes = 23068672\n[sink]");
+    let settings = parse(&text, "f").unwrap();
+    assert_eq!(settings.log.quota, Quota::Bytes(22 << 20));
+    assert_eq!(settings.log.limits(0, u64::MAX).segment, (22 << 20) / 8, "a quota holds several segments");
+    assert!(parse(&text.replace("23068672", "23068671"), "f").is_err());
+}
+
+#[test]
+fn without_a_quota_half_of_the_disk_is_taken_and_a_reserve_is_held_unless_told_otherwise() {
+    let settings = parse(USUAL, "f").unwrap();
+    assert_eq!((settings.log.quota, settings.disk_reserve_bytes), (Quota::HalfOfDisk, 64 << 20));
+    assert_eq!(settings.log.limits(30 << 30, 70 << 30).quota, 50 << 30);
+    assert_eq!(settings.log.limits(0, 0).quota, settings.log.least_quota());
+    let none = parse(&format!("{USUAL}[state]\ndisk_reserve_bytes = 0\n"), "f").unwrap();
+    assert_eq!(none.disk_reserve_bytes, 0);
 }
 
 #[test]

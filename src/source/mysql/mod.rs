@@ -192,6 +192,11 @@ impl Source for MysqlSource {
         Ok(self.connect_stream(after).await?)
     }
 
+    fn disconnect(&mut self) {
+        // Its client takes leave of the server in a task of its own.
+        self.stream = None;
+    }
+
     async fn fill(&mut self, batch: &mut Batch) -> Result<(), SourceError> {
         let result = self.fill_batch(batch).await;
         if result.is_err() {

@@ -1,0 +1,196 @@
+//! Room: letting segments go, holding the disk reserve, and saying how long what is left will last.
+//!
+//! Everything here blocks, so it runs on a thread for that, once a second and at once when the writer has no room. What it finds it publishes:
+//! the log's own measurement wakes a source that waits for room, and [`Outlook`] is what operators see.
+
+use std::time::Duration;
+
+use metrics::gauge;
+use tokio::sync::watch;
+
+use super::error::RelayError;
+use crate::clock::Clock;
+use crate::disk::{Disk, Reserve};
+use crate::event::Seq;
+use crate::lifecycle::Shutdown;
+use crate::log::{Limits, Log, Space};
+use crate::metrics::names;
+use crate::settled::CursorStore;
+
+/// How often the cursor is made durable, and segments that nobody needs any more are looked for: a killed relay sends about this
+/// much again.
+const RETAIN_EVERY: Duration = Duration::from_secs(1);
+
+/// The rate of the log's growth is that of about so long.
+const SMOOTHED_OVER: Duration = Duration::from_secs(60);
+
+/// Stands for every longer time, and for ever: a year.
+pub const LONG_SECONDS: u64 = 365 * 86_400;
+
+/// Lets segments go that lie behind the cursor and past the retention.
+pub struct Retention<C, D: Disk, T> {
+    log: Log<D>,
+    store: C,
+    clock: T,
+    reserve: Reserve<D>,
+    /// Up to here the cursor is durable.
+    synced: Seq,
+    growth: Growth,
+    outlook: watch::Sender<Outlook>,
+}
+
+/// How much room there is, and for how long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outlook {
+    /// Free on the disk for the log, bytes.
+    pub free_bytes: u64,
+    /// Held back, bytes.
+    pub reserve_bytes: u64,
+    /// How long the search engine could be away before the source is paused, at the rate at which changes come; at most [`LONG_SECONDS`].
+    pub outage_seconds: u64,
+}
+
+impl<C: CursorStore, D: Disk, T: Clock> Retention<C, D, T> {
+    #[must_use]
+    pub fn new(log: Log<D>, store: C, clock: T, reserve: Reserve<D>) -> Self {
+        let (synced, growth, outlook) = (Seq(0), Growth::default(), watch::Sender::default());
+        Retention { log, store, clock, reserve, synced, growth, outlook }
+    }
+
+    /// What it finds, from the first time on that it looks.
+    #[must_use]
+    pub fn outlook(&self) -> watch::Receiver<Outlook> {
+        self.outlook.subscribe()
+    }
+
+    /// # Errors
+    /// What a segment's removal, the cursor's sync or the reserve says; all of it is definite.
+    pub async fn run(self, shutdown: &Shutdown) -> Result<(), RelayError> {
+        let mut this = self;
+        let log = this.log.clone();
+        loop {
+            let once = tokio::task::spawn_blocking(move || this.retain().map(|()| this));
+            this = match once.await {
+                Ok(result) => result?,
+                Err(failed) => std::panic::resume_unwind(Box::new(failed.to_string())),
+            };
+            tokio::select! {
+                () = tokio::time::sleep(RETAIN_EVERY) => {}
+                () = log.room_wanted() => {}
+                () = shutdown.wait() => return Ok(()),
+            }
+        }
+    }
+
+    fn retain(&mut self) -> Result<(), RelayError> {
+        let settled = self.store.load()?.map_or(Seq(0), |cursor| cursor.seq);
+        if settled > self.synced {
+            // The cursor is made durable first: a segment goes only behind a cursor that no power loss takes back. What is
+            // committed meanwhile is higher, and does no harm.
+            self.store.sync()?;
+            self.synced = settled;
+        }
+        let limits = self.log.limits();
+        // Before anybody is told of the room that it takes.
+        if self.reserve.renew(limits.keep_free)? {
+            tracing::info!(bytes = self.reserve.held_bytes(), "the disk reserve is held");
+        }
+        self.log.retain(self.synced.next(), self.clock.wall_micros())?;
+        self.observe(limits);
+        Ok(())
+    }
+
+    fn observe(&mut self, limits: Limits) {
+        let (stats, space) = (self.log.stats(), *self.log.space().borrow());
+        let per_second = self.growth.observe(self.clock.since_boot(), self.log.visible().bytes);
+        let room = room_left(limits, space, self.log.bytes_needed(self.synced.next()));
+        let outlook = Outlook {
+            free_bytes: space.free_bytes,
+            reserve_bytes: self.reserve.held_bytes(),
+            outage_seconds: seconds_left(room, per_second),
+        };
+        self.outlook.send_replace(outlook);
+        gauge!(names::LOG_BYTES).set(stats.bytes as f64);
+        gauge!(names::LOG_SEGMENTS).set(stats.segments as f64);
+        gauge!(names::LOG_QUOTA).set(limits.quota as f64);
+        gauge!(names::OUTAGE_LEFT).set(outlook.outage_seconds as f64);
+        gauge!(names::DISK_FREE).set(outlook.free_bytes as f64);
+        gauge!(names::DISK_RESERVE).set(outlook.reserve_bytes as f64);
+    }
+}
+
+/// Bytes that the log can still take in: of what it may have, what is not needed gives way.
+fn room_left(limits: Limits, space: Space, needed: u64) -> u64 {
+    let by_disk = space.log_bytes.saturating_add(space.free_bytes.saturating_sub(limits.keep_free));
+    limits.quota.min(by_disk).saturating_sub(needed)
+}
+
+fn seconds_left(room: u64, per_second: f64) -> u64 {
+    let seconds = room as f64 / per_second;
+    // Not a number where both are 0: no room is no time.
+    if room == 0 || seconds.is_nan() { 0 } else { (seconds as u64).min(LONG_SECONDS) }
+}
+
+/// How fast the log grows, bytes a second, smoothed.
+#[derive(Debug, Default)]
+struct Growth {
+    last: Option<(Duration, u64)>,
+    per_second: Option<f64>,
+}
+
+impl Growth {
+    /// `appended`: bytes so far, at the time `now`.
+    fn observe(&mut self, now: Duration, appended: u64) -> f64 {
+        let Some((then, before)) = self.last.replace((now, appended)) else { return 0.0 };
+        let seconds = now.saturating_sub(then).as_secs_f64();
+        if seconds > 0.0 {
+            let rate = appended.saturating_sub(before) as f64 / seconds;
+            let weight = 1.0 - (-seconds / SMOOTHED_OVER.as_secs_f64()).exp();
+            let smoothed = self.per_second.map_or(rate, |old| old + weight * (rate - old));
+            self.per_second = Some(smoothed);
+        }
+        self.per_second.unwrap_or(0.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::LogOptions;
+
+    #[test]
+    fn the_rate_follows_the_growth_of_about_a_minute() {
+        let mut growth = Growth::default();
+        assert_eq!(growth.observe(Duration::ZERO, 500), 0.0);
+        let mut appended = 500;
+        let mut rate = 0.0;
+        for second in 1..=60 {
+            appended += 1000;
+            rate = growth.observe(Duration::from_secs(second), appended);
+            assert!((rate - 1000.0).abs() < 1e-6, "{rate}");
+        }
+        for second in 61..=120 {
+            rate = growth.observe(Duration::from_secs(second), appended);
+        }
+        assert!((300.0..450.0).contains(&rate), "a minute without growth leaves a third: {rate}");
+        let same = growth.observe(Duration::from_secs(120), appended);
+        assert_eq!(same, rate, "no time, no news");
+    }
+
+    #[test]
+    fn what_is_left_is_the_quota_or_the_disk_less_what_is_needed() {
+        let limits = LogOptions {
+            quota: crate::log::Quota::Bytes(1000),
+            keep_free_bytes: 10,
+            ..LogOptions::default()
+        };
+        let limits = limits.limits(0, 0);
+        let space = |log_bytes, free_bytes| Space { log_bytes, free_bytes, ..Space::default() };
+        assert_eq!(room_left(limits, space(600, 5000), 200), 800, "what is not needed gives way");
+        assert_eq!(room_left(limits, space(600, 110), 200), 500, "the disk has less than the quota");
+        assert_eq!(room_left(limits, space(1200, 0), 1200), 0);
+        assert_eq!(seconds_left(800, 2.0), 400);
+        assert_eq!(seconds_left(800, 0.0), LONG_SECONDS, "for ever is long");
+        assert_eq!((seconds_left(0, 0.0), seconds_left(0, 7.0)), (0, 0));
+    }
+}

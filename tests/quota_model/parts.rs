@@ -1,0 +1,239 @@
+//! A disk whose free space is what a test says, a source that counts what is asked of it, and an engine that can be away.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use everrelay::disk::{Disk, SystemDisk, SystemLock};
+use everrelay::event::codec::RowWriter;
+use everrelay::event::document::{Action, IndexSpec};
+use everrelay::event::gtid::Origin;
+use everrelay::event::{Column, ColumnType, Gtid, GtidSet, Op, TableName, TableNo, TableSchema};
+use everrelay::log::Log;
+use everrelay::log::record::{Batch, Commit, Position, SchemaRecord, Synced};
+use everrelay::sink::{Bulk, BulkError, Disposition, Expect, Index, IndexNo, Sink, SinkError};
+use everrelay::source::{Source, SourceError, Start};
+use tokio::sync::watch;
+
+/// The machine's files on a disk that has as much room as it is told.
+#[derive(Clone, Debug)]
+pub struct SmallDisk {
+    free: Arc<AtomicU64>,
+}
+
+impl SmallDisk {
+    pub fn new(free: u64) -> SmallDisk {
+        SmallDisk { free: Arc::new(AtomicU64::new(free)) }
+    }
+
+    pub fn set_free(&self, bytes: u64) {
+        self.free.store(bytes, Ordering::SeqCst);
+    }
+}
+
+impl Disk for SmallDisk {
+    type File = File;
+    type Lock = SystemLock;
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        SystemDisk.create_dir_all(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        SystemDisk.list(path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<File> {
+        Disk::open(&SystemDisk, path)
+    }
+
+    fn open_writable(&self, path: &Path) -> io::Result<File> {
+        SystemDisk.open_writable(path)
+    }
+
+    fn create_new(&self, path: &Path) -> io::Result<File> {
+        SystemDisk.create_new(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        SystemDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        SystemDisk.remove(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        SystemDisk.sync_dir(path)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<SystemLock>> {
+        SystemDisk.lock(path)
+    }
+
+    fn free_bytes(&self, _: &Path) -> io::Result<u64> {
+        Ok(self.free.load(Ordering::SeqCst))
+    }
+}
+
+/// Bytes of a row's text.
+const PAD: usize = 200;
+/// Rows that one call gives at most: batches begin and end inside transactions.
+const ROWS_AT_HAND: u64 = 17;
+const TABLE: TableNo = TableNo(3);
+
+/// What was asked of a source.
+#[derive(Debug, Default)]
+pub struct Seen {
+    pub connected: AtomicBool,
+    pub connections: AtomicU64,
+    /// The most that the log had when something was asked for, bytes.
+    pub most_log_bytes: AtomicU64,
+    /// How often each transaction was begun.
+    begun: Mutex<BTreeMap<u64, u64>>,
+}
+
+impl Seen {
+    pub fn begun(&self, transaction: u64) -> u64 {
+        self.begun.lock().unwrap().get(&transaction).copied().unwrap_or(0)
+    }
+}
+
+/// A server with one table, into which each transaction inserted so many rows. Rows are numbered on from 1, transactions too.
+pub struct ModelSource {
+    rows: Vec<u64>,
+    seen: Arc<Seen>,
+    log: Log<SmallDisk>,
+    /// The transaction that is read, and how many of its rows were.
+    at: (u64, u64),
+    told: bool,
+}
+
+impl ModelSource {
+    pub fn new(rows: Vec<u64>, seen: Arc<Seen>, log: Log<SmallDisk>) -> ModelSource {
+        ModelSource { rows, seen, log, at: (1, 0), told: false }
+    }
+
+    fn rows_before(&self, transaction: u64) -> u64 {
+        self.rows[..transaction as usize - 1].iter().sum()
+    }
+}
+
+impl Source for ModelSource {
+    async fn resolve_start(&mut self, _: &Start) -> Result<GtidSet, SourceError> {
+        Ok(GtidSet::default())
+    }
+
+    async fn connect(&mut self, after: &GtidSet) -> Result<(), SourceError> {
+        assert!(!self.seen.connected.swap(true, Ordering::SeqCst), "connected already");
+        self.seen.connections.fetch_add(1, Ordering::SeqCst);
+        self.at = (after.count() + 1, 0);
+        self.told = false;
+        Ok(())
+    }
+
+    fn disconnect(&mut self) {
+        self.seen.connected.store(false, Ordering::SeqCst);
+    }
+
+    async fn fill(&mut self, batch: &mut Batch) -> Result<(), SourceError> {
+        assert!(self.seen.connected.load(Ordering::SeqCst), "not connected");
+        self.seen.most_log_bytes.fetch_max(self.log.stats().bytes, Ordering::SeqCst);
+        // As if it came from a network: whoever else is to run does.
+        tokio::task::yield_now().await;
+        if !self.told {
+            batch.schema(&schema());
+            self.told = true;
+        }
+        for _ in 0..ROWS_AT_HAND {
+            let (transaction, row) = self.at;
+            let Some(&rows) = self.rows.get(transaction as usize - 1) else {
+                if batch.is_empty() {
+                    std::future::pending::<()>().await;
+                }
+                return Ok(());
+            };
+            if row == 0 {
+                *self.seen.begun.lock().unwrap().entry(transaction).or_default() += 1;
+            }
+            let mut change = batch.change(TABLE);
+            let mut writer = RowWriter::new(change.values());
+            writer.u64(self.rows_before(transaction) + row + 1);
+            writer.text(&"x".repeat(PAD));
+            change.finish(Op::Insert);
+            self.at.1 += 1;
+            if self.at.1 == rows {
+                batch.commit(&Commit {
+                    synced: Synced::default(),
+                    gtid: Gtid { origin: Origin { uuid: [7; 16], tag: String::new() }, number: transaction },
+                    time_micros: 1,
+                    position: Position { server: [7; 16], file: "binlog.000001".into(), offset: transaction },
+                });
+                self.at = (transaction + 1, 0);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn schema() -> SchemaRecord {
+    let id =
+        Column { name: "id".into(), ty: ColumnType::Integer { bits: 64, unsigned: true }, nullable: false };
+    let pad = Column { name: "pad".into(), ty: ColumnType::Text, nullable: false };
+    let name = TableName::new("shop", "t");
+    SchemaRecord { table: TABLE, schema: TableSchema { name, columns: vec![id, pad], key: vec![0] } }
+}
+
+/// An engine that takes everything, unless it is away.
+#[derive(Debug)]
+pub struct ModelEngine {
+    ids: Mutex<BTreeSet<u64>>,
+    here: watch::Sender<bool>,
+}
+
+impl ModelEngine {
+    pub fn new(here: bool) -> ModelEngine {
+        ModelEngine { ids: Mutex::default(), here: watch::Sender::new(here) }
+    }
+
+    pub fn is_here(&self, here: bool) {
+        self.here.send_replace(here);
+    }
+
+    /// How many rows became documents.
+    pub fn documents(&self) -> u64 {
+        self.ids.lock().unwrap().len() as u64
+    }
+
+    /// The last row that did.
+    pub fn last(&self) -> u64 {
+        self.ids.lock().unwrap().last().copied().unwrap_or(0)
+    }
+}
+
+impl Sink for ModelEngine {
+    async fn ensure(&self, spec: &IndexSpec, _: Expect) -> Result<Index, SinkError> {
+        Ok(Index { no: IndexNo(0), name: spec.alias.clone(), uuid: "u".into() })
+    }
+
+    fn encode<E>(
+        &self,
+        _: IndexNo,
+        _: &Action<'_>,
+        document: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+        body: &mut Vec<u8>,
+    ) -> Result<(), E> {
+        document(body)
+    }
+
+    async fn send(&self, bulk: &Bulk) -> Result<Vec<Disposition>, BulkError> {
+        let here = self.here.subscribe().wait_for(|here| *here).await.map(|_| ());
+        here.map_err(|_| BulkError::Transient { reason: "gone".into(), retry_after: None })?;
+        let mut ids = self.ids.lock().unwrap();
+        ids.extend(bulk.items.iter().map(|item| item.id.parse::<u64>().unwrap()));
+        Ok(vec![Disposition::Done; bulk.items.len()])
+    }
+}
