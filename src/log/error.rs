@@ -48,8 +48,9 @@ impl fmt::Display for Step {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "frame {seq} of the log is damaged, at offset {offset} of {path:?}: {problem}. Nothing was changed. \
-     `everrelay log cat` shows what stands before it. Restore the whole state folder from a copy, or \
-     start with an empty one"
+     `everrelay log verify` lists all that is damaged. `everrelay log cut --after {}` keeps what stands before it and has the rest read \
+     again from the server; or restore the whole state folder from a copy",
+    seq.previous()
 )]
 pub struct Corrupt {
     pub path: PathBuf,
@@ -81,13 +82,16 @@ pub enum OpenError {
     )]
     Format { path: PathBuf, found: u32, known: u32 },
     #[error(
-        "{path:?} is no usable segment: {why}. Restore the whole state folder from a copy, or start with an empty one"
+        "{path:?} is no usable segment: {why}. Restore the whole state folder from a copy, or let `everrelay log verify` say which \
+         `everrelay log cut` keeps what stands before it and has the rest read again from the server"
     )]
     Header { path: PathBuf, why: &'static str },
     #[error("{dir:?} holds what is not part of a log: {}. Move it elsewhere and start again", names.join(", "))]
     Foreign { dir: PathBuf, names: Vec<String> },
     #[error(
-        "{dir:?} does not hold one whole log: {path:?} {why}. Put back what is missing or belongs there, or start with an empty state folder"
+        "{dir:?} does not hold one whole log: {path:?} {why}. Put back what is missing or belongs there, or let `everrelay log verify` \
+         say which `everrelay log cut` keeps what stands before it and has the rest read again from the server. If a cut was \
+         not finished, make the same cut again"
     )]
     Chain { dir: PathBuf, path: PathBuf, why: String },
     #[error(transparent)]

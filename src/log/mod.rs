@@ -30,6 +30,7 @@
 //! | `segment` | a segment's header, name and birth |
 //! | `scan` | the frames of one file, in big reads |
 //! | `recovery` | where a log found on disk ends, and cutting it there |
+//! | [`cut`] | cutting it back by hand, damaged or not |
 //! | `open` | from folder to writer and log |
 //! | `writer` | append, abandon |
 //! | `writer::segments` | from one segment to the next, and back |
@@ -43,6 +44,7 @@
 //! | `quota` | what the log may take, and what happens at the end of it |
 //! | `error` | what can go wrong, and what to do |
 
+pub mod cut;
 mod error;
 mod frame;
 mod index;

@@ -26,7 +26,7 @@ use crate::event::{GtidSet, Seq};
 pub const NOT_BEFORE_MICROS: u64 = 1_767_225_600_000_000;
 
 /// How often a listing is tried again that a writing process changed meanwhile.
-const LISTINGS: usize = 5;
+pub(super) const LISTINGS: usize = 5;
 
 /// A log open for writing.
 #[derive(Debug)]
@@ -127,40 +127,67 @@ struct Survey {
 
 /// Reads the folder and all headers, and checks that the segments follow each other; changes nothing.
 fn survey<D: Disk>(disk: &D, dir: &Path) -> Result<Survey, OpenError> {
-    let names = disk.list(dir).map_err(|e| OpenError::io(Step::List, dir, e))?;
-    let (mut firsts, mut temporary, mut foreign) = (Vec::new(), Vec::new(), Vec::new());
-    for name in names {
-        match Name::of(&name) {
-            Name::Segment(first) => firsts.push(first),
-            Name::Temporary => temporary.push(name),
-            Name::Torn | Name::Lock => {}
-            Name::Foreign => foreign.push(name),
-        }
-    }
+    let Listing { firsts, temporary, foreign } = list(disk, dir)?;
     if !foreign.is_empty() {
-        foreign.sort();
         return Err(OpenError::Foreign { dir: dir.to_path_buf(), names: foreign });
     }
-    firsts.sort();
+    Ok(Survey { segments: chain(disk, dir, &firsts)?, temporary })
+}
+
+/// Names in a log's folder, in order.
+pub(super) struct Listing {
+    /// Of the segments.
+    pub firsts: Vec<Seq>,
+    /// What a segment's making left behind.
+    pub temporary: Vec<String>,
+    /// What is not part of a log.
+    pub foreign: Vec<String>,
+}
+
+pub(super) fn list<D: Disk>(disk: &D, dir: &Path) -> Result<Listing, OpenError> {
+    let names = disk.list(dir).map_err(|e| OpenError::io(Step::List, dir, e))?;
+    let mut listing = Listing { firsts: Vec::new(), temporary: Vec::new(), foreign: Vec::new() };
+    for name in names {
+        match Name::of(&name) {
+            Name::Segment(first) => listing.firsts.push(first),
+            Name::Temporary => listing.temporary.push(name),
+            Name::Torn | Name::Lock => {}
+            Name::Foreign => listing.foreign.push(name),
+        }
+    }
+    listing.firsts.sort();
+    listing.foreign.sort();
+    Ok(listing)
+}
+
+/// Reads the headers of these segments, and checks that they follow each other.
+pub(super) fn chain<D: Disk>(disk: &D, dir: &Path, firsts: &[Seq]) -> Result<Vec<Entry>, OpenError> {
     let mut segments: Vec<Entry> = Vec::with_capacity(firsts.len());
-    for first in firsts {
-        let path = dir.join(segment_name(first));
-        let file = disk.open(&path).map_err(|e| OpenError::io(Step::Open, &path, e))?;
-        let header = SegmentHeader::read(&file, &path, first)?;
-        let bytes = file.len().map_err(|e| OpenError::io(Step::Read, &path, e))?;
+    for &first in firsts {
+        let entry = entry(disk, dir, first)?;
         if let Some(previous) = segments.last() {
-            follows(&header, previous).map_err(|why| OpenError::Chain {
+            follows(&entry.header, previous).map_err(|why| OpenError::Chain {
                 dir: dir.to_path_buf(),
-                path,
+                path: dir.join(segment_name(first)),
                 why,
             })?;
         }
-        segments.push(Entry { header, bytes });
+        segments.push(entry);
     }
-    Ok(Survey { segments, temporary })
+    Ok(segments)
 }
 
-fn follows(header: &SegmentHeader, previous: &Entry) -> Result<(), String> {
+/// Header and length of one segment.
+pub(super) fn entry<D: Disk>(disk: &D, dir: &Path, first: Seq) -> Result<Entry, OpenError> {
+    let path = dir.join(segment_name(first));
+    let file = disk.open(&path).map_err(|e| OpenError::io(Step::Open, &path, e))?;
+    let header = SegmentHeader::read(&file, &path, first)?;
+    let bytes = file.len().map_err(|e| OpenError::io(Step::Read, &path, e))?;
+    Ok(Entry { header, bytes })
+}
+
+/// Why a segment is not the one that comes after `previous`.
+pub(super) fn follows(header: &SegmentHeader, previous: &Entry) -> Result<(), String> {
     let (named, found) = (header.previous, previous.follower());
     if named.first != found.first {
         return Err(format!(

@@ -130,9 +130,9 @@ pub struct End {
     /// In the segment, the highest offset at or below the end that is known to be synced.
     synced: u64,
     /// Frames behind the end.
-    open_frames: u64,
+    pub open_frames: u64,
     /// In the last segment: where the bad bytes begin, and the file's length.
-    torn: Option<(u64, u64)>,
+    pub torn: Option<(u64, u64)>,
 }
 
 /// Finds where the log `segments` ends; changes nothing.
@@ -147,18 +147,47 @@ pub fn find_end<D: Disk>(disk: &D, dir: &Path, segments: &[Entry]) -> Result<Opt
         Ended::At(end) => return Ok(Some(end)),
     };
     // The last segment holds no end of the transaction that it begins inside of.
-    let began = segments.partition_point(|entry| entry.header.first < open_since).checked_sub(1);
     let lost = || {
         let path = dir.join(segment_name(segments[last].header.first));
         Corrupt { path, offset: SEGMENT_HEADER, seq: open_since, problem: Problem::EndsEarly }
     };
-    let began = began.ok_or_else(lost)?;
-    match Scan::of(disk, dir, segments, began)?.run(Some(open_since))? {
-        Ended::At(found) => {
-            end = End { open_frames: end.next.0 - found.next.0, torn: end.torn, ..found };
-            Ok(Some(end))
-        }
-        Ended::Inside { .. } => Err(lost().into()),
+    let found = end_before(disk, dir, segments, open_since)?.ok_or_else(lost)?;
+    end = End { open_frames: end.next.0 - found.next.0, torn: end.torn, ..found };
+    Ok(Some(end))
+}
+
+/// Finds the last end of a transaction below the frame `upto`, which is in the last segment or the one after it; changes nothing. All
+/// that is below `upto` in its segment must be whole, and in the segment of the end what is below that. `None` if `segments` begin inside
+/// a transaction that does not end below `upto`.
+///
+/// # Errors
+/// A file cannot be read, or the log is damaged.
+pub fn find_end_below<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    segments: &[Entry],
+    upto: Seq,
+) -> Result<Option<End>, OpenError> {
+    let Some(last) = segments.len().checked_sub(1) else { return Ok(None) };
+    match Scan::of(disk, dir, segments, last)?.run(Some(upto))? {
+        Ended::At(end) => Ok(Some(end)),
+        Ended::Inside { since, .. } => end_before(disk, dir, segments, since),
+    }
+}
+
+/// The end that the transaction beginning with the frame `since` follows; `None` if no segment is there that holds it.
+fn end_before<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    segments: &[Entry],
+    since: Seq,
+) -> Result<Option<End>, OpenError> {
+    let Some(began) = segments.partition_point(|entry| entry.header.first < since).checked_sub(1) else {
+        return Ok(None);
+    };
+    match Scan::of(disk, dir, segments, began)?.run(Some(since))? {
+        Ended::At(found) => Ok(Some(found)),
+        Ended::Inside { .. } => Ok(None),
     }
 }
 

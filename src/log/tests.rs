@@ -12,6 +12,7 @@ use crate::event::{Column, ColumnType, Gtid, GtidSet, Op, TableName, TableNo, Ta
 
 mod bytes;
 mod crashes;
+mod cut;
 mod damage;
 mod faults;
 mod folder;

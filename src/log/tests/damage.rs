@@ -123,7 +123,9 @@ fn fault_04_a_flipped_byte_in_a_sealed_segment_stops_the_reader_at_its_frame() {
         let hit = frames.iter().rposition(|frame| frame.at.offset as usize <= at).unwrap();
         assert_eq!(read_back[..], frames[..hit], "{at}");
         assert_eq!((corrupt.seq, corrupt.offset), (frames[hit].seq, frames[hit].at.offset));
-        assert!(corrupt.to_string().contains("everrelay log cat"));
+        let cut = format!("everrelay log cut --after {}`", frames[hit].seq.previous());
+        let said = corrupt.to_string();
+        assert!(said.contains(&cut) && said.contains("everrelay log verify"), "{said}");
         let mut buffer = Vec::new();
         assert!(log.read_at(frames[hit].at, &mut buffer).is_err());
     }
