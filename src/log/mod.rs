@@ -31,6 +31,7 @@
 //! | `scan` | the frames of one file, in big reads |
 //! | `recovery` | where a log found on disk ends, and cutting it there |
 //! | [`cut`] | cutting it back by hand, damaged or not |
+//! | [`verify`] | checking all of it, damaged or not |
 //! | `open` | from folder to writer and log |
 //! | `writer` | append, abandon |
 //! | `writer::segments` | from one segment to the next, and back |
@@ -60,6 +61,7 @@ mod segment;
 mod shared;
 #[cfg(test)]
 mod tests;
+pub mod verify;
 mod writer;
 
 pub use error::{Corrupt, OpenError, ReadError, RetainError, SeekError, Step, WriteError};

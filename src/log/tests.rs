@@ -21,6 +21,7 @@ mod model;
 mod readers;
 mod seek;
 mod transactions;
+mod verify;
 
 /// A clock that stands still.
 #[derive(Clone, Copy)]

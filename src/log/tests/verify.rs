@@ -1,0 +1,475 @@
+//! Checking logs: whole, damaged, being written; and the way out that a check names.
+
+use std::fs;
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+
+use super::cut::{copy_of, folder, names, several_segments};
+use super::*;
+use crate::event::codec;
+use crate::log::cut;
+use crate::log::frame;
+use crate::log::record::{ChangeHead, State};
+use crate::log::segment::{self, Previous, SegmentHeader};
+use crate::log::verify::{Checked, Depth, Finding, Report, WayOut, verify};
+
+fn check(dir: &Path, depth: Depth) -> (Checked, Vec<Finding>) {
+    let (mut findings, mut total, mut bytes) = (Vec::new(), 0, 0);
+    let checked = verify(&SystemDisk, dir, depth, |report| match report {
+        Report::Total(all) => total = all,
+        Report::Read(more) => bytes += more,
+        Report::Finding(finding) => findings.push(finding),
+    });
+    let checked = checked.unwrap();
+    assert!(bytes == checked.bytes && bytes <= total);
+    assert_eq!(findings.iter().filter(|f| f.is_damage()).count() as u64, checked.damaged, "{findings:?}");
+    assert!(findings.iter().all(|finding| finding.is_damage() != finding.to_string().contains("no damage")));
+    (checked, findings)
+}
+
+/// The damage found, with every payload looked at.
+pub(super) fn damage(dir: &Path) -> (Checked, Vec<Finding>) {
+    let (checked, mut findings) = check(dir, Depth::Payloads);
+    findings.retain(Finding::is_damage);
+    (checked, findings)
+}
+
+fn segments(dir: &Path) -> Vec<PathBuf> {
+    let names = names(dir).into_iter().filter(|name| name.ends_with(".log"));
+    names.map(|name| dir.join(name)).collect()
+}
+
+/// Takes the way out that the check named, and checks again.
+fn take_way_out(log: &Path, frames: &[Read]) {
+    let (checked, findings) = damage(log);
+    let after = match checked.way_out {
+        WayOut::Cut { after, bytes } => {
+            assert!(bytes > 0, "{findings:?}");
+            after
+        }
+        WayOut::None => return,
+        WayOut::NothingToKeep => {
+            assert!(findings[0].path().is_some_and(|path| *path == segments(log)[0]), "{findings:?}");
+            return;
+        }
+    };
+    let locked = cut::lock(&SystemDisk, log).unwrap();
+    // No sink has passed anything; the clock is ahead of all that was sent.
+    let plan = locked.plan(&At(2 * NOW), after, &[Seq(0)]).unwrap();
+    assert_eq!(plan.after, after, "{findings:?}");
+    locked.carry_out(&plan, &log.with_file_name("cut")).unwrap();
+    let (checked, left) = damage(log);
+    assert!(left.is_empty() && checked.opens, "{findings:?}: {left:?}");
+    let Opened { log, writer, .. } = open_at(log, 350);
+    assert_eq!((log.visible().seq, writer.next_seq()), (after, after.next().next()));
+    let kept = read(&log, Seq(1));
+    assert_eq!(kept[..], frames[..kept.len()]);
+    assert_eq!(kept.len() as u64, after.0);
+}
+
+#[test]
+fn a_whole_log_has_no_damage_and_what_the_next_start_cuts_is_none() {
+    let dir = folder();
+    let frames = several_segments(dir.path());
+    for depth in [Depth::Frames, Depth::Payloads] {
+        let (checked, findings) = check(dir.path(), depth);
+        let open = Finding::OpenTransaction { since: frames.last().unwrap().seq.next(), frames: 15 };
+        assert_eq!(findings, [open]);
+        assert_eq!((checked.damaged, checked.way_out, checked.opens), (0, WayOut::None, true));
+        assert_eq!((checked.first, checked.last), (Seq(1), frames.last().unwrap().seq));
+        assert_eq!(checked.frames, frames.len() as u64);
+        assert_eq!(checked.ends, 9);
+    }
+    let last = segments(dir.path()).pop().unwrap();
+    let length = fs::metadata(&last).unwrap().len();
+    fs::write(&last, [fs::read(&last).unwrap(), vec![0xA5; 70]].concat()).unwrap();
+    fs::write(dir.path().join("00000000000000000099.new"), b"half").unwrap();
+    let (checked, findings) = check(dir.path(), Depth::Payloads);
+    assert_eq!(checked.damaged, 0, "{findings:?}");
+    assert!(findings.contains(&Finding::TornTail { path: last, offset: length, bytes: 70 }), "{findings:?}");
+    assert!(matches!(findings[0], Finding::Leftover { .. }), "{findings:?}");
+}
+
+#[test]
+fn a_folder_without_a_log_is_an_error() {
+    let dir = folder();
+    for path in [dir.path(), &dir.path().join("nowhere")] {
+        assert!(verify(&SystemDisk, path, Depth::Frames, |_| {}).is_err());
+    }
+}
+
+#[test]
+fn every_flipped_byte_of_what_is_visible_is_found_at_its_frame_and_the_way_out_mends_it() {
+    let whole = folder();
+    let frames = several_segments(whole.path());
+    let end = frames.last().unwrap();
+    for path in segments(whole.path()) {
+        let name = path.file_name().unwrap();
+        let first: u64 = path.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+        let bytes = fs::read(&path).unwrap();
+        for at in (0..bytes.len()).step_by(7) {
+            let (_state, log) = copy_of(whole.path());
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 0x11;
+            fs::write(log.join(name), &flipped).unwrap();
+            let (_, findings) = damage(&log);
+            let hit = frames.iter().rev().find(|f| f.at.segment == Seq(first) && f.at.offset <= at as u64);
+            match hit {
+                // The header: nothing in the segment can be read.
+                _ if at < 64 => assert!(
+                    findings
+                        .iter()
+                        .any(|f| matches!(f, Finding::Header { path, .. } if *path == log.join(name))),
+                    "{at}: {findings:?}"
+                ),
+                Some(hit) if hit != end || at < end_of(end) => {
+                    let place = findings.first().map(|f| (f.seq(), f.offset(), f.path().cloned()));
+                    let expected = (Some(hit.seq), Some(hit.at.offset), Some(log.join(name)));
+                    assert_eq!(place, Some(expected), "{at}: {findings:?}");
+                }
+                // The open transaction: the next start cuts it, damaged or not.
+                _ => {}
+            }
+            take_way_out(&log, &frames);
+        }
+    }
+}
+
+/// Where a frame ends in its segment, bytes.
+fn end_of(frame: &Read) -> usize {
+    usize::try_from(frame.at.offset).unwrap() + crate::log::record::HEADER + frame.payload.len()
+}
+
+#[test]
+fn fault_15_missing_duplicate_foreign_and_extra_files_are_all_named_and_cut_away() {
+    let (whole, other) = (folder(), folder());
+    let frames = several_segments(whole.path());
+    several_segments(other.path());
+    let files = segments(whole.path());
+    let name = |i: usize| files[i].file_name().unwrap();
+    let refused = |log: &Path| {
+        let error = open(&SystemDisk, &At(NOW), log, options(350)).unwrap_err();
+        assert!(!matches!(error, OpenError::Io { .. } | OpenError::Locked { .. }), "{error}");
+    };
+    // Missing.
+    for gone in 1..files.len() - 1 {
+        let (_state, log) = copy_of(whole.path());
+        fs::remove_file(log.join(name(gone))).unwrap();
+        refused(&log);
+        let (_, findings) = damage(&log);
+        let missing = name(gone).to_str().unwrap();
+        assert!(
+            matches!(&findings[..], [Finding::Chain { why, .. }] if why.contains(missing)),
+            "{findings:?}"
+        );
+        take_way_out(&log, &frames);
+    }
+    // The same segment of another log.
+    for foreign in 0..files.len() - 1 {
+        let (_state, log) = copy_of(whole.path());
+        fs::copy(other.path().join(name(foreign)), log.join(name(foreign))).unwrap();
+        refused(&log);
+        let (_, findings) = damage(&log);
+        assert!(findings.iter().all(|f| matches!(f, Finding::Chain { .. })), "{findings:?}");
+        if foreign > 0 {
+            take_way_out(&log, &frames);
+        }
+    }
+    // The same segment twice.
+    let (_state, log) = copy_of(whole.path());
+    let twice = log.join("00000000000000000007.log");
+    assert!(!twice.exists());
+    fs::copy(&files[1], &twice).unwrap();
+    refused(&log);
+    let (_, findings) = damage(&log);
+    assert!(matches!(&findings[..], [Finding::Header { path, .. }] if *path == twice), "{findings:?}");
+    take_way_out(&log, &frames);
+    // A file that is no segment.
+    let (_state, log) = copy_of(whole.path());
+    fs::write(log.join("notes.txt"), b"x").unwrap();
+    refused(&log);
+    let (checked, findings) = damage(&log);
+    assert_eq!(findings, [Finding::Foreign { path: log.join("notes.txt") }]);
+    assert_eq!((checked.way_out, checked.opens), (WayOut::None, false));
+    // Shortened, lengthened.
+    for (i, change) in [(1, -1), (1, 1), (2, -40), (3, 200)] {
+        let (_state, log) = copy_of(whole.path());
+        let mut bytes = fs::read(&files[i]).unwrap();
+        bytes.resize(bytes.len().strict_add_signed(change), 0);
+        fs::write(log.join(name(i)), bytes).unwrap();
+        refused(&log);
+        let (_, findings) = damage(&log);
+        assert!(findings.iter().any(|f| matches!(f, Finding::Chain { .. })), "{findings:?}");
+        take_way_out(&log, &frames);
+    }
+}
+
+#[test]
+fn all_damage_is_listed_and_not_just_the_first() {
+    let dir = folder();
+    several_segments(dir.path());
+    let files = segments(dir.path());
+    for path in &files[..3] {
+        let mut bytes = fs::read(path).unwrap();
+        let at = bytes.len() - 3;
+        bytes[at] ^= 1;
+        fs::write(path, bytes).unwrap();
+    }
+    fs::write(dir.path().join("core"), b"x").unwrap();
+    let (checked, findings) = damage(dir.path());
+    let kinds: Vec<_> = findings.iter().map(Finding::kind).collect();
+    assert_eq!(kinds, ["foreign", "frame", "frame", "frame"], "{findings:?}");
+    let places: Vec<_> = findings[1..].iter().map(|f| f.path().unwrap().clone()).collect();
+    assert_eq!(places, files[..3]);
+    assert!(checked.damaged == 4 && !checked.opens);
+}
+
+#[test]
+fn a_check_beside_the_writer_finds_nothing_in_what_the_writer_does() {
+    let dir = folder();
+    let path = dir.path().to_owned();
+    let Opened { mut writer, log, .. } = open_at(dir.path(), 500);
+    let mut batch = start();
+    writer.append(&mut batch).unwrap();
+    writer.sync().unwrap();
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stopped = stop.clone();
+    let writing = std::thread::spawn(move || {
+        let mut batch = Batch::new();
+        let mut number = 0;
+        while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+            number += 1;
+            if number % 5 == 0 {
+                (0..20).for_each(|value| change(&mut batch, TABLE, value));
+                writer.append(&mut batch).unwrap();
+                writer.abandon().unwrap();
+            }
+            transaction(&mut batch, number, 0..number % 9 + 1);
+            writer.append(&mut batch).unwrap();
+            writer.sync().unwrap();
+            if number % 20 == 0 {
+                log.retain(Seq(log.visible().seq.0.saturating_sub(100)), u64::MAX).unwrap();
+            }
+        }
+        number
+    });
+    for _ in 0..200 {
+        let (checked, findings) = check(&path, Depth::Payloads);
+        assert_eq!(checked.damaged, 0, "{findings:?}");
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(writing.join().unwrap() > 20);
+}
+
+/// A segment made by hand, each frame whole.
+struct HandMade {
+    dir: tempfile::TempDir,
+    bytes: Vec<u8>,
+    next: Seq,
+    salt: u32,
+    wrong: Option<Seq>,
+}
+
+impl HandMade {
+    fn new(state: &State) -> HandMade {
+        let dir = folder();
+        let header = SegmentHeader {
+            salt: 5,
+            first: Seq(1),
+            base: NOW,
+            created_micros: NOW,
+            previous: Previous::default(),
+        };
+        segment::create(&SystemDisk, dir.path(), &header, state).unwrap();
+        let bytes = fs::read(dir.path().join("00000000000000000001.log")).unwrap();
+        HandMade { dir, bytes, next: Seq(2), salt: 5, wrong: None }
+    }
+
+    fn frame(&mut self, kind: Kind, payload: &[u8]) -> &mut HandMade {
+        frame::copy(kind, payload, self.next, self.salt, &mut self.bytes);
+        self.next = self.next.next();
+        self
+    }
+
+    fn schema(&mut self) -> &mut HandMade {
+        self.frame(Kind::Schema, &encoded(&schema(TABLE)))
+    }
+
+    fn change(&mut self, op: Op, values: u64) -> &mut HandMade {
+        let mut payload = encoded(&ChangeHead { op, table: TABLE });
+        (0..values).for_each(|value| RowWriter::new(&mut payload).u64(value));
+        self.frame(Kind::Change, &payload)
+    }
+
+    /// A commit that says that all before it was synced.
+    fn commit(&mut self, number: u64) -> &mut HandMade {
+        self.commit_synced(number, self.bytes.len() as u64)
+    }
+
+    fn commit_synced(&mut self, number: u64, synced: u64) -> &mut HandMade {
+        let (synced, gtid) = (Synced(synced.to_le_bytes()), gtid(number));
+        let commit = Commit { synced, gtid, time_micros: NOW, position: Position::default() };
+        self.frame(Kind::Commit, &encoded(&commit))
+    }
+
+    fn mark(&mut self) -> &mut HandMade {
+        let (synced, gtids) = (Synced((self.bytes.len() as u64).to_le_bytes()), set(1));
+        let mark = Mark { synced, gtids, time_micros: 0, position: Position::default() };
+        self.frame(Kind::Mark, &encoded(&mark))
+    }
+
+    /// The next frame is the wrong one.
+    fn wrong(&mut self) -> &mut HandMade {
+        self.wrong = Some(self.next);
+        self
+    }
+
+    /// What a check of payloads says of the wrong frame; a check of frames finds nothing.
+    fn said(&mut self) -> String {
+        // Behind the last end nothing is checked.
+        self.commit(1000);
+        fs::write(self.dir.path().join("00000000000000000001.log"), &self.bytes).unwrap();
+        assert_eq!(check(self.dir.path(), Depth::Frames).0.damaged, 0);
+        match &damage(self.dir.path()).1[..] {
+            [] => String::new(),
+            [Finding::Content { seq, why, .. }] => {
+                assert_eq!(Some(*seq), self.wrong, "{why}");
+                why.clone()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn encoded<T: bincode::Encode>(value: &T) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    codec::encode(value, &mut bytes);
+    bytes
+}
+
+const STARTED: State = State { gtids: None, open_since: None, latest_micros: 0 };
+
+fn started() -> State {
+    State { gtids: Some(set(1)), ..STARTED }
+}
+
+#[test]
+fn a_whole_frame_that_says_what_cannot_be_is_found_with_its_payload() {
+    type Make = fn(&mut HandMade) -> &mut HandMade;
+    let cases: &[(&str, Make)] = &[
+        ("", |log| log.schema().change(Op::Insert, 1).commit(2)),
+        ("", |log| log.schema().change(Op::Rekey, 2).commit(2).mark()),
+        ("no schema of table number 7", |log| log.wrong().change(Op::Insert, 1)),
+        ("value 1 of 1", |log| log.schema().wrong().change(Op::Insert, 0)),
+        ("value 2 of 2", |log| log.schema().wrong().change(Op::Rekey, 1)),
+        ("2 bytes follow its 1 values", |log| log.schema().wrong().change(Op::Delete, 2)),
+        ("inside a transaction", |log| log.schema().change(Op::Insert, 1).wrong().mark()),
+        ("60 bytes were synced", |log| log.wrong().commit_synced(2, 60)),
+        ("100000 bytes were synced", |log| log.wrong().commit_synced(2, 100_000)),
+        ("110 bytes were synced", |log| log.mark().commit(2).wrong().commit_synced(3, 110)),
+        ("no transaction has the number 0", |log| log.wrong().commit(0)),
+        ("its key is not of its columns", |log| {
+            let mut record = schema(TABLE);
+            record.schema.key = vec![1];
+            log.wrong().frame(Kind::Schema, &encoded(&record))
+        }),
+        ("its payload cannot be decoded", |log| log.wrong().frame(Kind::Schema, &[1, 2, 3])),
+        ("its payload cannot be decoded", |log| log.wrong().frame(Kind::Change, &[9, 9, 9])),
+    ];
+    for (expected, make) in cases {
+        let mut log = HandMade::new(&started());
+        make(&mut log);
+        let said = log.said();
+        assert!(said.contains(expected) && said.is_empty() == expected.is_empty(), "{expected:?}: {said:?}");
+    }
+    let mut log = HandMade::new(&STARTED);
+    assert!(log.wrong().commit(1).said().contains("no mark has given a start"));
+}
+
+#[test]
+fn a_state_that_is_not_what_the_frames_before_it_come_to_is_found() {
+    let after = State { gtids: Some(set(2)), open_since: None, latest_micros: NOW };
+    let states = [
+        ("", after.clone()),
+        ("position", State { gtids: Some(set(3)), ..after.clone() }),
+        ("position", State { gtids: None, ..after.clone() }),
+        ("whether a transaction is open", State { open_since: Some(Seq(2)), ..after.clone() }),
+        ("latest time", State { latest_micros: NOW + 1, ..after.clone() }),
+    ];
+    for (expected, state) in states {
+        let mut log = HandMade::new(&started());
+        log.commit(2);
+        let path = log.dir.path();
+        fs::write(path.join("00000000000000000001.log"), &log.bytes).unwrap();
+        let previous = Previous { first: Seq(1), bytes: log.bytes.len() as u64, salt: log.salt };
+        let header = SegmentHeader { salt: 6, first: log.next, base: NOW, created_micros: NOW, previous };
+        segment::create(&SystemDisk, path, &header, &state).unwrap();
+        let third = SegmentHeader { first: log.next.next(), salt: 7, ..header };
+        let bytes = fs::metadata(path.join(segment::segment_name(header.first))).unwrap().len();
+        let previous = Previous { first: header.first, bytes, salt: 6 };
+        // Another follows, so that it does not matter what an opening makes of a log that ends with it.
+        segment::create(&SystemDisk, path, &SegmentHeader { previous, ..third }, &after).unwrap();
+        let (_, findings) = damage(path);
+        match &findings[..] {
+            [] => assert_eq!(expected, ""),
+            [Finding::Content { seq, why, .. }, ..] => {
+                assert!(*seq == header.first && !expected.is_empty() && why.contains(expected), "{why}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    /// Whatever happens to the files, a check ends; where it finds nothing the log opens and is read to its end, and where
+    /// it finds something its way out leads to such a log.
+    #[test]
+    fn any_damage_is_found_or_does_not_matter(
+        strikes in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..6u8, any::<u8>()), 1..4),
+    ) {
+        let whole = folder();
+        let frames = several_segments(whole.path());
+        let (_state, log) = copy_of(whole.path());
+        for (file, place, how, byte) in strikes {
+            let files = segments(&log);
+            if files.is_empty() {
+                break;
+            }
+            let path = &files[file.index(files.len())];
+            let mut bytes = fs::read(path).unwrap();
+            let at = place.index(bytes.len().max(1));
+            match how {
+                0 if !bytes.is_empty() => bytes[at] = byte,
+                1 => bytes.truncate(at),
+                2 => bytes.extend(vec![byte; at]),
+                3 if !bytes.is_empty() => bytes[at..].fill(byte),
+                4 => {
+                    fs::copy(path, log.join(format!("{:020}.log", at))).unwrap();
+                    continue;
+                }
+                5 => {
+                    fs::remove_file(path).unwrap();
+                    continue;
+                }
+                _ => {}
+            }
+            fs::write(path, bytes).unwrap();
+        }
+        if segments(&log).is_empty() {
+            return Ok(());
+        }
+        let (checked, findings) = damage(&log);
+        if findings.is_empty() {
+            let start = segments(&log)[0].file_stem().unwrap().to_str().unwrap().parse().unwrap();
+            let Opened { log, .. } = open_at(&log, 350);
+            let now = read(&log, Seq(start));
+            let kept = &frames[usize::try_from(start - 1).unwrap().min(frames.len())..];
+            prop_assert_eq!(&now[..], &kept[..now.len()]);
+        } else if checked.first == Seq(1) {
+            take_way_out(&log, &frames);
+        }
+    }
+}
