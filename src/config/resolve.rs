@@ -44,6 +44,12 @@ impl Settings {
     pub fn reserve_path(&self) -> PathBuf {
         self.state_dir.join(PIPELINE).join("reserve")
     }
+
+    /// What was cut from its log by hand.
+    #[must_use]
+    pub fn cut_dir(&self) -> PathBuf {
+        self.state_dir.join(PIPELINE).join("cut")
+    }
 }
 
 /// The one pipeline's folder in the state folder.

@@ -123,6 +123,12 @@ impl Plan {
     pub fn is_empty(&self) -> bool {
         self.truncated.is_none() && self.going.bytes == 0
     }
+
+    /// Whether the frame `seq` is past all that is there.
+    #[must_use]
+    pub fn is_passed_by(&self, seq: Seq) -> bool {
+        seq > self.going.reach.max(self.after)
+    }
 }
 
 /// Locks the log in `dir`, which need not be one that opens.

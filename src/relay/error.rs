@@ -66,7 +66,7 @@ pub enum DeliverError {
     )]
     ForeignWriter { index: String, id: String, current: Version, highest: Version },
     #[error(
-        "the cursor stands at record {cursor}, but the log ends at {visible}: the log lost its end or the folders do not belong together. Restore the whole state folder, or start with an empty one"
+        "the cursor stands at record {cursor}, but the log ends at {visible}: the log lost its end or the folders do not belong together. Restore the whole state folder; or, if the log lost its end, let `everrelay log cut --after {visible}` lower the cursor and have the rest read again from the server"
     )]
     CursorAhead { cursor: Seq, visible: Seq },
     #[error(

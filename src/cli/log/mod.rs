@@ -1,8 +1,10 @@
-//! `everrelay log ls` and `log cat`: a look at the log, beside a running relay or without one. Neither writes anything.
+//! `everrelay log`: a look at the log, a check of it, and the knife. All but `cut` work beside a running relay too, and write nothing.
 
 mod cat;
+mod cut;
 mod ls;
 mod place;
+mod verify;
 
 use std::io::{self, BufWriter, Write};
 
@@ -20,6 +22,10 @@ pub(super) enum LogCommand {
     Ls(ls::LsArguments),
     /// Print records, row values included.
     Cat(cat::CatArguments),
+    /// Check the whole log, and say what to do where it is damaged.
+    Verify(verify::VerifyArguments),
+    /// Cut the log of a stopped relay back; what goes is kept, and read again from the server.
+    Cut(cut::CutArguments),
 }
 
 pub(super) fn run(command: &LogCommand) -> Result<Exit, Failure> {
@@ -27,6 +33,8 @@ pub(super) fn run(command: &LogCommand) -> Result<Exit, Failure> {
     let result = match command {
         LogCommand::Ls(arguments) => ls::run(arguments, &mut out),
         LogCommand::Cat(arguments) => cat::run(arguments, &mut out),
+        LogCommand::Verify(arguments) => return verify::run(arguments, &mut out),
+        LogCommand::Cut(arguments) => return cut::run(arguments, &mut out),
     };
     let flushed = |()| out.flush().map_err(|error| Failure::new(Exit::State, error));
     match result.and_then(flushed) {
