@@ -226,10 +226,7 @@ fn damage_is_named_with_its_place_and_the_cut_that_the_check_names_mends_it() {
             code == 2 && error.contains("--yes") && error.contains("nothing was changed"),
             "{code}: {error}"
         );
-        assert!(
-            out.contains(&format!("from {} to {after}", folder.end)) && out.contains("log cut") == false,
-            "{out}"
-        );
+        assert!(out.contains(&format!("from {} to {after}", folder.end)), "{out}");
         assert_eq!(folder.files(), before, "not confirmed, nothing changes");
 
         let (code, lines) = folder.json(&[&cut[..], &["--yes"]].concat());

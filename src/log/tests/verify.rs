@@ -196,7 +196,7 @@ fn fault_15_missing_duplicate_foreign_and_extra_files_are_all_named_and_cut_away
     for (i, change) in [(1, -1), (1, 1), (2, -40), (3, 200)] {
         let (_state, log) = copy_of(whole.path());
         let mut bytes = fs::read(&files[i]).unwrap();
-        bytes.resize(bytes.len().strict_add_signed(change), 0);
+        bytes.resize(bytes.len().checked_add_signed(change).unwrap(), 0);
         fs::write(log.join(name(i)), bytes).unwrap();
         refused(&log);
         let (_, findings) = damage(&log);

@@ -1,0 +1,118 @@
+//! A log that the disk damaged: the relay refuses it, a check names the place and the cut, and after the cut table and index are equal.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use everrelay::disk::SystemDisk;
+use everrelay::log::record::{Commit, Kind};
+use rustix::process::Signal;
+use serde_json::Value;
+use support::mysql;
+use support::relay::relay_binary;
+use support::stage::Stage;
+use tokio::process::Command;
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// Runs `everrelay log …`; its exit code, what it printed, and what it complained of.
+async fn log_command(stage: &Stage, arguments: &[&str]) -> Result<(i32, String, String)> {
+    let mut command = Command::new(relay_binary());
+    command.arg("log").args(arguments).arg("--config").arg(stage.relay.config_file());
+    let output = command.output().await.context("starting everrelay")?;
+    let code = output.status.code().context("ended by a signal")?;
+    Ok((code, String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?))
+}
+
+/// The highest offset of the last segment that a commit in it says was synced; in its state, if it has no commit.
+fn synced(log: &Path) -> Result<u64> {
+    let log = everrelay::log::read_only(&SystemDisk, log)?.log;
+    let last = log.segments().last().context("no segment")?.first;
+    let (mut reader, mut synced) = (log.reader(last)?, 100);
+    while let Some(frame) = reader.next_frame()? {
+        if frame.kind == Kind::Commit {
+            synced = u64::from_le_bytes(Commit::decode(frame.payload)?.synced.0);
+        }
+    }
+    Ok(synced)
+}
+
+fn flip(path: &Path, at: u64) -> Result<()> {
+    let mut bytes = fs::read(path)?;
+    let byte = bytes.get_mut(usize::try_from(at)?).context("the segment is shorter")?;
+    *byte ^= 0x20;
+    Ok(fs::write(path, bytes)?)
+}
+
+async fn drained(stage: &mut Stage) -> Result<()> {
+    stage.relay.signal(Signal::TERM)?;
+    stage.relay_ends_with(0, SOON).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_log_with_a_flipped_byte_is_refused_checked_cut_and_table_and_index_agree() -> Result<()> {
+    let mut stage =
+        Stage::set("a_log_with_a_flipped_byte_is_refused_checked_cut_and_table_and_index_agree", 1000)
+            .await?;
+    stage.relay.options.segment_bytes = Some(64 << 10);
+    stage.relay.write_config()?;
+    stage.relay.start()?;
+    let workload = stage.workload(None);
+    tokio::time::timeout(SOON, async {
+        while workload.totals.transactions() < 500 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await?;
+    workload.stop().await?;
+    stage.agree(SOON).await?;
+    let (code, text, _) = log_command(&stage, &["verify", "--deep"]).await?;
+    ensure!(code == 0, "beside the relay: {text}");
+    drained(&mut stage).await?;
+
+    // The newest segment first, which an opening reads; then one from the middle, which it does not.
+    let log = stage.relay.state_dir().join("main/log");
+    for newest in [true, false] {
+        let segments = stage.relay.segments()?;
+        ensure!(segments.len() > 4, "{segments:?}");
+        let damaged =
+            if newest { segments.last().context("no segment")? } else { &segments[segments.len() / 2] };
+        let at = if newest { synced(&log)? - 1 } else { fs::metadata(damaged)?.len() / 2 };
+        flip(damaged, at)?;
+        let name = damaged.file_name().and_then(|name| name.to_str()).context("UTF-8")?;
+        if newest {
+            stage.relay.start()?;
+            let words = stage.relay_ends_with(5, SOON).await?;
+            ensure!(words.contains(name) && words.contains("everrelay log verify"), "{words}");
+            ensure!(words.contains("everrelay log cut --after"), "{words}");
+        }
+        let (code, text, _) = log_command(&stage, &["verify", "--json"]).await?;
+        let lines: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+        let (summary, findings) = lines.split_last().context("no summary")?;
+        let finding = findings.iter().find(|finding| finding["damage"] == true).context("no finding")?;
+        let place = finding["path"].as_str().is_some_and(|path| path.ends_with(name));
+        let before = finding["offset"].as_u64().is_some_and(|offset| offset <= at);
+        ensure!(code == 5 && place && before && summary["opens"] == !newest, "{code}: {text}");
+        let after = summary["cut_after"].as_u64().context("no way out")?.to_string();
+
+        // What happens meanwhile, and what was sent from what goes, are both outranked by what is read again.
+        let schema = &stage.shop.schema;
+        let changes = [
+            format!("DELETE FROM `{schema}`.order_items LIMIT 50"),
+            format!("UPDATE `{schema}`.orders SET note = 'after the cut' LIMIT 50"),
+        ];
+        mysql::execute(&stage.shop.mysql_url, changes).await?;
+        let (code, text, error) = log_command(&stage, &["cut", "--after", &after, "--yes"]).await?;
+        ensure!(code == 0 && text.contains("cursor") && text.contains("goes on"), "{code}: {text}{error}");
+        let (code, text, _) = log_command(&stage, &["verify", "--deep"]).await?;
+        ensure!(code == 0, "{text}");
+        stage.relay.start()?;
+        stage.agree(SOON).await?;
+        drained(&mut stage).await?;
+    }
+    stage.clear().await
+}
