@@ -41,7 +41,8 @@ pub trait Disk: Clone + Send + Sync + 'static {
     /// Creates a file, mode 0600; it must not exist.
     fn create_new(&self, path: &Path) -> io::Result<Self::File>;
 
-    /// Renames within a folder, replacing what `to` names; durable after [`Disk::sync_dir`]. Open files follow their name.
+    /// Renames, replacing what `to` names; durable after [`Disk::sync_dir`]. Open files follow their name. Between folders it may be
+    /// refused with [`io::ErrorKind::CrossesDevices`], and is durable after both are synced.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes a file; durable after [`Disk::sync_dir`]. Who has it open goes on reading it.

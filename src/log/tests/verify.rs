@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
 
@@ -233,13 +235,17 @@ fn a_check_beside_the_writer_finds_nothing_in_what_the_writer_does() {
     let mut batch = start();
     writer.append(&mut batch).unwrap();
     writer.sync().unwrap();
-    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let stopped = stop.clone();
+    // Both go on until both have done enough.
+    let (written, checked) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let is_enough = {
+        let (written, checked) = (Arc::clone(&written), Arc::clone(&checked));
+        move || written.load(Ordering::Relaxed) >= 300 && checked.load(Ordering::Relaxed) >= 50
+    };
+    let enough = is_enough.clone();
     let writing = std::thread::spawn(move || {
         let mut batch = Batch::new();
-        let mut number = 0;
-        while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
-            number += 1;
+        while !enough() {
+            let number = written.fetch_add(1, Ordering::Relaxed) + 1;
             if number % 5 == 0 {
                 (0..20).for_each(|value| change(&mut batch, TABLE, value));
                 writer.append(&mut batch).unwrap();
@@ -252,14 +258,13 @@ fn a_check_beside_the_writer_finds_nothing_in_what_the_writer_does() {
                 log.retain(Seq(log.visible().seq.0.saturating_sub(100)), u64::MAX).unwrap();
             }
         }
-        number
     });
-    for _ in 0..200 {
-        let (checked, findings) = check(&path, Depth::Payloads);
-        assert_eq!(checked.damaged, 0, "{findings:?}");
+    while !is_enough() && !writing.is_finished() {
+        let (found, findings) = check(&path, Depth::Payloads);
+        assert_eq!(found.damaged, 0, "{findings:?}");
+        checked.fetch_add(1, Ordering::Relaxed);
     }
-    stop.store(true, std::sync::atomic::Ordering::Relaxed);
-    assert!(writing.join().unwrap() > 20);
+    writing.join().unwrap();
 }
 
 /// A segment made by hand, each frame whole.
