@@ -24,7 +24,8 @@
 //!    has settled costs sending again. In another order a crash could leave one above the log's end: once new frames had
 //!    the old numbers, it would pass over them.
 //! 2. The tail of the segment that is cut, and a segment of the new one's name if there is one, are copied beside and
-//!    synced. The log is untouched.
+//!    synced. What stays of the log's last segment is written again where it stands and synced: it may be in the system's memory alone, since the process
+//!    that wrote it may have been killed before its sync, or its sync have failed; and nothing may follow what is not durable.
 //! 3. The new segment is made, synced before it has its name, in place of the one of the same name. It names the length that
 //!    its predecessor will have and a salt that no later segment knows: from here to the end of 5 the headers do not follow each other, so that an opening
 //!    refuses ([`OpenError::Chain`]) until the same cut is made again. The highest base is in the folder already, where that next cut
@@ -111,17 +112,33 @@ pub struct Plan {
     pub going: Going,
     header: SegmentHeader,
     latest_micros: u64,
-    /// Segment, new length and length of the file that is truncated.
-    truncated: Option<(Seq, u64, u64)>,
+    /// The segment that the new one follows, if it holds more than its state.
+    last: Option<Last>,
     /// Segments that go whole, in order.
     later: Vec<Seq>,
+}
+
+/// The segment that is cut, and how.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    entry: Entry,
+    /// Its new length, bytes.
+    end: u64,
+    /// The frame that begins there.
+    next: Seq,
+}
+
+impl Last {
+    fn is_truncated(&self) -> bool {
+        self.end < self.entry.bytes
+    }
 }
 
 impl Plan {
     /// Whether nothing goes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.truncated.is_none() && self.going.bytes == 0
+        !self.last.is_some_and(|last| last.is_truncated()) && self.going.bytes == 0
     }
 
     /// Whether the frame `seq` is past all that is there.
@@ -176,15 +193,14 @@ impl<D: Disk> Locked<D> {
 
         let entry = kept[end.segment];
         let replaced = end.next == entry.header.first.next();
-        let (first, previous, truncated) = if replaced {
+        let (first, previous, last) = if replaced {
             (entry.header.first, entry.header.previous, None)
         } else {
             let cut = Entry { bytes: end.offset, ..entry };
-            let goes = Some((entry.header.first, end.offset, entry.bytes));
-            (end.next, cut.follower(), goes.filter(|_| end.offset < entry.bytes))
+            (end.next, cut.follower(), Some(Last { entry, end: end.offset, next: end.next }))
         };
         let later = firsts[end.segment + usize::from(!replaced)..].to_vec();
-        let tail = truncated.map(|(_, offset, _)| (entry, offset, end.next));
+        let tail = last.filter(Last::is_truncated).map(|last| (entry, last.end, last.next));
         let going = Going::read(&self.disk, &self.dir, tail, &later, end.position.as_ref())?;
 
         let sent = cursors.iter().max().copied().unwrap_or_default();
@@ -203,7 +219,7 @@ impl<D: Disk> Locked<D> {
             going: Going { versions_known: known, ..going },
             header,
             latest_micros: end.latest_micros,
-            truncated,
+            last,
             later,
         })
     }
@@ -269,25 +285,27 @@ impl<D: Disk> Locked<D> {
         let unread = segments.partition_point(|entry| entry.header.first <= from).saturating_sub(1);
         let followers = segments.iter().skip(unread + 1).map(|entry| entry.header.first).chain([next]);
         for (entry, follower) in segments.iter().skip(unread).zip(followers) {
-            let SegmentHeader { first, salt, .. } = entry.header;
-            let path = self.dir.join(segment_name(first));
-            let file = self.disk.open(&path).map_err(|e| OpenError::io(Step::Open, &path, e))?;
-            let mut scanner = Scanner::new(file.into(), salt, first, SEGMENT_HEADER, entry.bytes);
-            let problem = loop {
-                match scanner.advance() {
-                    Ok(Some(_)) => {}
-                    Ok(None) if scanner.next_seq() == follower => break None,
-                    Ok(None) => break Some(Problem::EndsEarly),
-                    Err(ScanError::Io(error)) => return Err(OpenError::io(Step::Read, &path, error)),
-                    Err(ScanError::Bad(problem)) => break Some(problem),
-                }
-            };
-            if let Some(problem) = problem {
-                let (offset, seq) = (scanner.offset(), scanner.next_seq());
-                return Err(Corrupt { path, offset, seq, problem }.into());
-            }
+            self.check_frames(entry, entry.bytes, follower)?;
         }
         Ok(())
+    }
+
+    /// Checks the frames of a segment up to an offset, where the frame `next` begins.
+    fn check_frames(&self, entry: &Entry, upto: u64, next: Seq) -> Result<(), OpenError> {
+        let SegmentHeader { first, salt, .. } = entry.header;
+        let path = self.dir.join(segment_name(first));
+        let file = self.disk.open(&path).map_err(|e| OpenError::io(Step::Open, &path, e))?;
+        let mut scanner = Scanner::new(file.into(), salt, first, SEGMENT_HEADER, upto);
+        let problem = loop {
+            match scanner.advance() {
+                Ok(Some(_)) => {}
+                Ok(None) if scanner.next_seq() == next => return Ok(()),
+                Ok(None) => break Problem::EndsEarly,
+                Err(ScanError::Bad(problem)) => break problem,
+                Err(ScanError::Io(error)) => return Err(OpenError::io(Step::Read, &path, error)),
+            }
+        };
+        Err(Corrupt { path, offset: scanner.offset(), seq: scanner.next_seq(), problem }.into())
     }
 
     /// Makes the cut, and returns where what went is kept, in a folder of its own below `beside`; `None` if nothing went. Every
@@ -302,6 +320,10 @@ impl<D: Disk> Locked<D> {
     fn cut(&self, plan: &Plan, beside: &Path) -> Result<Option<Kept>, OpenError> {
         let kept = if plan.is_empty() { None } else { Some(self.keep(plan, beside)?) };
         let first = plan.header.first;
+        // One that others followed was synced before they were made.
+        if let Some(last) = plan.last.filter(|_| plan.later.is_empty()) {
+            self.make_durable(last)?;
+        }
         let state =
             State { gtids: plan.position.clone(), open_since: None, latest_micros: plan.latest_micros };
         segment::create(&self.disk, &self.dir, &plan.header, &state)
@@ -314,10 +336,10 @@ impl<D: Disk> Locked<D> {
                 moved => moved?,
             }
         }
-        if let Some((segment, length, _)) = plan.truncated {
-            let path = self.dir.join(segment_name(segment));
+        if let Some(last) = plan.last.filter(Last::is_truncated) {
+            let path = self.dir.join(segment_name(last.entry.header.first));
             let file = self.disk.open_writable(&path).map_err(|e| OpenError::io(Step::Open, &path, e))?;
-            file.truncate(length).map_err(|e| OpenError::io(Step::Truncate, &path, e))?;
+            file.truncate(last.end).map_err(|e| OpenError::io(Step::Truncate, &path, e))?;
             file.sync().map_err(|e| OpenError::io(Step::Sync, &path, e))?;
         }
         Ok(kept)
@@ -327,9 +349,10 @@ impl<D: Disk> Locked<D> {
     fn keep(&self, plan: &Plan, beside: &Path) -> Result<Kept, OpenError> {
         let folder = self.folder(plan, beside)?;
         let mut unreadable_bytes = 0;
-        if let Some((segment, offset, _)) = plan.truncated {
-            let name = format!("{:020}.from-{offset}", segment.0);
-            unreadable_bytes += self.copy(&segment_name(segment), offset, &folder.join(name))?;
+        if let Some(Last { entry, end, .. }) = plan.last.filter(Last::is_truncated) {
+            let first = entry.header.first;
+            let name = format!("{:020}.from-{end}", first.0);
+            unreadable_bytes += self.copy(&segment_name(first), end, &folder.join(name))?;
         }
         if plan.later.contains(&plan.header.first) {
             let name = segment_name(plan.header.first);
@@ -337,6 +360,26 @@ impl<D: Disk> Locked<D> {
         }
         self.disk.sync_dir(&folder).map_err(|e| OpenError::io(Step::Sync, &folder, e))?;
         Ok(Kept { folder, unreadable_bytes })
+    }
+
+    /// Writes what stays of the segment again, syncs it, and holds that it is still what was found.
+    fn make_durable(&self, last: Last) -> Result<(), OpenError> {
+        let path = self.dir.join(segment_name(last.entry.header.first));
+        let file = self.disk.open_writable(&path).map_err(|e| OpenError::io(Step::Open, &path, e))?;
+        let mut buffer = vec![0; CHUNK];
+        let mut at = SEGMENT_HEADER;
+        while at < last.end {
+            let size = usize::try_from(last.end - at).map_or(CHUNK, |left| left.min(CHUNK));
+            let read = file.read_at(&mut buffer[..size], at);
+            let read = read.map_err(|e| OpenError::io(Step::Read, &path, e))?;
+            if read < size {
+                break;
+            }
+            file.write_all_at(&buffer[..size], at).map_err(|e| OpenError::io(Step::Write, &path, e))?;
+            at += size as u64;
+        }
+        file.sync().map_err(|e| OpenError::io(Step::Sync, &path, e))?;
+        self.check_frames(&last.entry, last.end, last.next)
     }
 
     /// A new folder below `beside`, named by time and place.
