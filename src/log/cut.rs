@@ -230,10 +230,25 @@ impl<D: Disk> Locked<D> {
             let upto = firsts.partition_point(|first| *first <= asked).max(1).min(firsts.len());
             let broken = match open::chain(&self.disk, &self.dir, &firsts[..upto]) {
                 Err(broken @ OpenError::Chain { .. }) => broken,
-                kept => return Ok((kept?, asked)),
+                kept => {
+                    let kept = kept?;
+                    let last = kept.last().filter(|last| last.header.first <= asked);
+                    match (last, firsts.get(upto)) {
+                        (Some(last), Some(next)) if self.is_empty(last)? && !self.follows(*next, last) => {
+                            asked = last.header.first.previous();
+                            continue;
+                        }
+                        _ => return Ok((kept, asked)),
+                    }
+                }
             };
             asked = self.unfinished(&firsts[..upto])?.ok_or(broken)?.previous();
         }
+    }
+
+    fn follows(&self, next: Seq, entry: &Entry) -> bool {
+        let next = open::entry(&self.disk, &self.dir, next);
+        next.is_ok_and(|next| open::follows(&next.header, entry).is_ok())
     }
 
     /// The segment that a cut made and did not come to the end of: it is empty, and its predecessor is longer than it says, or the next
