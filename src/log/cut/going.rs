@@ -9,7 +9,6 @@ use super::super::scan::{ScanError, Scanner};
 use super::super::segment::{SEGMENT_HEADER, segment_name};
 use super::super::shared::Entry;
 use crate::disk::{Disk, DiskFile};
-use crate::event::gtid::NUMBER_LIMIT;
 use crate::event::{GtidSet, Seq};
 
 /// What goes with a cut.
@@ -126,10 +125,7 @@ impl Going {
                 }
             }),
             Kind::Commit => Commit::decode(payload).map(|commit| {
-                // A number that no server gives would not fit into a set.
-                if commit.gtid.number < NUMBER_LIMIT {
-                    self.gtids.insert(&commit.gtid);
-                }
+                self.gtids.insert(&commit.gtid);
                 self.ends += 1;
             }),
             Kind::Mark => Mark::decode(payload).map(|mark| {

@@ -373,7 +373,6 @@ fn a_whole_frame_that_says_what_cannot_be_is_found_with_its_payload() {
         ("60 bytes were synced", |log| log.wrong().commit_synced(2, 60)),
         ("100000 bytes were synced", |log| log.wrong().commit_synced(2, 100_000)),
         ("110 bytes were synced", |log| log.mark().commit(2).wrong().commit_synced(3, 110)),
-        ("no transaction has the number 0", |log| log.wrong().commit(0)),
         ("its key is not of its columns", |log| {
             let mut record = schema(TABLE);
             record.schema.key = vec![1];

@@ -5,7 +5,7 @@
 //! | state | say the position, the open transaction and the latest time that the frames before it come to |
 //! | schema | have a key within its columns |
 //! | change | name a table whose schema stands before it in the segment; hold as many values as that has columns, for a rekey also the old key's; nothing more |
-//! | commit | come after a start of the log; name a transaction that a server can give |
+//! | commit | come after a start of the log |
 //! | mark | stand between transactions |
 //! | commit and mark | name a synced offset of the segment, at or below their own place, and no lower than the one before |
 //!
@@ -13,7 +13,6 @@
 
 use std::collections::HashMap;
 
-use crate::event::gtid::NUMBER_LIMIT;
 use crate::event::schema::MAX_COLUMNS;
 use crate::event::{GtidSet, Op, Seq, TableNo};
 use crate::log::record::{Change, Commit, Kind, Mark, SchemaRecord, State, Synced};
@@ -145,9 +144,6 @@ impl Content {
     }
 
     fn commit(&mut self, commit: &Commit) -> Result<(), String> {
-        if !(1..NUMBER_LIMIT).contains(&commit.gtid.number) {
-            return Err(format!("no transaction has the number {}", commit.gtid.number));
-        }
         let Some(known) = &mut self.known else { return Ok(()) };
         let Some(gtids) = &mut known.gtids else {
             return Err("it stands in a log that no mark has given a start".to_owned());
