@@ -122,8 +122,9 @@ pub struct Plan {
 #[derive(Clone, Copy, Debug)]
 struct Last {
     entry: Entry,
-    /// Its new length, bytes.
+    /// Its new length, and how much of that is known to be synced, bytes.
     end: u64,
+    synced: u64,
     /// The frame that begins there.
     next: Seq,
 }
@@ -197,7 +198,11 @@ impl<D: Disk> Locked<D> {
             (entry.header.first, entry.header.previous, None)
         } else {
             let cut = Entry { bytes: end.offset, ..entry };
-            (end.next, cut.follower(), Some(Last { entry, end: end.offset, next: end.next }))
+            (
+                end.next,
+                cut.follower(),
+                Some(Last { entry, end: end.offset, synced: end.synced, next: end.next }),
+            )
         };
         let later = firsts[end.segment + usize::from(!replaced)..].to_vec();
         let tail = last.filter(Last::is_truncated).map(|last| (entry, last.end, last.next));
@@ -381,18 +386,7 @@ impl<D: Disk> Locked<D> {
     fn make_durable(&self, last: Last) -> Result<(), OpenError> {
         let path = self.dir.join(segment_name(last.entry.header.first));
         let file = self.disk.open_writable(&path).map_err(|e| OpenError::io(Step::Open, &path, e))?;
-        let mut buffer = vec![0; CHUNK];
-        let mut at = SEGMENT_HEADER;
-        while at < last.end {
-            let size = usize::try_from(last.end - at).map_or(CHUNK, |left| left.min(CHUNK));
-            let read = file.read_at(&mut buffer[..size], at);
-            let read = read.map_err(|e| OpenError::io(Step::Read, &path, e))?;
-            if read < size {
-                break;
-            }
-            file.write_all_at(&buffer[..size], at).map_err(|e| OpenError::io(Step::Write, &path, e))?;
-            at += size as u64;
-        }
+        recovery::write_again(&file, &path, last.synced, last.end)?;
         file.sync().map_err(|e| OpenError::io(Step::Sync, &path, e))?;
         self.check_frames(&last.entry, last.end, last.next)
     }

@@ -128,7 +128,7 @@ pub struct End {
     /// The latest of all below the end, as [`State::latest_micros`] has it.
     pub latest_micros: u64,
     /// In the segment, the highest offset at or below the end that is known to be synced.
-    synced: u64,
+    pub synced: u64,
     /// Frames behind the end.
     pub open_frames: u64,
     /// In the last segment: where the bad bytes begin, and the file's length.
@@ -431,7 +431,7 @@ pub fn cut<D: Disk>(
 }
 
 /// Writes what stands in `from..to` again, so that the next sync carries it to the disk whatever the system believes of those pages.
-fn write_again<F: DiskFile>(file: &F, path: &Path, from: u64, to: u64) -> Result<(), OpenError> {
+pub fn write_again<F: DiskFile>(file: &F, path: &Path, from: u64, to: u64) -> Result<(), OpenError> {
     let mut buffer = vec![0; usize::try_from(to - from).map_or(AT_ONCE, |bytes| bytes.min(AT_ONCE))];
     let mut at = from;
     while at < to {

@@ -13,6 +13,7 @@ use crate::event::{Column, ColumnType, Gtid, GtidSet, Op, TableName, TableNo, Ta
 mod bytes;
 mod crashes;
 mod cut;
+mod cut_crashes;
 mod damage;
 mod faults;
 mod folder;

@@ -7,8 +7,10 @@ use proptest::prelude::*;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 
 use super::history::{History, check, dir};
+use super::verify::check_on;
 use super::*;
 use crate::disk::SimDisk;
+use crate::log::verify::Depth;
 
 /// What is done to the log. A share is of 255, from the retained start to just behind what is visible.
 #[derive(Clone, Debug)]
@@ -256,6 +258,8 @@ impl StateMachineTest for System {
         let crashed = system.history.disk.crash(visible.seq.0 ^ visible.bytes);
         let opened = open(&crashed, &At(now), dir(), options(system.history.segment_bytes)).unwrap();
         check(&opened, &system.history.bounds_now());
+        let (checked, findings) = check_on(&system.history.disk, dir(), Depth::Payloads);
+        assert!(checked.opens && checked.damaged == 0, "{findings:?}");
         let stats = log.stats();
         assert_eq!(stats.bytes, log.segments().iter().map(|segment| segment.bytes).sum::<u64>());
         assert_eq!((stats.first, stats.last), (start, visible.seq));

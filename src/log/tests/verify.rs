@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::cut::{copy_of, folder, names, several_segments};
 use super::*;
+use crate::disk::Disk;
 use crate::event::codec;
 use crate::log::cut;
 use crate::log::frame;
@@ -17,8 +18,12 @@ use crate::log::segment::{self, Previous, SegmentHeader};
 use crate::log::verify::{Checked, Depth, Finding, Report, WayOut, verify};
 
 fn check(dir: &Path, depth: Depth) -> (Checked, Vec<Finding>) {
+    check_on(&SystemDisk, dir, depth)
+}
+
+pub(super) fn check_on<D: Disk>(disk: &D, dir: &Path, depth: Depth) -> (Checked, Vec<Finding>) {
     let (mut findings, mut total, mut bytes) = (Vec::new(), 0, 0);
-    let checked = verify(&SystemDisk, dir, depth, |report| match report {
+    let checked = verify(disk, dir, depth, |report| match report {
         Report::Total(all) => total = all,
         Report::Read(more) => bytes += more,
         Report::Finding(finding) => findings.push(finding),
@@ -31,7 +36,7 @@ fn check(dir: &Path, depth: Depth) -> (Checked, Vec<Finding>) {
 }
 
 /// The damage found, with every payload looked at.
-pub(super) fn damage(dir: &Path) -> (Checked, Vec<Finding>) {
+fn damage(dir: &Path) -> (Checked, Vec<Finding>) {
     let (checked, mut findings) = check(dir, Depth::Payloads);
     findings.retain(Finding::is_damage);
     (checked, findings)
