@@ -21,7 +21,6 @@
 //! | [`proxy`] | a TCP proxy that resets connections by a script |
 //! | [`valve`] | a TCP proxy that can be shut: connections stay, nothing passes |
 //! | [`strike`] | a system call of the relay that fails, hangs or kills it |
-//! | [`small_disk`] | a file system of its own, too small |
 //! | [`stage`] | all of it set up for one test |
 //! | [`seed`] | the number that replays a run |
 
