@@ -27,6 +27,9 @@ use crate::source::mysql::{MysqlOptions, MysqlSource};
 /// How long a locked state folder is tried.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long the disk has, after the drain, for what was queued for it by then.
+const DISK_PATIENCE: Duration = Duration::from_secs(5);
+
 /// The sink's name in the state folder.
 pub(super) const SINK: &str = "main";
 
@@ -38,6 +41,7 @@ pub(super) fn run(arguments: &ConfigArgument) -> Result<Exit, Failure> {
         .worker_threads(2)
         .enable_all()
         .build()
+        .context("cannot start the threads that everything runs on: the system gives no more threads or descriptors")
         .map_err(|error| Failure::new(Exit::Unexpected, error))?;
     let result = runtime.block_on(daemon(settings));
     // A blocking call that hangs must not hold the exit up: everything that matters is durable by now.
@@ -48,6 +52,14 @@ pub(super) fn run(arguments: &ConfigArgument) -> Result<Exit, Failure> {
 async fn daemon(settings: Settings) -> Result<Exit, Failure> {
     let shutdown = Shutdown::new();
     let second_signal = shutdown.on_signals().map_err(|error| Failure::new(Exit::Unexpected, error))?;
+    let state_dir = settings.state_dir.clone();
+    let overdue = {
+        let shutdown = shutdown.clone();
+        async move {
+            shutdown.wait().await;
+            tokio::time::sleep(DeliverOptions::default().drain + DISK_PATIENCE).await;
+        }
+    };
     // In a task of its own: a disk that hangs must not keep the second signal from being seen.
     let mut serving = tokio::spawn(serve(settings, shutdown));
     tokio::select! {
@@ -56,6 +68,11 @@ async fn daemon(settings: Settings) -> Result<Exit, Failure> {
             Err(failed) => Err(Failure::new(Exit::Unexpected, failed)),
         },
         () = second_signal => Ok(Exit::Signal),
+        // As safe as a second signal: what is not durable by now was never visible.
+        () = overdue => Err(Failure::new(Exit::State, anyhow::anyhow!(
+            "the disk under {state_dir:?} has not answered since the end was asked for, nor {DISK_PATIENCE:?} after the drain time; ending \
+             without it. Nothing that was visible is lost. Look at the disk, and start again"
+        ))),
     }
 }
 
@@ -65,7 +82,9 @@ fn refuse_newer_cursors(settings: &Settings) -> Result<(), Failure> {
     let folder = settings.settled_dir();
     match folder.exists().then(|| Settled::open(&folder)) {
         Some(Err(error @ SettledError::Format { .. })) => Err(Failure::new(Exit::State, error)),
-        _ => Ok(()),
+        // A sync that fails is not to be followed by one that succeeds.
+        Some(Ok(settled)) => settled.close().map_err(|error| Failure::new(Exit::State, error)),
+        Some(Err(_)) | None => Ok(()),
     }
 }
 
@@ -117,7 +136,9 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
         readiness.clone(),
     )
     .map_err(|error| failure(RelayError::from(error)))?;
-    let committer = Committer::start(opened.writer).map_err(|e| Failure::new(Exit::Unexpected, e))?;
+    let committer = Committer::start(opened.writer)
+        .context("cannot start the log writer's thread: the system gives no more threads")
+        .map_err(|error| Failure::new(Exit::Unexpected, error))?;
     let ingest = Ingest::new(source, committer, settings.start, SystemClock, readiness.clone());
 
     let pipeline = crate::relay::run(ingest, deliver, retention, readiness.clone(), &shutdown);

@@ -11,6 +11,7 @@ use crate::event::gtid::Origin;
 use crate::event::{Column, ColumnType, Gtid, GtidSet, Op, TableName, TableNo, TableSchema, Value, Version};
 
 mod bytes;
+mod clock;
 mod crashes;
 mod cut;
 mod cut_crashes;

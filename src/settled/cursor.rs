@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bincode::{Decode, Encode};
 
+use super::handle::Handle;
 use super::{Settled, SettledError, describe};
 use crate::event::{GtidSet, Seq, TableName, codec};
 
@@ -61,14 +62,14 @@ pub trait CursorStore: Send + 'static {
 #[derive(Debug)]
 pub struct SledCursor {
     settled: Settled,
-    tree: sled::Tree,
+    tree: Handle<sled::Tree>,
     name: String,
 }
 
 impl SledCursor {
     pub(super) fn open(settled: Settled, name: &str) -> Result<SledCursor, SettledError> {
         let tree = settled.db.open_tree(TREE).map_err(|error| describe(&settled.path, "open", error))?;
-        Ok(SledCursor { settled, tree, name: name.to_owned() })
+        Ok(SledCursor { settled, tree: Handle::new(tree), name: name.to_owned() })
     }
 
     pub(super) fn names(settled: &Settled) -> Result<Vec<String>, SettledError> {

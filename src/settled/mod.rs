@@ -21,6 +21,7 @@
 //! |---|---|
 //! | `mod.rs` | the folder: [`Settled`], [`SettledError`] |
 //! | [`cursor`] | [`Cursor`], [`CursorStore`] and its two kinds |
+//! | `handle` | letting go of sled without its panic |
 //! | [`reserved`] | a cursor that commits also on a full disk |
 
 use std::fs::File;
@@ -28,10 +29,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use self::handle::Handle;
 use crate::disk::{Disk, ReserveError, SystemDisk};
 use crate::lifecycle;
 
 pub mod cursor;
+mod handle;
 pub mod reserved;
 
 pub use cursor::{Cursor, CursorStore, IndexId, MemoryCursor, SledCursor};
@@ -49,7 +52,7 @@ const CACHE_BYTES: u64 = 4 << 20;
 /// The folder `settled`, open; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Settled {
-    db: sled::Db,
+    db: Handle<sled::Db>,
     path: Arc<Path>,
     folder_id: u64,
     /// Why nothing more can be trusted to the folder: see [`SettledError::Stopped`].
@@ -101,7 +104,7 @@ impl Settled {
             .map_err(|why| SettledError::Damaged { path: path.to_path_buf(), why })?;
         let db = db.map_err(|error| describe(path, "open", error))?;
         let stopped = Arc::default();
-        let mut settled = Settled { db, path: path.into(), folder_id: 0, stopped };
+        let mut settled = Settled { db: Handle::new(db), path: path.into(), folder_id: 0, stopped };
         settled.folder_id = settled.read_ids()?;
         Ok(settled)
     }
@@ -167,6 +170,16 @@ impl Settled {
             let _ = self.stopped.set(error.to_string());
         }
         synced
+    }
+
+    /// Lets the folder go.
+    ///
+    /// # Errors
+    /// sled's last sync fails, where this is the last that holds the folder.
+    pub fn close(mut self) -> Result<(), SettledError> {
+        let path = self.path.to_path_buf();
+        let closed = self.db.let_go();
+        closed.map_err(|why| SettledError::Io { step: "sync", path, source: io::Error::other(why) })
     }
 
     fn usable(&self) -> Result<(), SettledError> {

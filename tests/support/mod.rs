@@ -19,6 +19,8 @@
 //! | [`compare`] | a table against its index, document by document |
 //! | [`small_disk`] | a file system of its own, to be filled |
 //! | [`proxy`] | a TCP proxy that resets connections by a script |
+//! | [`valve`] | a TCP proxy that can be shut: connections stay, nothing passes |
+//! | [`strike`] | a system call of the relay that fails, hangs or kills it |
 //! | [`stage`] | all of it set up for one test |
 //! | [`seed`] | the number that replays a run |
 
@@ -41,6 +43,8 @@ pub mod servers;
 pub mod shop;
 pub mod small_disk;
 pub mod stage;
+pub mod strike;
+pub mod valve;
 pub mod workload;
 
 use std::future::Future;

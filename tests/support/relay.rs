@@ -1,5 +1,6 @@
 //! `everrelay run` as a process of its own, to be killed.
 
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use reqwest::Client;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::eventually;
@@ -34,6 +36,8 @@ pub struct RelayOptions {
     pub retention_seconds: Option<u64>,
     /// Added to the end of the configuration file as it is.
     pub more: String,
+    /// A command that becomes the relay, and its arguments: `strace -D …`, `prlimit …`. Empty: the relay is started directly.
+    pub through: Vec<String>,
 }
 
 impl RelayOptions {
@@ -53,6 +57,7 @@ impl RelayOptions {
             disk_reserve_bytes: None,
             retention_seconds: None,
             more: String::new(),
+            through: Vec::new(),
         }
     }
 
@@ -171,13 +176,15 @@ impl Relay {
     pub fn start(&mut self) -> Result<()> {
         ensure!(self.child.is_none(), "the relay runs already");
         let log = OpenOptions::new().create(true).append(true).open(self.log_file())?;
-        let mut command = Command::new(&self.options.binary);
-        command.arg("run").arg("--config").arg(self.config_file());
+        let binary = self.options.binary.as_os_str();
+        let mut words = self.options.through.iter().map(OsStr::new).chain([binary]);
+        let mut command = Command::new(words.next().unwrap_or(binary));
+        command.args(words).arg("run").arg("--config").arg(self.config_file());
         if let Some((variable, password)) = &self.options.password {
             command.env(variable, password);
         }
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
-        let child = command.spawn().with_context(|| format!("starting {}", self.options.binary.display()))?;
+        let child = command.spawn().with_context(|| format!("starting {command:?}"))?;
         self.child = Some(child);
         Ok(())
     }
@@ -229,6 +236,26 @@ impl Relay {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// Waits for the end of a process that was killed by a signal.
+    ///
+    /// # Errors
+    /// Nothing runs.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        Ok(self.child.take().context("no relay runs")?.wait()?)
+    }
+
+    /// How it ended, if it has ended by itself.
+    ///
+    /// # Errors
+    /// Nothing runs.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        let status = self.child.as_mut().context("no relay runs")?.try_wait()?;
+        if status.is_some() {
+            self.child = None;
+        }
+        Ok(status)
     }
 
     /// # Errors
@@ -312,15 +339,17 @@ impl Relay {
         }
     }
 
-    /// Waits until everything that its log shows is settled.
+    /// Waits until everything that its log shows is settled, and the cursor says so.
     ///
     /// # Errors
     /// It does not come to that, or the relay ends.
     pub async fn until_settled(&mut self, within: Duration) -> Result<()> {
         self.ensure_alive()?;
-        eventually("the relay's sink has no lag", within, async || {
-            let Ok(metrics) = self.metrics().await else { return Ok(None) };
-            Ok((metrics.get("everrelay_sink_lag_records") == Some(0.0)).then_some(()))
+        // Not the metrics: they are of the last commit of the cursor, and would call settled what came into the log since.
+        eventually("the relay's cursor is at the log's end", within, async || {
+            let Ok((200, status)) = self.get("/status").await else { return Ok(None) };
+            let status: Value = serde_json::from_str(&status)?;
+            Ok((status["pipeline"]["cursor"] == status["pipeline"]["visible"]).then_some(()))
         })
         .await
         .with_context(|| format!("the relay's last words:\n{}", self.last_words()))?;

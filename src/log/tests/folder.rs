@@ -88,13 +88,6 @@ fn openings_without_a_write_do_not_pile_up_segments() {
 }
 
 #[test]
-fn a_clock_before_this_program_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let error = open(&SystemDisk, &At(NOT_BEFORE_MICROS - 1), dir.path(), options(300)).unwrap_err();
-    assert!(matches!(error, OpenError::Clock { .. }), "{error}");
-}
-
-#[test]
 fn a_segment_half_made_is_removed() {
     let dir = tempfile::tempdir().unwrap();
     drop(fill(dir.path(), 3));

@@ -1,0 +1,69 @@
+//! Every fault of disk, process and clock that the log has to bear has a test of its own, named `fault_NN_…` after it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What strikes, by number; 19, a panic in a task, is the whole process's and is tried beside `lifecycle`.
+const FAULTS: &[(u8, &str)] = &[
+    (1, "kill -9 at any instant"),
+    (2, "power loss: what was not synced is gone, reordered, in parts"),
+    (3, "a torn last frame, zeros or garbage after the end"),
+    (4, "a bit flipped in a sealed or middle frame"),
+    (5, "a bad frame below the highest synced offset"),
+    (6, "a sync that fails once and then succeeds"),
+    (7, "a write that fails, is short, or is interrupted"),
+    (8, "no space in the log"),
+    (9, "no space for the cursor"),
+    (10, "the quota reached while the engine is away"),
+    (11, "a disk that becomes read-only"),
+    (12, "no descriptors, inodes or threads"),
+    (13, "a crash between temporary file, rename and the folder's sync"),
+    (14, "a segment removed while a reader has it"),
+    (15, "a segment missing, doubled, foreign; a file too many"),
+    (16, "the cursor's folder lost or damaged"),
+    (17, "the cursor's folder from an older copy"),
+    (18, "a log that ends below the cursor"),
+    (20, "told to end, once and twice, while something hangs"),
+    (21, "stopped for a while and continued"),
+    (22, "a clock that jumps"),
+    (23, "a slow disk"),
+    (24, "an enormous length, a crafted header"),
+];
+
+#[test]
+fn every_fault_has_a_test_that_is_named_after_it() {
+    let found = names_by_number();
+    let missing: Vec<String> = FAULTS
+        .iter()
+        .filter(|(number, _)| !found.contains_key(number))
+        .map(|(number, what)| format!("{number:02}: {what}"))
+        .collect();
+    assert!(missing.is_empty(), "no test is named after these faults:\n{}", missing.join("\n"));
+    let unknown: Vec<_> = found.iter().filter(|(n, _)| FAULTS.iter().all(|(known, _)| known != *n)).collect();
+    assert!(unknown.is_empty(), "named after no fault: {unknown:?}");
+}
+
+/// Names of test functions that begin with `fault_NN_`, in `src` and `tests`.
+fn names_by_number() -> BTreeMap<u8, Vec<String>> {
+    let mut found: BTreeMap<u8, Vec<String>> = BTreeMap::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders: Vec<PathBuf> = vec![root.join("src"), root.join("tests")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                for name in fs::read_to_string(&path).unwrap().split("fn fault_").skip(1) {
+                    let name: String =
+                        name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                    if let Some(number) = name.split('_').next().and_then(|number| number.parse().ok()) {
+                        found.entry(number).or_default().push(name);
+                    }
+                }
+            }
+        }
+    }
+    found
+}
