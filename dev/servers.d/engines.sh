@@ -4,8 +4,7 @@
 #   .dev/dist/ENGINE-VERSION/modules/       of Elasticsearch 8 and 9 the network layer, which wants a class loader of its own
 #   .dev/dist/ENGINE-VERSION/launcher-SUM/  dev/launcher, compiled against them
 #
-# What the distributions add is not on Maven Central and so not here: security, TLS, ingest, scripts, the types of their own modules, and
-# with Elasticsearch 8 and 9 even `GET /`.
+# What the distributions add is not on Maven Central and so not here: docs/contributing.md lists it.
 # shellcheck shell=bash disable=SC2154  # root, dist_dir, instance and the versions are those of the other files
 
 # Elasticsearch 8 and 9 are Java modules; the others run from the class path.
