@@ -1,7 +1,6 @@
 import java.nio.file.Path;
 import java.util.Map;
 import java.util.Set;
-import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import org.elasticsearch.common.logging.LogConfigurator;
 import org.elasticsearch.common.settings.Settings;
@@ -10,51 +9,32 @@ import org.elasticsearch.node.InternalSettingsPreparer;
 import org.elasticsearch.node.Node;
 import org.elasticsearch.plugins.PluginsLoader;
 
-/**
- * One Elasticsearch 9 node from the jars on Maven Central, which lack the distribution's own starter.
- *
- * <p>Usage: {@code java -Des.path.home=HOME … Elasticsearch9 KEY=VALUE…}, each pair a node setting. The node runs until SIGTERM, which closes it in order
- * (indices flushed, files released). A failed start ends the process with status 1.
- */
-public final class Elasticsearch9 {
+/** One Elasticsearch 9 node, with the modules in its home. */
+public final class Elasticsearch9 implements EngineProcess.Engine {
+    private final Node node;
+
     public static void main(String[] pairs) {
-        try {
-            run(pairs);
-        } catch (Throwable failure) {
-            // The node has started threads that would keep a failed process alive.
-            failure.printStackTrace();
-            System.exit(1);
-        }
+        EngineProcess.run(pairs, Elasticsearch9::new);
     }
 
-    private static void run(String[] pairs) throws Exception {
-        Settings.Builder settings = Settings.builder();
-        for (String pair : pairs) {
-            int equals = pair.indexOf('=');
-            settings.put(pair.substring(0, equals), pair.substring(equals + 1));
-        }
-        Settings given = settings.build();
-        Path config = Path.of(given.get("path.home"), "config");
-        String name = given.get("node.name");
-
+    private Elasticsearch9(Map<String, String> given) {
+        Settings settings = Settings.builder().putProperties(given, key -> key).build();
         LogConfigurator.registerErrorListener();
-        LogConfigurator.configureWithoutConfig(given);
-        Environment environment = InternalSettingsPreparer.prepareEnvironment(given, Map.of(), config, () -> name);
+        LogConfigurator.configureWithoutConfig(settings);
+        Environment environment = InternalSettingsPreparer.prepareEnvironment(
+                settings, Map.of(), Path.of(given.get("path.home"), "config"), () -> given.get("node.name"));
         var modules = PluginsLoader.loadModulesBundles(environment.modulesDir(), false);
-        Node node = new Node(environment, PluginsLoader.createPluginsLoader(modules, Set.of(), Map.of()));
+        node = new Node(environment, PluginsLoader.createPluginsLoader(modules, Set.of(), Map.of()));
+    }
 
-        CountDownLatch closed = new CountDownLatch(1);
-        Runtime.getRuntime().addShutdownHook(new Thread(() -> {
-            try {
-                node.close();
-                node.awaitClose(20, TimeUnit.SECONDS);
-            } catch (Exception failure) {
-                failure.printStackTrace();
-            } finally {
-                closed.countDown();
-            }
-        }, "close-node"));
+    @Override
+    public void start() throws Exception {
         node.start();
-        closed.await();
+    }
+
+    @Override
+    public void close() throws Exception {
+        node.close();
+        node.awaitClose(20, TimeUnit.SECONDS);
     }
 }
