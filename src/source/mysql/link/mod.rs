@@ -41,8 +41,8 @@ use answer::Answer;
 use packets::Packets;
 use transport::Transport;
 
-/// Largest packet of an answer, bytes: a GTID set of a million intervals fits.
-const ANSWER_PACKET: usize = 64 << 20;
+/// Largest packet of an answer, bytes: a GTID set of half a million intervals fits.
+const ANSWER_PACKET: usize = 16 << 20;
 
 /// Largest answer, bytes: the names of a million tables fit.
 const ANSWER_BYTES: usize = 256 << 20;
