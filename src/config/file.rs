@@ -36,6 +36,10 @@ pub struct Source {
     pub tls: Option<Tls>,
     /// PEM file with the authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
+    /// PEM file with our certificate, those up to its authority behind it.
+    pub client_cert_file: Option<PathBuf>,
+    /// PEM file with its key.
+    pub client_key_file: Option<PathBuf>,
     /// Largest row that is accepted, bytes.
     pub max_row_bytes: Option<u64>,
 }
@@ -49,6 +53,8 @@ fn earliest() -> String {
 pub enum Tls {
     /// Encrypted, the certificate and its name verified: the default off this machine.
     VerifyIdentity,
+    /// Encrypted, the certificate verified, its name not: it is of `ca_file`.
+    VerifyCa,
     /// Encrypted, the certificate not looked at.
     Required,
     /// Not encrypted: the default on loopback and sockets.

@@ -10,7 +10,7 @@ use crate::log::{LogOptions, Quota, Retention};
 use crate::secret::Secret;
 use crate::sink::elastic::{Auth, ElasticOptions, ElasticSink};
 use crate::source::Start;
-use crate::source::mysql::{Address, MysqlOptions, Tls};
+use crate::source::mysql::{Address, ClientCertificate, MysqlOptions, Tls};
 
 /// Everything that a pipeline is made from.
 #[derive(Clone, Debug)]
@@ -140,14 +140,7 @@ fn source(source: file::Source, path: &str) -> Result<MysqlOptions, ConfigError>
     }
     let password = secret(&at, &source.password_env, &source.password_file)?.unwrap_or_default();
     let mut options = MysqlOptions::new(address, user, password, 0);
-    if let Some(tls) = source.tls {
-        options.tls = match tls {
-            file::Tls::VerifyIdentity => Tls::VerifyIdentity,
-            file::Tls::Required => Tls::Required,
-            file::Tls::Disabled => Tls::Disabled,
-        };
-    }
-    options.ca_file = readable(&at, "ca_file", source.ca_file)?;
+    tls(&at, &source, &mut options)?;
     if let Some(bytes) = source.max_row_bytes {
         let fits = usize::try_from(bytes).ok().filter(|_| (1..=MAX_ROW_BYTES).contains(&bytes));
         options.max_row_bytes = fits
@@ -157,6 +150,53 @@ fn source(source: file::Source, path: &str) -> Result<MysqlOptions, ConfigError>
         .map_err(|error| at.wrong("tables", error.to_string()))?;
     options.tables = source.tables;
     Ok(options)
+}
+
+fn tls(at: &At<'_>, source: &file::Source, options: &mut MysqlOptions) -> Result<(), ConfigError> {
+    if let Some(tls) = source.tls {
+        options.tls = match tls {
+            file::Tls::VerifyIdentity => Tls::VerifyIdentity,
+            file::Tls::VerifyCa => Tls::VerifyCa,
+            file::Tls::Required => Tls::Required,
+            file::Tls::Disabled => Tls::Disabled,
+        };
+    }
+    if matches!(options.address, Address::Socket(_)) && options.tls != Tls::Disabled {
+        return Err(at.wrong(
+            "tls",
+            "nothing leaves this machine through a socket, where TLS is not used: take it out",
+        ));
+    }
+    options.ca_file = readable(at, "ca_file", source.ca_file.clone())?;
+    if options.tls == Tls::VerifyCa && options.ca_file.is_none() {
+        return Err(at.wrong(
+            "tls",
+            "verify_ca takes any certificate of an authority, and public ones certify anybody: name your own by ca_file",
+        ));
+    }
+    options.client_certificate = match (&source.client_cert_file, &source.client_key_file) {
+        (None, None) => None,
+        (Some(_), None) => {
+            return Err(at.wrong("client_cert_file", "its key is missing: name it by client_key_file"));
+        }
+        (None, Some(_)) => {
+            return Err(
+                at.wrong("client_key_file", "its certificate is missing: name it by client_cert_file")
+            );
+        }
+        (Some(_), Some(_)) if options.tls == Tls::Disabled => {
+            return Err(
+                at.wrong("client_cert_file", "it is shown over TLS alone, which is disabled: set tls")
+            );
+        }
+        (Some(chain), Some(key)) => {
+            readable(at, "client_cert_file", Some(chain.clone()))?;
+            closed(at, "client_key_file", key)?;
+            readable(at, "client_key_file", Some(key.clone()))?;
+            Some(ClientCertificate { chain: chain.clone(), key: key.clone() })
+        }
+    };
+    Ok(())
 }
 
 fn sink(sink: file::Sink, path: &str) -> Result<ElasticOptions, ConfigError> {
@@ -265,22 +305,32 @@ fn variable(name: &str) -> String {
     if name.bytes().all(usual) { format!("{name:?}") } else { "that it names (not shown)".to_owned() }
 }
 
-fn secret_file(at: &At<'_>, key: &'static str, path: &Path) -> Result<Secret, ConfigError> {
+/// A file with a secret in it is not open to everybody.
+fn closed(at: &At<'_>, key: &'static str, path: &Path) -> Result<(), ConfigError> {
     use std::os::unix::fs::PermissionsExt;
-    let failed = |error: std::io::Error| at.wrong(key, format!("cannot read {path:?}: {error}"));
-    let mode = std::fs::metadata(path).map_err(failed)?.permissions().mode();
+    let metadata = std::fs::metadata(path).map_err(|error| unreadable(at, key, path, &error))?;
+    let mode = metadata.permissions().mode();
     if mode & 0o007 != 0 {
         return Err(
             at.wrong(key, format!("{path:?} is open to everybody (mode {:o}): chmod o-rwx it", mode & 0o777))
         );
     }
-    let text = std::fs::read_to_string(path).map_err(failed)?;
+    Ok(())
+}
+
+fn unreadable(at: &At<'_>, key: &'static str, path: &Path, error: &std::io::Error) -> ConfigError {
+    at.wrong(key, format!("cannot read {path:?}: {error}"))
+}
+
+fn secret_file(at: &At<'_>, key: &'static str, path: &Path) -> Result<Secret, ConfigError> {
+    closed(at, key, path)?;
+    let text = std::fs::read_to_string(path).map_err(|error| unreadable(at, key, path, &error))?;
     Ok(Secret::new(text.strip_suffix('\n').map_or(text.as_str(), |t| t.strip_suffix('\r').unwrap_or(t))))
 }
 
 fn readable(at: &At<'_>, key: &'static str, path: Option<PathBuf>) -> Result<Option<PathBuf>, ConfigError> {
     if let Some(path) = &path {
-        std::fs::File::open(path).map_err(|error| at.wrong(key, format!("cannot read {path:?}: {error}")))?;
+        std::fs::File::open(path).map_err(|error| unreadable(at, key, path, &error))?;
     }
     Ok(path)
 }

@@ -1,7 +1,7 @@
 //! Encrypted connections, and those that must not come about.
 
 use everrelay::secret::Secret;
-use everrelay::source::mysql::{MysqlOptions, MysqlSource, Tls};
+use everrelay::source::mysql::{Address, ClientCertificate, MysqlOptions, MysqlSource, Tls};
 use everrelay::source::{Source, SourceError, Start};
 use mysql_async::prelude::Queryable;
 
@@ -16,8 +16,6 @@ async fn start(options: MysqlOptions) -> Result<(), SourceError> {
 #[tokio::test]
 async fn tls_protects_the_stream_and_refuses_whom_it_cannot_verify() {
     let mut server = Server::new("tls").await;
-    // One provider for the whole process, as the daemon chooses it.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
     let user = format!("tls{}", std::process::id());
     server
@@ -47,11 +45,58 @@ async fn tls_protects_the_stream_and_refuses_whom_it_cannot_verify() {
     let error = start(options.clone()).await.unwrap_err();
     assert!(matches!(error, SourceError::Definite(_)), "{error}");
 
+    // Whatever name is in it, one of its CA's.
+    options.tls = Tls::VerifyCa;
+    let mut follower = server.follow_with(options.clone()).await;
+    server.run("INSERT INTO t VALUES (2)").await;
+    follower.catch_up(&mut server).await;
+    assert_eq!(follower.briefs(), ["insert t 2"]);
+    // Another one's CA.
+    options.ca_file = Some(std::path::Path::new(&folder).join("client-cert.pem"));
+    let error = start(options.clone()).await.unwrap_err();
+    assert!(matches!(error, SourceError::Definite(_)), "{error}");
+    assert!(error.to_string().contains("certificate"), "{error}");
+
     // Without TLS this user is turned away.
     options.tls = Tls::Disabled;
     let error = start(options).await.unwrap_err();
     assert!(matches!(error, SourceError::Definite(_)), "{error}");
     server.run(&format!("DROP USER {user}")).await;
+}
+
+#[tokio::test]
+async fn a_user_that_must_show_a_certificate_comes_with_one() {
+    let mut server = Server::new("x509").await;
+    let user = format!("x509{}", std::process::id());
+    server.run(&format!("CREATE USER {user} IDENTIFIED BY 'pass phrase' REQUIRE X509")).await;
+    server.run(&format!("GRANT SELECT, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {user}")).await;
+    let folder: String = server.conn.query_first("SELECT @@datadir").await.unwrap().unwrap();
+    let file = |name: &str| std::path::Path::new(&folder).join(name);
+    let mut options = server.options();
+    (options.user, options.password) = (user.clone(), Secret::new("pass phrase"));
+    (options.tls, options.ca_file) = (Tls::VerifyCa, Some(file("ca.pem")));
+    let error = start(options.clone()).await.unwrap_err();
+    assert!(matches!(error, SourceError::Definite(_)), "{error}");
+    let (chain, key) = (file("client-cert.pem"), file("client-key.pem"));
+    options.client_certificate = Some(ClientCertificate { chain, key });
+    start(options).await.unwrap();
+    server.run(&format!("DROP USER {user}")).await;
+}
+
+#[tokio::test]
+async fn a_socket_serves_as_well_and_takes_the_password_as_it_is() {
+    let mut server = Server::new("socket").await;
+    let user = format!("socket{}", std::process::id());
+    server.run(&format!("CREATE USER {user}@localhost IDENTIFIED BY 'pass phrase'")).await;
+    server
+        .run(&format!("GRANT SELECT, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {user}@localhost"))
+        .await;
+    let path: String = server.conn.query_first("SELECT @@socket").await.unwrap().unwrap();
+    let mut options = server.options();
+    (options.user, options.password) = (user.clone(), Secret::new("pass phrase"));
+    options.address = Address::Socket(path.into());
+    start(options).await.unwrap();
+    server.run(&format!("DROP USER {user}@localhost")).await;
 }
 
 #[tokio::test]

@@ -225,3 +225,32 @@ async fn tagged_gtids_are_kept_apart() {
     follower.catch_up(&mut server).await;
     assert_eq!(follower.briefs(), ["insert t 1", "insert t 2", "insert t 3"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checksums_may_come_and_go_from_one_binlog_file_to_the_next() {
+    // The setting is the whole server's.
+    let (_own, url) = crate::server::Own::up("test-sums");
+    let mut server = Server::at(&url, "sums").await;
+    server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
+    let mut follower = server.follow().await;
+    let start = follower.read.gtids.clone();
+    for (id, checksums) in ["NONE", "CRC32", "NONE"].into_iter().enumerate() {
+        server.run(&format!("SET GLOBAL binlog_checksum = {checksums}")).await;
+        for compression in ["OFF", "ON"] {
+            server.run(&format!("SET SESSION binlog_transaction_compression = {compression}")).await;
+            server.run("DELETE FROM t").await;
+            server.run(&format!("INSERT INTO t VALUES ({id})")).await;
+        }
+        follower.catch_up(&mut server).await;
+        // And by a connection that begins there.
+        let after = follower.read.gtids.clone();
+        follower.source.connect(&after).await.unwrap();
+    }
+    let briefs = follower.briefs();
+    assert_eq!(briefs.iter().filter(|brief| brief.starts_with("insert")).count(), 6, "{briefs:?}");
+    let mut again = server.follow().await;
+    again.read.gtids = start.clone();
+    again.source.connect(&start).await.unwrap();
+    again.catch_up(&mut server).await;
+    assert_eq!(again.briefs(), briefs);
+}

@@ -27,10 +27,10 @@ use crate::event::gtid::Origin;
 use crate::event::{Gtid, GtidSet, TableName};
 use crate::log::record::{Batch, Commit, Mark, Position, Synced};
 
-use super::connection::{RawEvent, kind};
 use super::control::FollowedKeys;
 use super::decode::{Change, Decoder, RowsHeader};
 use super::error::{MysqlError, Place};
+use super::event::{RawEvent, Within, kind};
 use super::marks::Marks;
 use super::options::MysqlOptions;
 use super::patterns::Patterns;
@@ -41,6 +41,25 @@ use super::wire::{Short, Wire};
 /// The table id of a rows event without rows, which only ends its statement (MySQL, Table_id's dummy).
 const NO_TABLE: u64 = 0x00ff_ffff;
 
+/// Of an event that was not held whole.
+const TOO_LARGE: &str =
+    "it is more than twice as large as max_row_bytes allows a row to be: raise max_row_bytes";
+
+/// Events of which all matters. Of rows of tables that are not followed, and of what is passed over, the beginning is enough.
+fn needs_all(kind: u8) -> bool {
+    matches!(
+        kind,
+        kind::QUERY
+            | kind::EXECUTE_LOAD_QUERY
+            | kind::TABLE_MAP
+            | kind::GTID
+            | kind::GTID_TAGGED
+            | kind::XA_PREPARE
+            | kind::ROTATE
+            | kind::FORMAT_DESCRIPTION
+    )
+}
+
 /// The state of one stream.
 #[derive(Debug)]
 pub struct Binlog {
@@ -49,8 +68,8 @@ pub struct Binlog {
     gtids: GtidSet,
     server: [u8; 16],
     place: Place,
-    /// Whether the stream's format description has come.
-    described: bool,
+    /// Where the event stands that is being taken.
+    within: Within,
     transaction: Option<Transaction>,
     /// XA transactions prepared without followed rows and not decided yet, and the GTIDs of their PREPAREs.
     prepared: HashMap<String, Gtid>,
@@ -81,7 +100,7 @@ impl Binlog {
             gtids: GtidSet::default(),
             server: [0; 16],
             place: Place::default(),
-            described: false,
+            within: Within::Stream,
             transaction: None,
             prepared: HashMap::new(),
             marks: Marks::new(options.mark_interval, options.mark_transactions),
@@ -97,7 +116,7 @@ impl Binlog {
         self.tables.restart(patterns, keys);
         self.tables.forget_schemas();
         (self.gtids, self.server) = (after, server);
-        (self.place, self.described, self.transaction) = (Place::default(), false, None);
+        (self.place, self.transaction) = (Place::default(), None);
         // The server sends the PREPAREs of those that are not decided again: the set has gaps there.
         self.prepared.clear();
         self.marks.clear();
@@ -163,9 +182,21 @@ impl Binlog {
     ///
     /// # Errors
     /// What stops the source, see [`MysqlError`].
-    pub fn event(&mut self, event: &RawEvent, batch: &mut Batch) -> Result<(), MysqlError> {
+    pub fn event(&mut self, event: &RawEvent<'_>, batch: &mut Batch) -> Result<(), MysqlError> {
         self.events.increment(1);
         self.advance(event.end());
+        self.within = event.within();
+        self.take(event, batch)?;
+        if self.within == (Within::Payload { last: true }) && self.transaction.is_some() {
+            return Err(self.garbled("a transaction payload ends without the end of its transaction"));
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, event: &RawEvent<'_>, batch: &mut Batch) -> Result<(), MysqlError> {
+        if event.is_cut() && needs_all(event.kind()) {
+            return Err(self.refuse(&format!("event of type {}", event.kind()), TOO_LARGE));
+        }
         match event.kind() {
             kind::WRITE_ROWS => self.rows(event, "WRITE_ROWS event", Change::Write, 2, batch),
             kind::UPDATE_ROWS => self.rows(event, "UPDATE_ROWS event", Change::Update, 2, batch),
@@ -179,11 +210,7 @@ impl Binlog {
             kind::QUERY => self.query(event, 0, batch),
             // The statement stands behind the numbers of the file that it loaded.
             kind::EXECUTE_LOAD_QUERY => self.query(event, 13, batch),
-            kind::FORMAT_DESCRIPTION => {
-                self.between_transactions("a FORMAT_DESCRIPTION event")?;
-                self.described = true;
-                Ok(())
-            }
+            kind::FORMAT_DESCRIPTION => self.between_transactions("a FORMAT_DESCRIPTION event"),
             kind::ROTATE => self.rotate(event),
             kind::STOP => self.between_transactions("a STOP event"),
             kind::HEARTBEAT | kind::HEARTBEAT_V2 => {
@@ -207,10 +234,7 @@ impl Binlog {
                 "ANONYMOUS_GTID event",
                 "the transaction has no GTID, so no position after it can be kept: SET PERSIST gtid_mode = ON, and start after it",
             )),
-            kind::TRANSACTION_PAYLOAD => Err(self.refuse(
-                "TRANSACTION_PAYLOAD event",
-                "compressed transactions are not read yet: SET PERSIST binlog_transaction_compression = OFF, and start after it",
-            )),
+            kind::TRANSACTION_PAYLOAD => self.payload(),
             kind::INCIDENT => Err(self.refuse(
                 "INCIDENT event",
                 "the server says that its binlog lacks changes here: start from a new state folder after it",
@@ -257,17 +281,16 @@ impl Binlog {
         Err(self.garbled(format!("{what} inside a transaction")))
     }
 
-    fn rotate(&mut self, event: &RawEvent) -> Result<(), MysqlError> {
+    fn rotate(&mut self, event: &RawEvent<'_>) -> Result<(), MysqlError> {
         self.between_transactions("a ROTATE event")?;
-        let body = if self.described { event.body() } else { event.body_before_description() };
-        let mut wire = Wire::new(body);
+        let mut wire = Wire::new(event.body());
         let offset = wire.u64().map_err(self.short("a ROTATE event"))?;
         self.place.file = String::from_utf8_lossy(wire.rest()).into_owned();
         self.place.offset = offset;
         Ok(())
     }
 
-    fn gtid(&mut self, event: &RawEvent) -> Result<(), MysqlError> {
+    fn gtid(&mut self, event: &RawEvent<'_>) -> Result<(), MysqlError> {
         self.between_transactions("a GTID event")?;
         let parsed =
             event.gtid().map_err(|error| self.garbled(format!("a GTID event is malformed: {error}")))?;
@@ -289,8 +312,19 @@ impl Binlog {
         Ok(())
     }
 
+    /// What follows are the events of a payload, which is the whole of a transaction but its GTID.
+    fn payload(&self) -> Result<(), MysqlError> {
+        match (&self.transaction, self.within) {
+            (Some(transaction), Within::Stream) if !transaction.begun => Ok(()),
+            _ => Err(self.garbled("a TRANSACTION_PAYLOAD event that is not alone in its transaction")),
+        }
+    }
+
     /// The open transaction counts from here on.
     fn commit(&mut self, batch: &mut Batch) -> Result<(), MysqlError> {
+        if self.within == (Within::Payload { last: false }) {
+            return Err(self.garbled("a transaction payload goes on after the end of its transaction"));
+        }
         let Some(transaction) = self.transaction.take() else {
             return Err(self.garbled("a transaction ends that never began"));
         };
@@ -311,7 +345,7 @@ impl Binlog {
         Ok(())
     }
 
-    fn table_map(&mut self, event: &RawEvent) -> Result<(), MysqlError> {
+    fn table_map(&mut self, event: &RawEvent<'_>) -> Result<(), MysqlError> {
         let map = TableMap::parse(event.body()).map_err(self.short("a TABLE_MAP event"))?;
         self.tables.map(&map).map_err(|error| match error {
             TableError::Schema(source) => MysqlError::Schema { table: map.name(), place: self.place.clone().into(), source },
@@ -326,7 +360,7 @@ impl Binlog {
 
     fn rows(
         &mut self,
-        event: &RawEvent,
+        event: &RawEvent<'_>,
         name: &'static str,
         change: Change,
         version: u8,
@@ -345,6 +379,10 @@ impl Binlog {
                 };
                 if transaction.rows_of.is_none() {
                     transaction.rows_of = Some(table.record.schema.name.clone());
+                }
+                if event.is_cut() {
+                    let table = table.record.schema.name.clone();
+                    return Err(self.refuse_table(name, table, TOO_LARGE));
                 }
                 let decoded = self.decoder.rows(&table.plan, table.record.table, change, header.rest, batch);
                 match decoded {
@@ -369,7 +407,7 @@ impl Binlog {
         Ok(())
     }
 
-    fn partial_update(&mut self, event: &RawEvent) -> Result<(), MysqlError> {
+    fn partial_update(&mut self, event: &RawEvent<'_>) -> Result<(), MysqlError> {
         let header = RowsHeader::parse(event.body(), 2).map_err(self.short("a rows event"))?;
         match self.tables.target(header.table_id) {
             Some(Target::Unfollowed) => {}

@@ -3,8 +3,8 @@
 use crate::event::TableName;
 use crate::log::record::Batch;
 
-use super::super::connection::RawEvent;
 use super::super::error::MysqlError;
+use super::super::event::RawEvent;
 use super::super::query::Query;
 use super::super::statement::{Alteration, Meaning, classify};
 use super::super::xa::XaPrepare;
@@ -17,7 +17,7 @@ const UNSHOWN: &str = "its rows change and no row event says how, which is not f
 impl Binlog {
     pub(super) fn query(
         &mut self,
-        event: &RawEvent,
+        event: &RawEvent<'_>,
         extra: usize,
         batch: &mut Batch,
     ) -> Result<(), MysqlError> {
@@ -120,7 +120,7 @@ impl Binlog {
         Ok(())
     }
 
-    pub(super) fn xa_prepare(&mut self, event: &RawEvent, batch: &mut Batch) -> Result<(), MysqlError> {
+    pub(super) fn xa_prepare(&mut self, event: &RawEvent<'_>, batch: &mut Batch) -> Result<(), MysqlError> {
         let prepared = XaPrepare::parse(event.body()).map_err(self.short("an XA_PREPARE event"))?;
         if !prepared.one_phase {
             let Some(transaction) = &self.transaction else {

@@ -1,183 +1,102 @@
-//! The binlog stream: raw events one by one, their checksums compared, its silence noticed.
+//! The binlog stream: events one by one, where they lie in the buffer that they were read into.
 //!
-//! It stands on `mysql_async`'s stream, behind a type narrow enough to be replaced. Three things are done here that that
-//! stream does not do: checksums are compared, "nothing at hand" can be told from "nothing more", and bytes over which its parsers
-//! panic are an error like any other nonsense.
+//! # Constraints
+//!
+//! What is handed out is whole and its checksum was compared (where events carry one). Memory is bounded by what one event may take, which follows
+//! from `max_row_bytes`: a larger one is taken from its packet piece by piece and handed out [cut](RawEvent::is_cut), for its
+//! receiver to pass over or to refuse. Transaction payloads are handed out as the events in them ([`payload`](super::payload)).
+//!
+//! # Format
+//!
+//! Each payload is a zero and an event, or an error packet, or EOF: the server ends the stream. (MySQL, sql/rpl_binlog_sender.cc.) The
+//! stream's first event, an artificial ROTATE, may carry a checksum before the format description says whether events do.
+//!
+//! # Operation
+//!
+//! The connection that asked ([`Control`](super::control::Control)) becomes the stream. An event stays at hand until the next is asked
+//! for. "Nothing at hand" can be told from "nothing more", so that a batch ends where the server has nothing further.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use futures_util::{FutureExt as _, Stream};
-use mysql_async::prelude::Queryable as _;
-use mysql_async::{BinlogStream, BinlogStreamRequest, Conn};
-use mysql_common::binlog::consts::BinlogChecksumAlg;
-use mysql_common::binlog::events::{Event, GtidEvent};
-use mysql_common::packets::{GnoInterval, Sid, Tag};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
+
+use mysql_common::packets::{ComBinlogDumpGtid, ComRegisterSlave, GnoInterval, Sid, Tag};
+use mysql_common::proto::MySerialize;
 use tokio::time::{Instant, timeout_at};
 
 use crate::event::GtidSet;
 use crate::event::gtid::Origin;
-use crate::lifecycle::contain;
 
+use super::drawn::Drawn;
 use super::error::{MysqlError, Place};
+use super::event::{CHECKSUM, HEAD, Head, KEPT, RawEvent, Within, checksum_of, kind};
+use super::link::packets::Packets;
+use super::link::transport::Transport;
+use super::link::{Link, LinkError, ServerSaid};
 use super::options::MysqlOptions;
+use super::payload::{FIELDS, Fields, Inflater, Inner};
 
-/// Event types (MySQL, libs/mysql/binlog/event/binlog_event.h, *Log_event_type*).
-pub mod kind {
-    pub const QUERY: u8 = 2;
-    pub const STOP: u8 = 3;
-    pub const ROTATE: u8 = 4;
-    pub const INTVAR: u8 = 5;
-    pub const APPEND_BLOCK: u8 = 9;
-    pub const DELETE_FILE: u8 = 11;
-    pub const RAND: u8 = 13;
-    pub const USER_VAR: u8 = 14;
-    pub const FORMAT_DESCRIPTION: u8 = 15;
-    pub const XID: u8 = 16;
-    pub const BEGIN_LOAD_QUERY: u8 = 17;
-    pub const EXECUTE_LOAD_QUERY: u8 = 18;
-    pub const TABLE_MAP: u8 = 19;
-    pub const WRITE_ROWS_V1: u8 = 23;
-    pub const UPDATE_ROWS_V1: u8 = 24;
-    pub const DELETE_ROWS_V1: u8 = 25;
-    pub const INCIDENT: u8 = 26;
-    pub const HEARTBEAT: u8 = 27;
-    pub const ROWS_QUERY: u8 = 29;
-    pub const WRITE_ROWS: u8 = 30;
-    pub const UPDATE_ROWS: u8 = 31;
-    pub const DELETE_ROWS: u8 = 32;
-    pub const GTID: u8 = 33;
-    pub const ANONYMOUS_GTID: u8 = 34;
-    pub const PREVIOUS_GTIDS: u8 = 35;
-    pub const VIEW_CHANGE: u8 = 37;
-    pub const XA_PREPARE: u8 = 38;
-    pub const PARTIAL_UPDATE_ROWS: u8 = 39;
-    pub const TRANSACTION_PAYLOAD: u8 = 40;
-    pub const HEARTBEAT_V2: u8 = 41;
-    pub const GTID_TAGGED: u8 = 42;
-}
+/// The largest event that MySQL's protocol carries, bytes.
+const MOST: usize = 1 << 30;
 
-/// LOG_EVENT_BINLOG_IN_USE_F: not part of a checksum.
-const IN_USE: u16 = 1;
+/// Longest error packet, bytes.
+const ERROR_PACKET: usize = 64 << 10;
 
-/// Bytes of a checksum.
-const CHECKSUM: usize = 4;
+/// Bytes of inflated events between turns of others: they come without a wait that would give one.
+const TURN: usize = 16 << 20;
 
-/// One event as it came.
-#[derive(Debug)]
-pub struct RawEvent(Event);
-
-impl RawEvent {
-    /// An event without a checksum.
-    #[cfg(test)]
-    pub fn of(kind: u8, flags: u16, body: &[u8]) -> RawEvent {
-        use mysql_common::binlog::consts::BinlogVersion;
-        use mysql_common::binlog::events::FormatDescriptionEvent;
-        let mut bytes = vec![0, 0, 0, 0, kind, 1, 0, 0, 0];
-        bytes.extend_from_slice(&(body.len() as u32 + 19).to_le_bytes());
-        bytes.extend_from_slice(&[0, 0, 0, 0]);
-        bytes.extend_from_slice(&flags.to_le_bytes());
-        bytes.extend_from_slice(body);
-        let description = FormatDescriptionEvent::new(BinlogVersion::Version4);
-        RawEvent(Event::read(&description, bytes.as_slice()).expect("a whole event"))
-    }
-
-    #[must_use]
-    pub fn kind(&self) -> u8 {
-        self.0.header().event_type_raw()
-    }
-
-    /// Seconds since 1970 at which the statement began; 0 in artificial events.
-    #[must_use]
-    pub fn seconds(&self) -> u32 {
-        self.0.header().timestamp()
-    }
-
-    /// Offset of the next event, its lower 32 bits; 0 in artificial events.
-    #[must_use]
-    pub fn end(&self) -> u32 {
-        self.0.header().log_pos()
-    }
-
-    /// LOG_EVENT_IGNORABLE_F: a reader that does not know the event may pass over it.
-    #[must_use]
-    pub fn is_ignorable(&self) -> bool {
-        self.0.header().flags_raw() & 0x80 != 0
-    }
-
-    /// Without common header and checksum.
-    #[must_use]
-    pub fn body(&self) -> &[u8] {
-        self.0.data()
-    }
-
-    /// A GTID event of either form, parsed.
-    ///
-    /// # Errors
-    /// It is malformed.
-    pub fn gtid(&self) -> std::io::Result<GtidEvent> {
-        contain(|| self.0.read_event()).unwrap_or_else(|panic| Err(std::io::Error::other(panic)))
-    }
-
-    /// The body of the artificial ROTATE that starts a stream: it carries a checksum before the description event could say so.
-    #[must_use]
-    pub fn body_before_description(&self) -> &[u8] {
-        let body = self.body();
-        match body.split_last_chunk::<CHECKSUM>() {
-            Some((inner, sum)) if self.checksum_of(inner) == u32::from_le_bytes(*sum) => inner,
-            _ => body,
-        }
-    }
-
-    fn checksum_of(&self, body: &[u8]) -> u32 {
-        let header = self.0.header();
-        let mut hash = crc32fast::Hasher::new();
-        hash.update(&header.timestamp().to_le_bytes());
-        hash.update(&[header.event_type_raw()]);
-        hash.update(&header.server_id().to_le_bytes());
-        hash.update(&header.event_size().to_le_bytes());
-        hash.update(&header.log_pos().to_le_bytes());
-        hash.update(&(header.flags_raw() & !IN_USE).to_le_bytes());
-        hash.update(body);
-        if header.event_type_raw() == kind::FORMAT_DESCRIPTION {
-            hash.update(&[BinlogChecksumAlg::BINLOG_CHECKSUM_ALG_CRC32 as u8]);
-        }
-        hash.finalize()
-    }
-
-    /// False where the event carries a checksum and it is another.
-    fn checksum_matches(&self) -> bool {
-        let crc32 = matches!(
-            self.0.footer().get_checksum_alg(),
-            Ok(Some(BinlogChecksumAlg::BINLOG_CHECKSUM_ALG_CRC32))
-        );
-        match self.0.checksum() {
-            Some(sum) if crc32 => self.checksum_of(self.body()) == u32::from_le_bytes(sum),
-            _ => true,
-        }
-    }
+/// The largest event that is held whole, bytes: an update of a row has two images, and rows events of many rows are small (MySQL,
+/// *binlog_row_event_max_size*).
+fn most_held(max_row_bytes: usize) -> usize {
+    const REST: usize = 1 << 20;
+    max_row_bytes.saturating_mul(2).saturating_add(REST).min(MOST)
 }
 
 /// What waiting for the stream ended with.
 #[derive(Debug)]
-pub enum Next {
-    Event(RawEvent),
+pub enum Next<'a> {
+    Event(RawEvent<'a>),
     /// The deadline that was asked for came first.
     Deadline,
 }
 
-/// A connection that only receives events.
-pub struct BinlogConnection {
-    stream: BinlogStream,
-    server: String,
-    last_heard: Instant,
+/// Whether events carry checksums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Checksums {
+    /// No format description has come.
+    Unknown,
+    None,
+    Crc32,
 }
 
-impl std::fmt::Debug for BinlogConnection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BinlogConnection").field("server", &self.server).finish_non_exhaustive()
-    }
+/// An event, and where it lies.
+#[derive(Debug)]
+enum Found {
+    /// Behind the first byte of the packet at hand, so many bytes.
+    Whole(Head, usize),
+    /// Its beginning is in `kept`.
+    Cut(Head),
+    /// A payload's own head; its events come next.
+    Payload,
+    Inner(Inner),
+}
+
+/// A connection that only receives events.
+#[derive(Debug)]
+pub struct BinlogConnection {
+    packets: Packets<Transport>,
+    server: String,
+    limit: usize,
+    checksums: Checksums,
+    /// The packet at hand is an event that was handed out.
+    held: bool,
+    /// An event that is too large.
+    cutting: Option<(Head, Drawn)>,
+    kept: Vec<u8>,
+    inflater: Inflater,
+    /// Of the payload that is or was open.
+    payload: (Head, [u8; HEAD]),
+    /// Bytes of inflated events since others had their turn.
+    spent: usize,
 }
 
 impl BinlogConnection {
@@ -186,30 +105,27 @@ impl BinlogConnection {
     /// # Errors
     /// The server refuses, or is gone.
     pub async fn start(
-        mut conn: Conn,
+        mut link: Link,
         server: &str,
         after: &GtidSet,
         options: &MysqlOptions,
     ) -> Result<BinlogConnection, MysqlError> {
         let doing = "asking for the binlog";
-        let fail = |source| MysqlError::client(doing, server, source);
-        // The names with "source" are read first since 8.0.26 and the others before that (sql/rpl_binlog_sender.cc).
-        // mysql_async sets only the old checksum name, and to a value that is none.
+        let fail = |source| MysqlError::link(doing, server, source);
+        // The names with "source" are read first since 8.0.26 and the others before that (sql/rpl_binlog_sender.cc). Semi-synchronous
+        // replication is not asked for: nothing here answers it.
         let (nanos, uuid) = (options.heartbeat.as_nanos(), options.replica_uuid());
-        conn.query_drop(format!(
+        link.ask(&format!(
             "SET @source_heartbeat_period = {nanos}, @master_heartbeat_period = {nanos}, \
-             @source_binlog_checksum = 'CRC32', @replica_uuid = '{uuid}', @slave_uuid = '{uuid}', \
+             @source_binlog_checksum = 'CRC32', @master_binlog_checksum = 'CRC32', @replica_uuid = '{uuid}', @slave_uuid = '{uuid}', \
              SESSION net_write_timeout = 600"
         ))
         .await
         .map_err(fail)?;
-        let request = BinlogStreamRequest::new(options.server_id())
-            .with_hostname(b"everrelay")
-            .with_gtid()
-            .with_gtid_set(sids(after));
-        let stream = conn.get_binlog_stream(request).await.map_err(|source| match source {
+        let register = ComRegisterSlave::new(options.server_id()).with_hostname(b"everrelay");
+        link.tell(&bytes(&register)).await.map_err(|source| match source {
             // Logging in worked, so this is the registration: it wants the privilege.
-            mysql_async::Error::Server(ref error) if error.code == 1045 => MysqlError::Refused {
+            LinkError::Server(ref said) if said.code == 1045 => MysqlError::Refused {
                 doing,
                 server: server.to_owned(),
                 advice: "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO the user".to_owned(),
@@ -217,17 +133,31 @@ impl BinlogConnection {
             },
             source => fail(source),
         })?;
-        Ok(BinlogConnection { stream, server: server.to_owned(), last_heard: Instant::now() })
+        let dump = ComBinlogDumpGtid::new(options.server_id()).with_pos(4).with_sids(sids(after));
+        let packets = link.into_stream(&bytes(&dump)).await.map_err(fail)?;
+        let nothing = Head { seconds: 0, kind: 0, size: HEAD, end: 0, flags: 0 };
+        Ok(BinlogConnection {
+            packets,
+            server: server.to_owned(),
+            limit: most_held(options.max_row_bytes),
+            checksums: Checksums::Unknown,
+            held: false,
+            cutting: None,
+            kept: Vec::new(),
+            inflater: Inflater::default(),
+            payload: (nothing, [0; HEAD]),
+            spent: 0,
+        })
     }
 
     /// The next event, if it has arrived already. `place`: where we are, for errors.
     ///
     /// # Errors
     /// The stream ended or is damaged.
-    pub fn at_hand(&mut self, place: &Place) -> Result<Option<RawEvent>, MysqlError> {
-        match self.next().now_or_never() {
-            Some(event) => self.received(event, place).map(Some),
-            None => Ok(None),
+    pub fn at_hand(&mut self, place: &Place) -> Result<Option<RawEvent<'_>>, MysqlError> {
+        match self.poll_found(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(found) => self.received(found, place).map(Some),
+            Poll::Pending => Ok(None),
         }
     }
 
@@ -240,62 +170,207 @@ impl BinlogConnection {
         deadline: Instant,
         patience: Duration,
         place: &Place,
-    ) -> Result<Next, MysqlError> {
-        let silent = self.last_heard + patience;
-        match timeout_at(deadline.min(silent), self.next()).await {
-            Ok(event) => self.received(event, place).map(Next::Event),
-            Err(_) if Instant::now() >= silent => Err(MysqlError::Silent {
-                server: self.server.clone(),
-                seconds: self.last_heard.elapsed().as_secs(),
-                place: place.clone().into(),
-            }),
-            Err(_) => Ok(Next::Deadline),
-        }
-    }
-
-    fn next(&mut self) -> impl Future<Output = Result<Polled, String>> + '_ {
-        std::future::poll_fn(|context| poll_contained(&mut self.stream, context))
-    }
-
-    fn received(&mut self, event: Result<Polled, String>, place: &Place) -> Result<RawEvent, MysqlError> {
-        self.last_heard = Instant::now();
-        let event = match event {
-            Err(panic) => return Err(unparsed(place, &panic)),
-            Ok(event) => event,
-        };
-        let event = match event {
-            Some(Ok(event)) => RawEvent(event),
-            Some(Err(source)) => return Err(MysqlError::stream(&self.server, place, source)),
-            None => {
-                return Err(MysqlError::Ended { server: self.server.clone(), place: place.clone().into() });
+    ) -> Result<Next<'_>, MysqlError> {
+        loop {
+            // Bytes of an event that is not whole yet are no silence.
+            let silent = self.packets.heard() + patience;
+            let found =
+                timeout_at(deadline.min(silent), std::future::poll_fn(|context| self.poll_found(context)));
+            if let Ok(found) = found.await {
+                return self.received(found, place).map(Next::Event);
             }
-        };
-        if !event.checksum_matches() {
-            let what = format!("the checksum of the next event (type {}) does not match", event.kind());
-            return Err(MysqlError::Garbled { place: place.clone().into(), what });
+            let (now, heard) = (Instant::now(), self.packets.heard());
+            if now >= heard + patience {
+                return Err(MysqlError::Silent {
+                    server: self.server.clone(),
+                    seconds: (now - heard).as_secs(),
+                    place: place.clone().into(),
+                });
+            }
+            if now >= deadline {
+                return Ok(Next::Deadline);
+            }
         }
-        Ok(event)
+    }
+
+    fn received(
+        &self,
+        found: Result<Option<Found>, LinkError>,
+        place: &Place,
+    ) -> Result<RawEvent<'_>, MysqlError> {
+        match found {
+            Ok(Some(found)) => Ok(self.event(found)),
+            Ok(None) => Err(MysqlError::Ended { server: self.server.clone(), place: place.clone().into() }),
+            Err(source) => Err(MysqlError::stream(&self.server, place, source)),
+        }
+    }
+
+    #[inline]
+    fn event(&self, found: Found) -> RawEvent<'_> {
+        match found {
+            Found::Whole(head, length) => {
+                let bytes = self.packets.at_hand().get(1..1 + length).unwrap_or_default();
+                RawEvent::new(head, bytes, Within::Stream)
+            }
+            Found::Cut(head) => RawEvent::new(head, &self.kept, Within::Stream),
+            Found::Payload => RawEvent::new(self.payload.0, &self.payload.1, Within::Stream),
+            Found::Inner(inner) => {
+                let within = Within::Payload { last: inner.last };
+                // Inside a payload offsets mean nothing: the place is that of the payload's end.
+                let head = Head { end: self.payload.0.end, ..inner.head };
+                RawEvent::new(head, self.inflater.bytes(&inner), within)
+            }
+        }
+    }
+
+    /// The next event; none where the server ends the stream.
+    fn poll_found(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Found>, LinkError>> {
+        if self.inflater.is_open() {
+            if self.spent >= TURN {
+                self.spent = 0;
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let inner = ready!(self.inflater.poll_event(&mut self.packets, context))?;
+            self.spent += inner.head.size;
+            return Poll::Ready(Ok(Some(Found::Inner(inner))));
+        }
+        if self.cutting.is_some() {
+            return self.poll_cut(context);
+        }
+        if self.held {
+            self.held = false;
+            self.packets.end_payload();
+        }
+        self.give_back();
+        ready!(self.packets.poll_some(context, 1 + HEAD))?;
+        let (mark, rest) = match self.packets.at_hand() {
+            [mark, rest @ ..] => (*mark, rest),
+            [] => return Poll::Ready(Err(LinkError::Unlike("a packet of the stream is empty"))),
+        };
+        match mark {
+            0 => {}
+            0xff => {
+                ready!(self.packets.poll_whole(context, ERROR_PACKET))?;
+                return Poll::Ready(Err(ServerSaid::parse(self.packets.at_hand())?.into()));
+            }
+            0xfe if self.packets.is_whole() && rest.len() < 8 => return Poll::Ready(Ok(None)),
+            _ => return Poll::Ready(Err(LinkError::Unlike("a packet of the stream is no event"))),
+        }
+        let head = Head::parse(rest)?;
+        let announced = self.packets.announced() - 1;
+        if announced > head.size || (self.packets.is_announced() && announced < head.size) {
+            return Poll::Ready(Err(LinkError::Unlike("a packet and its event are not of one length")));
+        }
+        if head.size > MOST {
+            return Poll::Ready(Err(LinkError::TooLarge));
+        }
+        if head.kind == kind::TRANSACTION_PAYLOAD {
+            ready!(self.packets.poll_some(context, 1 + HEAD + FIELDS))?;
+            return Poll::Ready(self.open_payload(head).map(Some));
+        }
+        if head.size > self.limit {
+            let own = rest.get(..HEAD).unwrap_or_default();
+            self.kept.extend_from_slice(own);
+            let checksum = (self.checksums == Checksums::Crc32).then(|| checksum_of(own));
+            self.packets.consume(1 + HEAD);
+            let left = head.size - HEAD - if checksum.is_some() { CHECKSUM } else { 0 };
+            self.cutting = Some((head, Drawn::new(left, checksum)));
+            return self.poll_cut(context);
+        }
+        ready!(self.packets.poll_whole(context, 1 + head.size))?;
+        let length = self.verified(head)?;
+        self.held = true;
+        Poll::Ready(Ok(Some(Found::Whole(head, length))))
+    }
+
+    /// Length of the event at hand without its checksum, which is compared.
+    #[inline]
+    fn verified(&mut self, head: Head) -> Result<usize, LinkError> {
+        let bytes = self.packets.at_hand().get(1..).unwrap_or_default();
+        if bytes.len() != head.size {
+            return Err(LinkError::Unlike("a packet and its event are not of one length"));
+        }
+        let Some((content, sum)) = bytes.split_last_chunk::<CHECKSUM>() else {
+            return Ok(bytes.len());
+        };
+        let matches = || checksum_of(content).finalize().to_le_bytes() == *sum;
+        if head.kind == kind::FORMAT_DESCRIPTION {
+            // The last byte of the content says what follows it, here and in the events to come.
+            self.checksums = match content.get(HEAD..).and_then(<[u8]>::last) {
+                Some(0) => Checksums::None,
+                Some(1) => Checksums::Crc32,
+                _ => {
+                    return Err(LinkError::Unlike("a format description names a checksum that is not known"));
+                }
+            };
+        }
+        match self.checksums {
+            Checksums::Crc32 if matches() => Ok(content.len()),
+            Checksums::Crc32 => Err(LinkError::Unlike("the checksum of an event does not match")),
+            Checksums::Unknown if content.len() >= HEAD && matches() => Ok(content.len()),
+            Checksums::None if head.kind == kind::FORMAT_DESCRIPTION => Ok(content.len()),
+            Checksums::Unknown | Checksums::None => Ok(bytes.len()),
+        }
+    }
+
+    fn open_payload(&mut self, head: Head) -> Result<Found, LinkError> {
+        let bytes = self.packets.at_hand().get(1..).unwrap_or_default();
+        let Some((own, body)) = bytes.split_first_chunk::<HEAD>() else {
+            return Err(LinkError::Unlike("a packet ends early"));
+        };
+        let fields = Fields::parse(body)?;
+        let before = HEAD + fields.length;
+        let checksum = match (self.checksums, bytes.get(..before)) {
+            (Checksums::Crc32, Some(before)) => Some(checksum_of(before)),
+            _ => None,
+        };
+        let after = if checksum.is_some() { CHECKSUM } else { 0 };
+        let left = head.size.checked_sub(before + after);
+        let Some(left) = left.filter(|left| *left as u64 == fields.size) else {
+            return Err(LinkError::Unlike("a transaction payload and its event are not of one length"));
+        };
+        self.payload = (head, *own);
+        self.packets.consume(1 + before);
+        self.inflater.begin(fields, Drawn::new(left, checksum), self.limit)?;
+        self.spent = 0;
+        Ok(Found::Payload)
+    }
+
+    /// Takes an event that is too large piece by piece, and keeps its beginning.
+    fn poll_cut(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Found>, LinkError>> {
+        loop {
+            let Some((head, drawn)) = &mut self.cutting else {
+                return Poll::Ready(Err(LinkError::Unlike("an event goes on after its end")));
+            };
+            let piece = ready!(drawn.poll_piece(&mut self.packets, context))?;
+            let length = piece.len();
+            if length == 0 {
+                ready!(drawn.poll_end(&mut self.packets, context))?;
+                let head = *head;
+                self.cutting = None;
+                return Poll::Ready(Ok(Some(Found::Cut(head))));
+            }
+            let room = KEPT.saturating_sub(self.kept.len()).min(length);
+            self.kept.extend_from_slice(piece.get(..room).unwrap_or_default());
+            drawn.take(&mut self.packets, length);
+        }
+    }
+
+    /// Memory that only large events need goes with them.
+    #[inline]
+    fn give_back(&mut self) {
+        if !self.kept.is_empty() {
+            self.kept = Vec::new();
+        }
+        self.inflater.give_back();
     }
 }
 
-/// What the client's stream gives.
-type Polled = Option<Result<Event, mysql_async::Error>>;
-
-/// One poll; its parsers panic over an event that is shorter than it says (mysql_common 0.37, *Event::read*). The stream is not polled
-/// again after that: the connection is given up.
-fn poll_contained<S>(stream: &mut S, context: &mut Context<'_>) -> Poll<Result<Option<S::Item>, String>>
-where
-    S: Stream + Unpin,
-{
-    match contain(|| Pin::new(stream).poll_next(context)) {
-        Ok(poll) => poll.map(Ok),
-        Err(panic) => Poll::Ready(Err(panic)),
-    }
-}
-
-fn unparsed(place: &Place, panic: &str) -> MysqlError {
-    let what = format!("the bytes of the next event are no event: {panic}");
-    MysqlError::Garbled { place: place.clone().into(), what }
+fn bytes(command: &impl MySerialize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    command.serialize(&mut bytes);
+    bytes
 }
 
 /// A set in the protocol's terms.
@@ -313,23 +388,4 @@ fn sids(set: &GtidSet) -> Vec<Sid<'static>> {
             sid(origin).with_intervals(intervals.collect())
         })
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use futures_util::StreamExt as _;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_parser_that_panics_is_nonsense_with_its_place() {
-        let mut bytes =
-            futures_util::stream::iter([1]).map(|_| -> u8 { panic!("failed to fill whole buffer") });
-        let polled = std::future::poll_fn(|context| poll_contained(&mut bytes, context)).await;
-        let place = Place { file: "binlog.000007".into(), offset: 9, gtid: None };
-        let error = crate::source::SourceError::from(unparsed(&place, &polled.unwrap_err()));
-        assert!(matches!(error, crate::source::SourceError::Garbled(_)), "{error:?}");
-        let text = error.to_string();
-        assert!(text.contains("binlog.000007:9") && text.contains("failed to fill"), "{text}");
-    }
 }

@@ -1,25 +1,21 @@
 //! What is asked of a server before streaming from it, and what is refused.
 //!
-//! One ordinary connection asks for settings, history and keys, and then becomes the stream itself: what was checked and what is streamed
-//! are the same server, behind whatever proxy.
+//! One connection asks for settings, history and keys, and then becomes the stream itself: what was checked and what is streamed are the
+//! same server, behind whatever proxy.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, OptsBuilder, SslOpts};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::event::{GtidSet, TableName};
 
 use super::connection::BinlogConnection;
 use super::error::MysqlError;
-use super::options::{Address, MysqlOptions, Tls};
+use super::link::{Link, LinkError, Row};
+use super::options::{MysqlOptions, Tls};
 use super::patterns::{NameCase, Patterns};
 use super::schema::FULL_METADATA;
-
-/// The largest packet that MySQL's protocol carries, bytes: a row event may be as large.
-const MAX_PACKET: usize = 1 << 30;
 
 /// Pause between looks at a server that lacks transactions of ours.
 const GRACE_PAUSE: Duration = Duration::from_millis(200);
@@ -33,7 +29,7 @@ pub type FollowedKeys = HashMap<TableName, Vec<String>>;
 /// A connection for questions.
 #[derive(Debug)]
 pub struct Control {
-    conn: Conn,
+    link: Link,
     server: String,
     patience: Duration,
 }
@@ -55,15 +51,14 @@ impl Control {
         if options.tls == Tls::Disabled && !options.address.is_local() {
             tracing::warn!(%server, "TLS is disabled: the password and all rows cross the network as they are");
         }
-        let connecting = timeout(options.connect_timeout, Conn::new(client_options(options)));
-        let conn = match connecting.await {
-            Ok(conn) => conn.map_err(|source| MysqlError::client(doing, &server, source))?,
+        let link = match timeout(options.connect_timeout, Link::connect(options)).await {
+            Ok(link) => link.map_err(|source| MysqlError::link(doing, &server, source))?,
             Err(_) => {
                 let seconds = options.connect_timeout.as_secs();
                 return Err(MysqlError::NoAnswer { doing, server, seconds });
             }
         };
-        Ok(Control { conn, server, patience: options.connect_timeout })
+        Ok(Control { link, server, patience: options.connect_timeout })
     }
 
     /// Asks for everything that [`Server::check`] judges.
@@ -72,16 +67,16 @@ impl Control {
     /// The question fails, or the server is no MySQL 8.
     pub async fn server(&mut self) -> Result<Server, MysqlError> {
         // SHOW leaves out what a version does not know, where @@ would be an error.
-        let rows: Vec<(String, String)> = self
+        let rows: Vec<[String; 2]> = self
             .ask(
                 "reading the server's settings",
                 "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('version', 'version_comment', 'server_uuid', 'server_id', \
                  'gtid_mode', 'log_bin', 'log_replica_updates', 'binlog_format', 'binlog_row_image', 'binlog_row_metadata', \
-                 'binlog_row_value_options', 'binlog_transaction_compression', 'lower_case_table_names')",
+                 'binlog_row_value_options', 'lower_case_table_names')",
             )
             .await?;
         let variables: HashMap<String, String> =
-            rows.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
+            rows.into_iter().map(|[name, value]| (name.to_ascii_lowercase(), value)).collect();
         let version = variables.get("version").cloned().unwrap_or_default();
         let uuid = variables.get("server_uuid").and_then(|uuid| uuid::Uuid::try_parse(uuid).ok());
         let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
@@ -144,7 +139,7 @@ impl Control {
     /// [`MysqlError::NoKey`], or the question fails.
     pub async fn keys(&mut self, patterns: &Patterns) -> Result<FollowedKeys, MysqlError> {
         let doing = "reading the keys of the followed tables";
-        let tables: Vec<(String, String, bool)> = self
+        let tables: Vec<[String; 3]> = self
             .ask_within(
                 METADATA_PATIENCE,
                 doing,
@@ -156,13 +151,13 @@ impl Control {
             )
             .await?;
         let mut keys = FollowedKeys::new();
-        for (schema, table, has_primary_key) in tables {
+        for [schema, table, has_primary_key] in tables {
             let table = TableName { schema, table };
             if !patterns.follows_table(&table) {
                 continue;
             }
             let mut key = Vec::new();
-            if !has_primary_key {
+            if has_primary_key == "0" {
                 key = self.unique_key(doing, &table).await?;
                 if key.is_empty() {
                     return Err(MysqlError::NoKey { table });
@@ -184,16 +179,14 @@ impl Control {
         let doing = "reading the columns of the followed tables";
         let mut found = Vec::with_capacity(tables.len());
         for table in tables {
-            let asking = self.conn.exec::<String, _, _>(
-                "SELECT column_name FROM information_schema.columns WHERE table_schema = ? AND table_name = ? \
+            let asked = format!(
+                "SELECT column_name FROM information_schema.columns WHERE table_schema = {} AND table_name = {} \
                  ORDER BY ordinal_position",
-                (&table.schema, &table.table),
+                literal(&table.schema),
+                literal(&table.table)
             );
-            let columns = match timeout(METADATA_PATIENCE, asking).await {
-                Ok(columns) => columns.map_err(|source| MysqlError::client(doing, &self.server, source))?,
-                Err(_) => return Err(self.no_answer(doing, METADATA_PATIENCE)),
-            };
-            found.push((table.clone(), columns));
+            let columns: Vec<[String; 1]> = self.ask_within(METADATA_PATIENCE, doing, &asked).await?;
+            found.push((table.clone(), columns.into_iter().map(|[column]| column).collect()));
         }
         Ok(found)
     }
@@ -204,22 +197,20 @@ impl Control {
         doing: &'static str,
         table: &TableName,
     ) -> Result<Vec<String>, MysqlError> {
-        let asking = self.conn.exec::<(String, Option<String>, Option<String>, Option<u64>), _, _>(
-            "SELECT index_name, column_name, nullable, sub_part FROM information_schema.statistics \
-             WHERE table_schema = ? AND table_name = ? AND non_unique = 0 ORDER BY index_name, seq_in_index",
-            (&table.schema, &table.table),
+        // A part that is an expression has no column's name.
+        let asked = format!(
+            "SELECT index_name, COALESCE(column_name, ''), \
+             column_name IS NOT NULL AND sub_part IS NULL AND COALESCE(nullable, '') <> 'YES' \
+             FROM information_schema.statistics WHERE table_schema = {} AND table_name = {} AND non_unique = 0 \
+             ORDER BY index_name, seq_in_index",
+            literal(&table.schema),
+            literal(&table.table)
         );
-        let parts = match timeout(METADATA_PATIENCE, asking).await {
-            Ok(parts) => parts.map_err(|source| MysqlError::client(doing, &self.server, source))?,
-            Err(_) => return Err(self.no_answer(doing, METADATA_PATIENCE)),
-        };
+        let parts: Vec<[String; 3]> = self.ask_within(METADATA_PATIENCE, doing, &asked).await?;
         Ok(parts
-            .chunk_by(|a, b| a.0 == b.0)
+            .chunk_by(|[a, ..], [b, ..]| a == b)
             .find_map(|index| {
-                let columns = index.iter().map(|(_, column, nullable, sub_part)| {
-                    let whole = sub_part.is_none() && nullable.as_deref() != Some("YES");
-                    column.clone().filter(|_| whole)
-                });
+                let columns = index.iter().map(|[_, column, whole]| (whole == "1").then(|| column.clone()));
                 columns.collect::<Option<Vec<_>>>()
             })
             .unwrap_or_default())
@@ -234,7 +225,7 @@ impl Control {
         after: &GtidSet,
         options: &MysqlOptions,
     ) -> Result<BinlogConnection, MysqlError> {
-        match timeout(self.patience, BinlogConnection::start(self.conn, &self.server, after, options)).await {
+        match timeout(self.patience, BinlogConnection::start(self.link, &self.server, after, options)).await {
             Ok(stream) => stream,
             Err(_) => Err(MysqlError::NoAnswer {
                 doing: "asking for the binlog",
@@ -245,32 +236,32 @@ impl Control {
     }
 
     async fn gtid_set(&mut self, doing: &'static str, query: &str) -> Result<GtidSet, MysqlError> {
-        let rows: Vec<String> = self.ask(doing, query).await?;
-        let text = rows.into_iter().next().unwrap_or_default();
+        let rows: Vec<[String; 1]> = self.ask(doing, query).await?;
+        let text = rows.into_iter().next().map(|[text]| text).unwrap_or_default();
         text.parse().map_err(|error: crate::event::gtid::ParseGtidError| MysqlError::GtidSet {
             server: self.server.clone(),
             problem: error.to_string(),
         })
     }
 
-    async fn ask<T>(&mut self, doing: &'static str, query: &str) -> Result<Vec<T>, MysqlError>
-    where
-        T: mysql_async::prelude::FromRow + Send + 'static,
-    {
+    async fn ask<const N: usize>(
+        &mut self,
+        doing: &'static str,
+        query: &str,
+    ) -> Result<Vec<[String; N]>, MysqlError> {
         self.ask_within(self.patience, doing, query).await
     }
 
-    async fn ask_within<T>(
+    async fn ask_within<const N: usize>(
         &mut self,
         patience: Duration,
         doing: &'static str,
         query: &str,
-    ) -> Result<Vec<T>, MysqlError>
-    where
-        T: mysql_async::prelude::FromRow + Send + 'static,
-    {
-        match timeout(patience, self.conn.query(query)).await {
-            Ok(rows) => rows.map_err(|source| MysqlError::client(doing, &self.server, source)),
+    ) -> Result<Vec<[String; N]>, MysqlError> {
+        match timeout(patience, self.link.ask(query)).await {
+            Ok(rows) => rows
+                .and_then(|rows| rows.into_iter().map(values).collect())
+                .map_err(|source| MysqlError::link(doing, &self.server, source)),
             Err(_) => Err(self.no_answer(doing, patience)),
         }
     }
@@ -284,7 +275,7 @@ impl Server {
     /// # Errors
     /// A setting under which changes cannot be carried whole, with the statement that changes it.
     pub fn check(&self) -> Result<(), MysqlError> {
-        const NEEDED: [(&str, &str, &str); 7] = [
+        const NEEDED: [(&str, &str, &str); 6] = [
             ("log_bin", "ON", "mysqld with --log-bin (a restart)"),
             (
                 "gtid_mode",
@@ -296,7 +287,6 @@ impl Server {
             ("binlog_row_image", "FULL", "SET PERSIST binlog_row_image = 'FULL'"),
             ("binlog_row_metadata", "FULL", FULL_METADATA),
             ("binlog_row_value_options", "", "SET PERSIST binlog_row_value_options = ''"),
-            ("binlog_transaction_compression", "OFF", "SET PERSIST binlog_transaction_compression = OFF"),
         ];
         for (name, needed, statement) in NEEDED {
             // A server without the variable has only the way that is needed; but metadata are missing before 8.0.1.
@@ -331,36 +321,17 @@ impl Server {
     }
 }
 
-/// Our options in the client's terms.
-fn client_options(options: &MysqlOptions) -> OptsBuilder {
-    let builder = OptsBuilder::default()
-        .user(Some(&options.user))
-        .pass(Some(options.password.reveal()))
-        .prefer_socket(false)
-        .stmt_cache_size(0)
-        .tcp_keepalive(Some(Duration::from_secs(60)))
-        .max_allowed_packet(Some(MAX_PACKET))
-        .wait_timeout(Some(28_800));
-    let builder = match &options.address {
-        Address::Tcp { host, port } => {
-            let host = host.trim_start_matches('[').trim_end_matches(']');
-            builder.ip_or_hostname(host).tcp_port(*port)
-        }
-        Address::Socket(path) => builder.socket(Some(path.to_string_lossy())),
-    };
-    let roots = |ssl: SslOpts| match &options.ca_file {
-        Some(path) => ssl.with_root_certs(vec![path.clone().into()]).with_disable_built_in_roots(true),
-        None => ssl,
-    };
-    builder.ssl_opts(match options.tls {
-        Tls::Disabled => None,
-        Tls::VerifyIdentity => Some(roots(SslOpts::default())),
-        Tls::Required => Some(
-            SslOpts::default()
-                .with_danger_accept_invalid_certs(true)
-                .with_danger_skip_domain_validation(true),
-        ),
-    })
+/// A value as a literal of SQL, whatever is in it and whatever the session's sql_mode is.
+fn literal(value: &str) -> String {
+    let hex = value.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+    format!("_utf8mb4 x'{hex}'")
+}
+
+/// A row of so many values; none of them NULL.
+fn values<const N: usize>(row: Row) -> Result<[String; N], LinkError> {
+    let values = row.into_iter().collect::<Option<Vec<_>>>();
+    let values = values.and_then(|values| <[String; N]>::try_from(values).ok());
+    values.ok_or(LinkError::Unlike("a row is not what was asked for"))
 }
 
 #[cfg(test)]
@@ -390,7 +361,6 @@ mod tests {
             ("binlog_row_image", "MINIMAL", "SET PERSIST binlog_row_image = 'FULL'"),
             ("binlog_row_metadata", "MINIMAL", "SET PERSIST binlog_row_metadata = 'FULL'"),
             ("binlog_row_value_options", "PARTIAL_JSON", "SET PERSIST binlog_row_value_options = ''"),
-            ("binlog_transaction_compression", "ON", "SET PERSIST binlog_transaction_compression = OFF"),
         ] {
             let text = server(&[(name, value)]).check().unwrap_err().to_string();
             assert!(text.contains(statement) && text.contains(value) && text.contains("db:3306"), "{text}");

@@ -1,12 +1,10 @@
 //! What goes wrong between a MySQL server and us, and which of it is worth another try.
 
-use mysql_async::{DriverError, Error as ClientError, IoError};
-use mysql_common::proto::codec::error::PacketCodecError;
-
 use crate::event::{Gtid, GtidSet, TableName};
 use crate::source::SourceError;
 
 use super::decode::DecodeError;
+use super::link::LinkError;
 use super::patterns::BadPattern;
 use super::schema::SchemaError;
 
@@ -34,10 +32,10 @@ impl std::fmt::Display for Place {
 pub enum MysqlError {
     #[error(transparent)]
     Pattern(#[from] BadPattern),
-    #[error("{doing} at {server}: {}", said(source))]
-    Client { doing: &'static str, server: String, source: Box<ClientError> },
-    #[error("{doing} at {server}: {}; {advice}", said(source))]
-    Refused { doing: &'static str, server: String, source: Box<ClientError>, advice: String },
+    #[error("{doing} at {server}: {source}")]
+    Link { doing: &'static str, server: String, source: Box<LinkError> },
+    #[error("{doing} at {server}: {source}; {advice}")]
+    Refused { doing: &'static str, server: String, source: Box<LinkError>, advice: String },
     #[error("{doing} at {server}: no answer within {seconds} s")]
     NoAnswer { doing: &'static str, server: String, seconds: u64 },
     #[error("{server} is {found}: this source reads MySQL 8.0 and newer")]
@@ -72,17 +70,17 @@ pub enum MysqlError {
     Silent { server: String, seconds: u64, place: Box<Place> },
     #[error("{server} ended the stream after {place}")]
     Ended { server: String, place: Box<Place> },
-    #[error("reading the stream from {server} after {place}: {}", said(source))]
-    Stream { server: String, place: Box<Place>, source: Box<ClientError> },
+    #[error("reading the stream from {server} after {place}: {source}")]
+    Stream { server: String, place: Box<Place>, source: Box<LinkError> },
     #[error("{server} gave the stream to another replica after {place}: {source}")]
-    Evicted { server: String, place: Box<Place>, source: Box<ClientError> },
+    Evicted { server: String, place: Box<Place>, source: Box<LinkError> },
     #[error(
         "{server} gave the stream to another replica three times within a minute: something else registers there with our server id {id} \
          or UUID {uuid}: a second relay on a copy of this state folder (stop one of them), or a replica (give it another server_id)"
     )]
     Clash { server: String, id: u32, uuid: uuid::Uuid },
     #[error("{server} refused to stream after {place}: {source}; {advice}")]
-    StreamRefused { server: String, place: Box<Place>, source: Box<ClientError>, advice: String },
+    StreamRefused { server: String, place: Box<Place>, source: Box<LinkError>, advice: String },
     #[error("the stream is not as it should be at {place}: {what}")]
     Garbled { place: Box<Place>, what: String },
     #[error("{event} of {table} at {place}: {source}")]
@@ -110,15 +108,11 @@ enum Class {
     Definite,
 }
 
-/// The client's words without its prefix, which it gives twice: `Input/output error: Input/output error: connection refused`.
-fn said(error: &ClientError) -> String {
-    error.to_string().replace("Input/output error: ", "")
-}
-
 impl MysqlError {
     fn class(&self) -> Class {
         match self {
-            MysqlError::Client { .. }
+            MysqlError::Link { source, .. } if matches!(**source, LinkError::Unlike(_)) => Class::Garbled,
+            MysqlError::Link { .. }
             | MysqlError::NoAnswer { .. }
             | MysqlError::Silent { .. }
             | MysqlError::Ended { .. }
@@ -133,25 +127,28 @@ impl MysqlError {
         }
     }
 
-    /// An error of the client while `doing` something at `server`: definite with advice, or worth another try.
+    /// An error of the connection while `doing` something at `server`: definite with advice, or worth another try.
     #[must_use]
-    pub fn client(doing: &'static str, server: &str, source: ClientError) -> MysqlError {
+    pub fn link(doing: &'static str, server: &str, source: LinkError) -> MysqlError {
         match advice(&source) {
-            Some(advice) => {
-                MysqlError::Refused { doing, server: server.to_owned(), source: source.into(), advice }
-            }
-            None => MysqlError::Client { doing, server: server.to_owned(), source: source.into() },
+            Some(advice) => MysqlError::Refused {
+                doing,
+                server: server.to_owned(),
+                source: source.into(),
+                advice: advice.to_owned(),
+            },
+            None => MysqlError::Link { doing, server: server.to_owned(), source: source.into() },
         }
     }
 
-    /// An error of the client while reading the stream.
+    /// An error of the connection while reading the stream.
     #[must_use]
-    pub fn stream(server: &str, place: &Place, source: ClientError) -> MysqlError {
+    pub fn stream(server: &str, place: &Place, source: LinkError) -> MysqlError {
         let (server, place) = (server.to_owned(), Box::new(place.clone()));
-        if let ClientError::Server(error) = &source {
+        match &source {
             // ER_SOURCE_FATAL_ERROR_READING_BINLOG: one number for many faults.
-            if error.code == 1236 {
-                let text = error.message.as_str();
+            LinkError::Server(said) if said.code == 1236 => {
+                let text = said.message.as_str();
                 let says = |part: &str| text.contains(part);
                 let advice = if says("purged") || says("Could not find first log file") {
                     "start from a new state folder"
@@ -165,19 +162,18 @@ impl MysqlError {
                     // A truncated or damaged binlog, a checksum that does not match: the relay counts these.
                     return MysqlError::Garbled { place, what: format!("{server} says: {text}") };
                 };
-                let (source, advice) = (source.into(), advice.to_owned());
-                return MysqlError::StreamRefused { server, place, source, advice };
+                MysqlError::StreamRefused { server, place, source: source.into(), advice: advice.to_owned() }
             }
-        }
-        if is_unparsed(&source) {
-            return MysqlError::Garbled {
-                place,
-                what: format!("the bytes of the next event are no event: {source}"),
-            };
-        }
-        match advice(&source) {
-            Some(advice) => MysqlError::StreamRefused { server, place, source: source.into(), advice },
-            None => MysqlError::Stream { server, place, source: source.into() },
+            LinkError::Unlike(what) => MysqlError::Garbled { place, what: format!("behind it {what}") },
+            source_said => match advice(source_said) {
+                Some(advice) => MysqlError::StreamRefused {
+                    server,
+                    place,
+                    advice: advice.to_owned(),
+                    source: source.into(),
+                },
+                None => MysqlError::Stream { server, place, source: source.into() },
+            },
         }
     }
 }
@@ -192,145 +188,114 @@ impl From<MysqlError> for SourceError {
     }
 }
 
-/// The client's packet layer speaks through io errors.
-fn codec_error(error: &std::io::Error) -> Option<&PacketCodecError> {
-    error.get_ref()?.downcast_ref()
-}
-
-/// Whether the bytes came and are not what they should be; where they only stopped coming, another connection helps.
-///
-/// The client's parsers and its socket both answer with io errors. Of the socket's, InvalidData and Other are TLS records that do not verify
-/// (an error of rustls within) and a packet cut short by the end of the connection (tokio_util's *decode_eof*).
-fn is_unparsed(error: &ClientError) -> bool {
-    use std::io::ErrorKind;
-    let error = match error {
-        ClientError::Driver(
-            DriverError::UnexpectedPacket { .. }
-            | DriverError::PacketOutOfOrder
-            | DriverError::BadCompressedPacketHeader,
-        ) => return true,
-        ClientError::Io(IoError::Io(error)) => error,
-        _ => return false,
-    };
-    if let Some(error) = codec_error(error) {
-        return !matches!(error, PacketCodecError::PacketTooLarge);
-    }
-    if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
-        return false;
-    }
-    let text = error.to_string();
-    match error.kind() {
-        ErrorKind::InvalidData => true,
-        ErrorKind::Other => text != "bytes remaining on stream",
-        ErrorKind::UnexpectedEof => {
-            text.contains("can't parse") || text.contains("failed to fill whole buffer")
-        }
-        _ => false,
-    }
-}
-
 /// What an operator can do about an error that trying again would not mend; `None` where it might.
 ///
 /// A server that cannot be reached may come back, whatever the reason; one that answers "no" will say it again.
-fn advice(error: &ClientError) -> Option<String> {
+fn advice(error: &LinkError) -> Option<&'static str> {
+    if let Some(error) = error.tls() {
+        return match error {
+            // A certificate that has expired is renewed at the server; any other fault of it is ours to mend.
+            rustls::Error::InvalidCertificate(
+                rustls::CertificateError::Expired
+                | rustls::CertificateError::ExpiredContext { .. }
+                | rustls::CertificateError::NotValidYet
+                | rustls::CertificateError::NotValidYetContext { .. },
+            ) => None,
+            rustls::Error::InvalidCertificate(_) | rustls::Error::General(_) => Some(TLS_ADVICE),
+            _ => None,
+        };
+    }
     match error {
-        ClientError::Server(error) => Some(match error.code {
-            1045 | 1698 => "check the user, the password and from where the user may connect".to_owned(),
-            1130 => "the server allows no connections from this host: see the user's host part".to_owned(),
-            1142 | 1044 | 1370 => "grant the user what the message names".to_owned(),
-            1227 => "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO the user".to_owned(),
-            1193 => "MySQL 8.0 or newer is needed".to_owned(),
-            1820 | 1862 => "the user's password has expired: set a new one".to_owned(),
-            3118 => "ALTER USER … ACCOUNT UNLOCK".to_owned(),
-            3159 => "the server asks for TLS: set tls = \"verify_identity\"".to_owned(),
+        LinkError::Server(said) => Some(match said.code {
+            1045 | 1698 => "check the user, the password and from where the user may connect",
+            1130 => "the server allows no connections from this host: see the user's host part",
+            1142 | 1044 | 1370 => "grant the user what the message names",
+            1227 => "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO the user",
+            1193 => "MySQL 8.0 or newer is needed",
+            1820 | 1862 => "the user's password has expired: set a new one",
+            3118 => "ALTER USER … ACCOUNT UNLOCK",
+            3159 => "the server asks for TLS: set tls = \"verify_identity\"",
             _ => return None,
         }),
-        ClientError::Driver(DriverError::NoClientSslFlagFromServer) => {
-            Some("the server offers no TLS: enable it there, or spell tls = \"disabled\"".to_owned())
+        LinkError::NoTls => Some("enable TLS there, or spell tls = \"disabled\""),
+        LinkError::Plugin(_) | LinkError::Cleartext => Some("use caching_sha2_password for this user"),
+        LinkError::CertificateFile { .. } => {
+            Some("name PEM files by ca_file, client_cert_file and client_key_file")
         }
-        ClientError::Driver(
-            DriverError::UnknownAuthPlugin { .. }
-            | DriverError::MysqlOldPasswordDisabled
-            | DriverError::CleartextPluginDisabled,
-        ) => Some("use caching_sha2_password for this user".to_owned()),
-        ClientError::Io(IoError::Tls(_)) => Some(TLS_ADVICE.to_owned()),
-        ClientError::Io(IoError::Io(error)) if codec_error(error).is_some() => match codec_error(error)? {
-            PacketCodecError::PacketTooLarge => {
-                Some("an event is larger than 1 GiB, which MySQL's protocol does not carry".to_owned())
-            }
-            _ => None,
-        },
-        ClientError::Io(IoError::Io(error)) => {
-            let inner = error.get_ref()?.downcast_ref::<rustls::Error>()?;
-            match inner {
-                // A certificate that has expired is renewed at the server; any other fault of it is ours to mend.
-                rustls::Error::InvalidCertificate(
-                    rustls::CertificateError::Expired
-                    | rustls::CertificateError::ExpiredContext { .. }
-                    | rustls::CertificateError::NotValidYet
-                    | rustls::CertificateError::NotValidYetContext { .. },
-                ) => None,
-                rustls::Error::InvalidCertificate(_) => Some(TLS_ADVICE.to_owned()),
-                _ => None,
-            }
+        LinkError::TooLarge => {
+            Some("MySQL's protocol does not carry it: start from a new state folder after it")
         }
-        _ => None,
+        LinkError::Compression | LinkError::Inflated { .. } => Some(
+            "SET PERSIST binlog_transaction_compression = OFF, and start from a new state folder after it",
+        ),
+        LinkError::Io(_) | LinkError::Unlike(_) | LinkError::Tls(_) => None,
     }
 }
 
-const TLS_ADVICE: &str = "check the CA file and the host's name in the certificate (MySQL's own certificates name no host: \
-                          tls = \"required\" encrypts without verifying)";
+const TLS_ADVICE: &str = "check ca_file and the host's name in the certificate (MySQL's own certificates name no host: \
+                          tls = \"verify_ca\" verifies the rest, tls = \"required\" encrypts without verifying)";
 
 #[cfg(test)]
 mod tests {
+    use super::super::link::ServerSaid;
     use super::*;
     use std::io::{Error as Io, ErrorKind};
 
-    fn stream(source: impl Into<ClientError>) -> (Class, String) {
+    fn stream(source: LinkError) -> (Class, String) {
         let place = Place { file: "binlog.000007".into(), offset: 9, gtid: None };
-        let error = MysqlError::stream("db:3306", &place, source.into());
+        let error = MysqlError::stream("db:3306", &place, source);
         (error.class(), error.to_string())
     }
 
-    fn io(kind: ErrorKind, text: &'static str) -> IoError {
-        IoError::Io(Io::new(kind, text))
+    fn said(code: u16, message: &str) -> LinkError {
+        ServerSaid { code, message: message.into() }.into()
     }
 
     #[test]
     fn bytes_that_are_no_event_are_nonsense_at_their_place() {
         for source in [
-            ClientError::from(DriverError::UnexpectedPacket { payload: vec![7] }),
-            ClientError::from(IoError::from(PacketCodecError::PacketsOutOfSync)),
-            io(ErrorKind::InvalidData, "Unknown ENUM").into(),
-            io(ErrorKind::Other, "TRANSACTION_PAYLOAD_EVENT encountered").into(),
-            io(ErrorKind::UnexpectedEof, "can't parse: buf doesn't have enough data").into(),
-            io(ErrorKind::UnexpectedEof, "failed to fill whole buffer").into(),
+            LinkError::Unlike("a packet ends early"),
+            said(1236, "log event entry exceeded; the first event …"),
         ] {
             let (class, text) = stream(source);
             assert_eq!(class, Class::Garbled, "{text}");
             assert!(text.contains("binlog.000007:9"), "{text}");
         }
+        let login = MysqlError::link("connecting", "db:3306", LinkError::Unlike("it greets otherwise"));
+        assert_eq!(login.class(), Class::Garbled);
     }
 
     #[test]
     fn bytes_that_stop_coming_are_worth_another_connection() {
         for source in [
-            io(ErrorKind::UnexpectedEof, "connection closed"),
-            io(ErrorKind::UnexpectedEof, "peer closed connection without sending TLS close_notify"),
-            io(ErrorKind::ConnectionReset, "reset"),
-            io(ErrorKind::Other, "bytes remaining on stream"),
-            IoError::Io(Io::new(ErrorKind::InvalidData, rustls::Error::DecryptError)),
+            Io::new(ErrorKind::UnexpectedEof, "connection closed"),
+            Io::new(ErrorKind::UnexpectedEof, "peer closed connection without sending TLS close_notify"),
+            Io::new(ErrorKind::ConnectionReset, "reset"),
+            Io::new(ErrorKind::InvalidData, rustls::Error::DecryptError),
         ] {
-            let (class, text) = stream(source);
+            let (class, text) = stream(source.into());
             assert_eq!(class, Class::Transient, "{text}");
+        }
+        assert_eq!(stream(said(1053, "Server shutdown in progress")).0, Class::Transient);
+    }
+
+    #[test]
+    fn what_a_server_says_of_its_binlog_is_told_apart() {
+        for (message, advised) in [
+            ("Cannot replicate because the source purged required binary logs", "new state folder"),
+            ("Replica has more GTIDs than the source has", "another source"),
+            ("log event entry exceeded max_allowed_packet", "SET PERSIST max_allowed_packet"),
+        ] {
+            let (class, text) = stream(said(1236, message));
+            assert_eq!(class, Class::Definite, "{text}");
+            assert!(text.contains(advised), "{text}");
         }
     }
 
     #[test]
     fn an_eviction_is_worth_another_connection_and_a_clash_is_not() {
         let message = "A replica with the same server_uuid/server_id as this replica has connected to the source; the first event …";
-        let server = mysql_async::ServerError { code: 1236, message: message.into(), state: "HY000".into() };
-        let (class, text) = stream(ClientError::Server(server));
+        let (class, text) = stream(said(1236, message));
         assert_eq!(class, Class::Transient, "{text}");
         let uuid = uuid::Uuid::from_bytes([7; 16]);
         let clash = MysqlError::Clash { server: "db:3306".into(), id: 2_147_483_655, uuid };
@@ -340,9 +305,15 @@ mod tests {
     }
 
     #[test]
-    fn an_event_over_the_protocols_limit_is_definite() {
-        let (class, text) = stream(IoError::from(PacketCodecError::PacketTooLarge));
-        assert_eq!(class, Class::Definite);
-        assert!(text.contains("larger than 1 GiB") && text.contains("binlog.000007:9"), "{text}");
+    fn what_no_other_connection_would_carry_is_definite() {
+        for (source, said) in [
+            (LinkError::TooLarge, "larger than 1 GiB"),
+            (LinkError::Compression, "binlog_transaction_compression = OFF"),
+            (LinkError::Inflated { bytes: 9, limit: 8 }, "9 bytes when inflated, and 8"),
+        ] {
+            let (class, text) = stream(source);
+            assert_eq!(class, Class::Definite);
+            assert!(text.contains(said) && text.contains("binlog.000007:9"), "{text}");
+        }
     }
 }

@@ -22,7 +22,9 @@
 //! |---|---|
 //! | [`options`] | what a configuration says about a server |
 //! | [`control`] | what is asked before streaming, and refused |
-//! | [`connection`] | the binlog stream, checksums |
+//! | [`link`] | the connection: packets, TLS, logins, questions |
+//! | [`connection`] [`event`] | the binlog stream: raw events, checksums |
+//! | [`drawn`] [`payload`] | events that are not held whole, compressed transactions |
 //! | [`silence`] [`evictions`] | how long to wait for it, and who else takes it |
 //! | [`binlog`] [`xa`] | transactions: which events make one, and when it counts |
 //! | [`marks`] | when the position is recorded without rows |
@@ -43,13 +45,17 @@ pub mod connection;
 pub mod control;
 pub mod ddl;
 pub mod decode;
+pub mod drawn;
 pub mod error;
+pub mod event;
 pub mod evictions;
 pub mod json;
+pub mod link;
 pub mod marks;
 pub mod numbers;
 pub mod options;
 pub mod patterns;
+pub mod payload;
 pub mod query;
 pub mod schema;
 pub mod silence;
@@ -73,7 +79,7 @@ use connection::{BinlogConnection, Next};
 use control::Control;
 pub use error::{MysqlError, Place};
 use evictions::Evictions;
-pub use options::{Address, MysqlOptions, Tls};
+pub use options::{Address, ClientCertificate, MysqlOptions, Tls};
 use patterns::Patterns;
 use silence::Silence;
 

@@ -42,6 +42,8 @@ impl fmt::Display for Address {
 pub enum Tls {
     /// Encrypted, by a certificate of a known CA for this host.
     VerifyIdentity,
+    /// Encrypted, by a certificate of a known CA, for whatever name.
+    VerifyCa,
     /// Encrypted, by whatever certificate: no protection against an active attacker.
     Required,
     Disabled,
@@ -55,6 +57,14 @@ impl Tls {
     }
 }
 
+/// The certificate that we show the server, PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// Ours first, then those up to the CA's.
+    pub chain: PathBuf,
+    pub key: PathBuf,
+}
+
 /// A MySQL source's options.
 #[derive(Clone, Debug)]
 pub struct MysqlOptions {
@@ -64,6 +74,7 @@ pub struct MysqlOptions {
     pub tls: Tls,
     /// PEM; replaces the built-in roots.
     pub ca_file: Option<PathBuf>,
+    pub client_certificate: Option<ClientCertificate>,
     /// `schema.table` patterns, see [`patterns`](super::patterns).
     pub tables: Vec<String>,
     /// The server speaks at least this often; twice as long a silence is a dead connection.
@@ -91,6 +102,7 @@ impl MysqlOptions {
             user: user.into(),
             password,
             ca_file: None,
+            client_certificate: None,
             tables: Vec::new(),
             heartbeat: Duration::from_secs(10),
             mark_interval: Duration::from_secs(10),

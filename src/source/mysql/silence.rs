@@ -1,9 +1,9 @@
 //! Silence: how long the server may say nothing before the connection counts as dead.
 //!
-//! It sends heartbeats while it has nothing else, so two periods are enough, except where a large event is on its way: none comes in
-//! between, and what has arrived of it cannot be seen. Such an event lies inside a transaction. There the patience doubles with each
-//! connection that fell silent, until a transaction has ended: an event that comes before the large one, as it does on each connection again,
-//! says nothing.
+//! It sends heartbeats while it has nothing else, so two periods are enough, except where it is reading a large event from its disk: none
+//! comes in between. (Bytes of an event that arrive are no silence.) Such an event lies inside a transaction. There the patience doubles with
+//! each connection that fell silent, until a transaction has ended: an event that comes before the large one, as it does on each connection
+//! again, says nothing.
 
 use std::time::Duration;
 
