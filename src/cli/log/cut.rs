@@ -8,11 +8,11 @@ use serde::Serialize;
 use crate::cli::{ConfigArgument, Failure, bytes_for_people, time_for_people};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
-use crate::disk::SystemDisk;
+use crate::disk::{Reserve, SystemDisk};
 use crate::event::Seq;
 use crate::lifecycle::Exit;
 use crate::log::cut::{self, Kept, Plan};
-use crate::settled::{Cursor, CursorStore, Settled, SettledError, SledCursor};
+use crate::settled::{Cursor, CursorStore, ROOM_BYTES, Settled, SettledError, SledCursor};
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct CutArguments {
@@ -56,6 +56,10 @@ pub(super) fn run(arguments: &CutArguments, out: &mut impl Write) -> Result<Exit
             return Err(Failure::new(Exit::Usage, anyhow!("nothing was changed")));
         }
     }
+    // On a full disk too: the next `run` makes the reserve again, where there is room.
+    let reserve = Reserve::open(SystemDisk, &settings.reserve_path(), settings.disk_reserve_bytes);
+    let room = ROOM_BYTES.saturating_add(plan.going.bytes);
+    reserve.and_then(|reserve| reserve.give_up_under(room)).map_err(state)?;
     cursors.lower(&plan).map_err(state)?;
     let kept = locked.carry_out(&plan, &settings.cut_dir()).map_err(state)?;
     match say_done(arguments.json, kept.as_ref(), out).and_then(|()| out.flush()) {
