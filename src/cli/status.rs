@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use super::{ConfigArgument, Failure, bytes_for_people, time_for_people};
+use super::{ConfigArgument, Failure, bytes_for_people};
 use crate::admin::{PipelineStatus, Room, Status};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, rfc3339_seconds};
 use crate::config::Settings;
 use crate::disk::{Disk, SystemDisk};
 use crate::event::Seq;
@@ -124,7 +124,7 @@ fn print(status: &Status, running: bool) {
     );
     if pipeline.visible_time_micros > 0 {
         let age = SystemClock.wall_micros().saturating_sub(pipeline.visible_time_micros) / 1_000_000;
-        println!("          last commit {} ({age} s ago)", time_for_people(pipeline.visible_time_micros));
+        println!("          last commit {} ({age} s ago)", rfc3339_seconds(pipeline.visible_time_micros));
     }
     print_room(pipeline);
     let behind = pipeline.visible.saturating_sub(pipeline.cursor);

@@ -37,7 +37,6 @@ mod going;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
 
 pub use going::Going;
 
@@ -50,6 +49,7 @@ use super::scan::{ScanError, Scanner};
 use super::segment::{self, LOCK, SEGMENT_HEADER, SegmentHeader, segment_name, torn_name};
 use super::shared::Entry;
 use crate::clock::Clock;
+use crate::clock::rfc3339_seconds;
 use crate::disk::{Disk, DiskFile};
 use crate::event::{GtidSet, Seq};
 
@@ -58,9 +58,6 @@ const CHUNK: usize = 1 << 20;
 
 /// What of it cannot be read is skipped at once, bytes.
 const BLOCK: usize = 4 << 10;
-
-/// 9999-12-31T23:59:59Z, the last time that has a name.
-const LAST_MICROS: u64 = 253_402_300_799_000_000;
 
 /// Where what went is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -393,8 +390,7 @@ impl<D: Disk> Locked<D> {
 
     /// A new folder below `beside`, named by time and place.
     fn folder(&self, plan: &Plan, beside: &Path) -> Result<PathBuf, OpenError> {
-        let time = UNIX_EPOCH + Duration::from_micros(plan.header.created_micros.min(LAST_MICROS));
-        let time = humantime::format_rfc3339_seconds(time).to_string().replace(':', "");
+        let time = rfc3339_seconds(plan.header.created_micros).replace(':', "");
         let names = match self.disk.list(beside) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             names => names.map_err(|e| OpenError::io(Step::List, beside, e))?,

@@ -15,6 +15,7 @@ use super::record::{Commit, Kind, Mark, State};
 use super::segment::{SEGMENT_HEADER, segment_name};
 use super::shared::Log;
 use super::{Location, Reader};
+use crate::clock::rfc3339_micros;
 use crate::disk::Disk;
 use crate::event::{Gtid, GtidSet, Seq};
 
@@ -197,7 +198,7 @@ impl Target<'_> {
     /// What a log that starts with this state has passed, in the terms of what is sought.
     fn passed(&self, state: &State) -> String {
         match self {
-            Target::Time(_) => format!("commits up to {}", time(state.latest_micros)),
+            Target::Time(_) => format!("commits up to {}", rfc3339_micros(state.latest_micros)),
             Target::Gtid(_) | Target::After(_) => {
                 state.gtids.as_ref().map_or_else(|| "nothing".to_owned(), |gtids| gtids.brief(SHOWN))
             }
@@ -208,14 +209,9 @@ impl Target<'_> {
 impl fmt::Display for Target<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Target::Time(micros) => write!(f, "what was committed at {} or later", time(*micros)),
+            Target::Time(micros) => write!(f, "what was committed at {} or later", rfc3339_micros(*micros)),
             Target::Gtid(gtid) => write!(f, "transaction {gtid}"),
             Target::After(set) => write!(f, "what follows {}", set.brief(SHOWN)),
         }
     }
-}
-
-fn time(micros: u64) -> String {
-    let time = std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_micros(micros));
-    time.map_or_else(|| "?".to_owned(), |time| humantime::format_rfc3339_micros(time).to_string())
 }

@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use super::open;
 use super::place::Place;
-use crate::cli::{ConfigArgument, Failure, time_for_people};
+use crate::cli::{ConfigArgument, Failure};
+use crate::clock::rfc3339_seconds;
 use crate::disk::SystemDisk;
 use crate::event::{Op, Seq, TableNo};
 use crate::lifecycle::Exit;
@@ -276,7 +277,7 @@ impl RecordLine<'_> {
         write!(out, "{:>12}  {:<7}", self.seq, self.kind)?;
         let row = self.row.map(|row| row.get().to_owned());
         let columns = self.columns.as_ref().map(|columns| format!("({})", columns.join(", ")));
-        let time = self.time_micros.filter(|micros| *micros > 0).map(time_for_people);
+        let time = self.time_micros.filter(|micros| *micros > 0).map(rfc3339_seconds);
         let old_id = self.old_id.map(|id| format!("was {id:?}"));
         for text in [&self.table, &columns, &old_id, &row, &self.gtids, &time, &self.position] {
             if let Some(text) = text.as_ref().filter(|text| !text.is_empty()) {

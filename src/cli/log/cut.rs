@@ -5,8 +5,8 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use anyhow::anyhow;
 use serde::Serialize;
 
-use crate::cli::{ConfigArgument, Failure, bytes_for_people, time_for_people};
-use crate::clock::{Clock, SystemClock};
+use crate::cli::{ConfigArgument, Failure, bytes_for_people};
+use crate::clock::{Clock, SystemClock, rfc3339_seconds};
 use crate::config::Settings;
 use crate::disk::{Reserve, SystemDisk};
 use crate::event::Seq;
@@ -194,7 +194,7 @@ fn say(
         writeln!(
             out,
             "versions  that were sent cannot be read from what goes: those to come are taken from the clock. It reads {}: is that right?",
-            time_for_people(SystemClock.wall_micros())
+            rfc3339_seconds(SystemClock.wall_micros())
         )?;
     }
     let position = plan.position.as_ref().filter(|gtids| !gtids.is_empty());

@@ -5,7 +5,8 @@ use std::io::Write;
 use serde::Serialize;
 
 use super::open;
-use crate::cli::{ConfigArgument, Failure, bytes_for_people, time_for_people};
+use crate::cli::{ConfigArgument, Failure, bytes_for_people};
+use crate::clock::rfc3339_seconds;
 use crate::disk::SystemDisk;
 use crate::event::{GtidSet, Seq};
 use crate::lifecycle::Exit;
@@ -96,15 +97,15 @@ fn list(
             };
             writeln!(out, "{}", serde_json::to_string(&line)?)?;
         } else {
-            let time = |micros| if micros > 0 { time_for_people(micros) } else { "-".to_owned() };
+            let time = |micros| if micros > 0 { rfc3339_seconds(micros) } else { "-".to_owned() };
             writeln!(
                 out,
                 "{:>20} {:>20} {:>10}  {:<20}  {:<20}  {:<20}  {:<20}  {:<20}  {}",
                 segment.first,
                 segment.last.map_or_else(|| "-".to_owned(), |seq| seq.to_string()),
                 bytes_for_people(segment.bytes),
-                time_for_people(segment.created_micros),
-                segment.sealed_micros.map_or_else(|| "being written".to_owned(), time_for_people),
+                rfc3339_seconds(segment.created_micros),
+                segment.sealed_micros.map_or_else(|| "being written".to_owned(), rfc3339_seconds),
                 time(begins.latest_micros),
                 time(ends.latest_micros),
                 needed.map_or_else(|_| "unknown".to_owned(), |needed| needed.join(", ")),
