@@ -136,10 +136,21 @@ fn cdc_text(kind: Kind, value: Option<CdcValue>) -> String {
     }
 }
 
+/// Digits that a double may need to be read back as the same.
+const DOUBLE_DIGITS: usize = 17;
+
 /// A JSON number with as many digits as it needs; integers as they are.
+///
+/// A double half-way between two texts of 17 digits has two shortest ones, and printers differ in which they take (ours as the server's: the even
+/// one; the standard library's: the other): a number of so many digits stands for the double that it is read back as.
 fn number(token: &str) -> String {
     if !token.contains(['.', 'e', 'E']) {
         return token.to_owned();
+    }
+    let significant = token.split(['e', 'E']).next().unwrap_or(token);
+    let significant = significant.trim_start_matches(['-', '0', '.']).trim_end_matches('0');
+    if significant.bytes().filter(u8::is_ascii_digit).count() == DOUBLE_DIGITS {
+        return format!("{:e}", token.parse::<f64>().unwrap());
     }
     let (mantissa, exponent) = token.split_once(['e', 'E']).unwrap_or((token, "0"));
     let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
