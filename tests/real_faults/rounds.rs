@@ -5,7 +5,7 @@
 //! a new value in every round, a change that a strike lost shows in the index.
 
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Output};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -26,6 +26,9 @@ use crate::support::strike::{Strike, Trace};
 
 /// Rows of the table in an even round; an odd one has one more.
 const ROWS: u64 = 240;
+
+/// What stands before the number in an advice to cut the log.
+const CUT: &str = "everrelay log cut --after ";
 
 /// How a run under a strike ended.
 #[derive(Debug)]
@@ -267,15 +270,7 @@ impl Rounds {
     /// # Errors
     /// It cannot be read.
     pub fn status(&self) -> Result<Value> {
-        let mut command = Command::new(&self.stage.relay.options.binary);
-        let output = command
-            .arg("status")
-            .arg("--json")
-            .arg("--config")
-            .arg(self.stage.relay.config_file())
-            .output()?;
-        ensure!(output.status.success(), "status: {}", String::from_utf8_lossy(&output.stderr));
-        Ok(serde_json::from_slice(&output.stdout)?)
+        Ok(serde_json::from_slice(&self.command(&["status", "--json"])?)?)
     }
 
     /// Starts the relay untouched; table and index agree; then it is ended, one time by SIGTERM, another by SIGKILL.
@@ -300,19 +295,50 @@ impl Rounds {
             return Ok("goes on");
         };
         let words = self.stage.relay.words().split_off(said);
-        let last = words.lines().last().unwrap_or_default().to_lowercase();
+        let last = words.lines().last().unwrap_or_default();
         ensure!(self.stage.relay.pid().is_err() && last.contains("\"exit_code\":5"), "{error:?}\n{words}");
-        let advice = if last.contains("move the folder away and start again") {
-            std::fs::remove_dir_all(self.settled_dir())?;
-            "the cursor is moved away"
-        } else {
-            ensure!(last.contains("start with an empty"), "no advice: {last}");
-            std::fs::remove_dir_all(self.stage.relay.state_dir())?;
-            self.seen_visible = None;
-            "the state is emptied"
-        };
+        let advice = self.follow(last)?;
         self.recover().await.with_context(|| format!("having followed {last}"))?;
         Ok(advice)
+    }
+
+    /// Does what a refusal advises.
+    ///
+    /// # Errors
+    /// It advises nothing, or that cannot be done.
+    pub fn follow(&mut self, refusal: &str) -> Result<&'static str> {
+        if refusal.contains("Move the folder away and start again") {
+            std::fs::remove_dir_all(self.settled_dir())?;
+            return Ok("the cursor is moved away");
+        }
+        // What is cut is read again, under other numbers.
+        self.seen_visible = None;
+        let mut said = refusal.to_owned();
+        if !said.contains(CUT) && said.contains("let `everrelay log verify` say which") {
+            // It exits as one that found damage does.
+            said = String::from_utf8(self.output(&["log", "verify"])?.stdout)?;
+        }
+        if let Some((_, after)) = said.split_once(CUT) {
+            let after: String = after.chars().take_while(char::is_ascii_digit).collect();
+            self.command(&["log", "cut", "--yes", "--after", &after])?;
+            return Ok("the log is cut");
+        }
+        ensure!(said.to_lowercase().contains("start with an empty"), "no advice: {refusal}\n{said}");
+        std::fs::remove_dir_all(self.stage.relay.state_dir())?;
+        Ok("the state is emptied")
+    }
+
+    /// An everrelay command on the folder that a relay left behind.
+    fn output(&self, words: &[&str]) -> Result<Output> {
+        let mut command = Command::new(&self.stage.relay.options.binary);
+        Ok(command.args(words).arg("--config").arg(self.stage.relay.config_file()).output()?)
+    }
+
+    /// What one says that succeeds.
+    fn command(&self, words: &[&str]) -> Result<Vec<u8>> {
+        let output = self.output(words)?;
+        ensure!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(output.stdout)
     }
 
     /// Ends the running relay by SIGTERM, or waits for it to end by itself with 5: whether it is well.

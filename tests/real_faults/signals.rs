@@ -90,13 +90,15 @@ async fn set_with_a_hanging_sync(test: &'static str) -> Result<(Rounds, Tracer)>
     rounds.play().await?;
     rounds.recover().await?;
     rounds.play().await?;
-    // The opening makes the first, before which the relay would not listen to a signal.
-    let strike = Strike::new("fdatasync", Blow::Hangs(600_000), When::From(2));
+    // Those of the opening are over by then.
+    let strike = Strike::new("fdatasync", Blow::Hangs(600_000), When::From(4));
     rounds.stage.relay.options.through = strike.command(&rounds.trace_file());
     rounds.stage.relay.start()?;
     rounds.stage.relay.options.through.clear();
+    // Before anything can fail: without it nobody could lay the relay to rest.
+    let process = rounds.stage.relay.pid()?;
+    let tracer = eventually("strace", SOON, async || Ok(Tracer::of(process).ok())).await?;
     rounds.stage.relay.until_ready_is(200, SOON).await?;
-    let tracer = Tracer::of(rounds.stage.relay.pid()?)?;
     eventually("a sync that hangs", SOON, async || {
         let trace = rounds.trace()?;
         // Its end is not written yet.

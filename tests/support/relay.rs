@@ -148,21 +148,17 @@ impl Relay {
         self.dir.join("relay.log")
     }
 
-    /// The log's segments, oldest first.
+    /// The log's segments, oldest first; none before the first start.
     ///
     /// # Errors
-    /// A folder cannot be read.
+    /// The folder cannot be read.
     pub fn segments(&self) -> Result<Vec<PathBuf>> {
+        let log = self.state_dir().join("main/log");
         let mut found = Vec::new();
-        let mut folders = vec![self.state_dir()];
-        while let Some(folder) = folders.pop().filter(|folder| folder.exists()) {
-            for entry in fs::read_dir(folder)? {
+        if log.exists() {
+            for entry in fs::read_dir(log)? {
                 let path = entry?.path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else if path.extension().is_some_and(|extension| extension == "log") {
-                    found.push(path);
-                }
+                found.extend(Some(path).filter(|path| path.extension().is_some_and(|end| end == "log")));
             }
         }
         found.sort();
