@@ -100,12 +100,12 @@ where
         result
     };
     let (ingested, delivered, retained) = tokio::join!(ingest, deliver, retention);
-    for other in [&delivered, &retained].into_iter().filter(|_| ingested.is_err()) {
-        if let Err(error) = other {
-            tracing::error!(%error, "stopped as well");
-        }
+    let mut errors = [ingested, delivered, retained].into_iter().filter_map(Result::err);
+    let Some(first) = errors.next() else { return Ok(()) };
+    for error in errors {
+        tracing::error!(%error, "stopped as well");
     }
-    ingested.and(delivered).and(retained)
+    Err(first)
 }
 
 /// A document id as it may appear in a log line: ids can be personal, so only enough of a hash to find it again.

@@ -32,6 +32,7 @@ pub struct Retention<C, D: Disk, T> {
     log: Log<D>,
     store: C,
     clock: T,
+    started: Started,
     reserve: Reserve<D>,
     /// Up to here the cursor is durable.
     synced: Seq,
@@ -54,7 +55,8 @@ impl<C: CursorStore, D: Disk, T: Clock> Retention<C, D, T> {
     #[must_use]
     pub fn new(log: Log<D>, store: C, clock: T, reserve: Reserve<D>) -> Self {
         let (synced, growth, outlook) = (Seq(0), Growth::default(), watch::Sender::default());
-        Retention { log, store, clock, reserve, synced, growth, outlook }
+        let started = Started { wall_micros: clock.wall_micros(), since_boot: clock.since_boot() };
+        Retention { log, store, clock, started, reserve, synced, growth, outlook }
     }
 
     /// What it finds, from the first time on that it looks.
@@ -95,7 +97,7 @@ impl<C: CursorStore, D: Disk, T: Clock> Retention<C, D, T> {
         if self.reserve.renew(limits.keep_free)? {
             tracing::info!(bytes = self.reserve.held_bytes(), "the disk reserve is held");
         }
-        self.log.retain(self.synced.next(), self.clock.wall_micros())?;
+        self.log.retain(self.synced.next(), self.started.wall_now(&self.clock))?;
         self.observe(limits);
         Ok(())
     }
@@ -116,6 +118,23 @@ impl<C: CursorStore, D: Disk, T: Clock> Retention<C, D, T> {
         gauge!(names::OUTAGE_LEFT).set(outlook.outage_seconds as f64);
         gauge!(names::DISK_FREE).set(outlook.free_bytes as f64);
         gauge!(names::DISK_RESERVE).set(outlook.reserve_bytes as f64);
+    }
+}
+
+/// When this run began.
+#[derive(Clone, Copy, Debug)]
+struct Started {
+    wall_micros: u64,
+    since_boot: Duration,
+}
+
+impl Started {
+    /// The wall's time, but no later than what has passed since the start: a clock that is set forward must not end the time for which segments are
+    /// kept for a replay. One that is set back lengthens it.
+    fn wall_now(&self, clock: &impl Clock) -> u64 {
+        let passed = clock.since_boot().saturating_sub(self.since_boot).as_micros();
+        let passed = u64::try_from(passed).unwrap_or(u64::MAX);
+        clock.wall_micros().min(self.wall_micros.saturating_add(passed))
     }
 }
 
@@ -175,6 +194,27 @@ mod tests {
         assert!((300.0..450.0).contains(&rate), "a minute without growth leaves a third: {rate}");
         let same = growth.observe(Duration::from_secs(120), appended);
         assert_eq!(same, rate, "no time, no news");
+    }
+
+    #[derive(Clone, Copy)]
+    struct At(u64, u64);
+
+    impl Clock for At {
+        fn wall_micros(&self) -> u64 {
+            self.0
+        }
+
+        fn since_boot(&self) -> Duration {
+            Duration::from_micros(self.1)
+        }
+    }
+
+    #[test]
+    fn fault_22_a_clock_set_forward_does_not_end_what_is_kept_for_a_replay() {
+        let started = Started { wall_micros: 1_000_000, since_boot: Duration::from_micros(70) };
+        assert_eq!(started.wall_now(&At(1_000_005, 75)), 1_000_005);
+        assert_eq!(started.wall_now(&At(9_000_000, 80)), 1_000_010, "ten microseconds have passed");
+        assert_eq!(started.wall_now(&At(900_000, 90)), 900_000, "set back: kept for longer");
     }
 
     #[test]
