@@ -99,13 +99,8 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
     tracing::info!(folder = %state.display(), recovered = %opened.recovered, quota_bytes = opened.log.limits().quota, "log open");
     // The log's lock holds by now: nobody else has the reserve.
     let reserve = reserve(&settings)?;
-    reserve.give_up_under(ROOM_BYTES).map_err(|error| Failure::new(Exit::State, error))?;
     opened.log.leave_room_for(reserve.clone());
-    let settled = open_unlocked(
-        || Settled::open(&settings.settled_dir()),
-        |error| matches!(error, SettledError::Locked { .. }),
-    )
-    .await?;
+    let settled = open_settled(&settings, &reserve).await?;
     let sled_cursor = || settled.cursor(SINK).map_err(|error| Failure::new(Exit::State, error));
     let cursor = || sled_cursor().map(|cursor| Reserved::new(cursor, reserve.clone()));
     let folder_id = settled.folder_id();
@@ -155,8 +150,24 @@ async fn open_log(settings: &Settings) -> Result<Opened<SystemDisk>, Failure> {
     let open = || crate::log::open(&SystemDisk, &SystemClock, &settings.log_dir(), settings.log.clone());
     let locked = |error: &OpenError| matches!(error, OpenError::Locked { .. });
     match open_unlocked(open, locked).await {
-        Err(Failure { error, .. }) if is_full(&error) && given_up(settings)? => {
+        Err(Failure { error, .. }) if is_full(&error) && give_up_under(&reserve(settings)?, u64::MAX)? => {
             tracing::warn!(%error, "the disk is full; its reserve is given up to open the log");
+            open_unlocked(open, locked).await
+        }
+        result => result,
+    }
+}
+
+/// Opens the cursors' store; where that fails on a nearly full disk, with the room that was held back. sled says in several ways that it had none.
+async fn open_settled(settings: &Settings, reserve: &Reserve<SystemDisk>) -> Result<Settled, Failure> {
+    let open = || Settled::open(&settings.settled_dir());
+    let locked = |error: &SettledError| matches!(error, SettledError::Locked { .. });
+    match open_unlocked(open, locked).await {
+        Err(Failure { error, .. })
+            if !matches!(error.downcast_ref(), Some(SettledError::Locked { .. }))
+                && give_up_under(reserve, ROOM_BYTES)? =>
+        {
+            tracing::warn!(%error, "the disk is full; its reserve is given up to open the cursor");
             open_unlocked(open, locked).await
         }
         result => result,
@@ -167,9 +178,8 @@ fn is_full(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(OpenError::Io { source, .. }) if disk::is_full(source))
 }
 
-fn given_up(settings: &Settings) -> Result<bool, Failure> {
-    let reserve = reserve(settings)?;
-    reserve.give_up_under(u64::MAX).map_err(|error| Failure::new(Exit::State, error))
+fn give_up_under(reserve: &Reserve<SystemDisk>, bytes: u64) -> Result<bool, Failure> {
+    reserve.give_up_under(bytes).map_err(|error| Failure::new(Exit::State, error))
 }
 
 fn reserve(settings: &Settings) -> Result<Reserve<SystemDisk>, Failure> {
@@ -206,7 +216,8 @@ fn status_of(
             quota_bytes: log.limits().quota,
             disk_free_bytes: outlook.free_bytes,
             disk_reserve_bytes: outlook.reserve_bytes,
-            outage_left_seconds: Some(outlook.outage_seconds),
+            // Not known before the first look.
+            outage_left_seconds: (outlook != Outlook::default()).then_some(outlook.outage_seconds),
             paused: readiness.obstacles().remove(crate::relay::ingest::NO_ROOM),
         };
         Ok(PipelineStatus::new(&log, &store.load()?.unwrap_or_default(), room))

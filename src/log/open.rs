@@ -122,36 +122,44 @@ impl Entry {
 /// What a log's folder holds.
 struct Survey {
     segments: Vec<Entry>,
+    /// To be removed: left behind by the making of a segment, or kept of one that is gone.
     temporary: Vec<String>,
 }
 
 /// Reads the folder and all headers, and checks that the segments follow each other; changes nothing.
 fn survey<D: Disk>(disk: &D, dir: &Path) -> Result<Survey, OpenError> {
-    let Listing { firsts, temporary, foreign } = list(disk, dir)?;
+    let Listing { firsts, mut temporary, torn, foreign } = list(disk, dir)?;
     if !foreign.is_empty() {
         return Err(OpenError::Foreign { dir: dir.to_path_buf(), names: foreign });
     }
+    // A segment may have been cut away whole after its torn end was kept: retention does not come by its name.
+    let start = firsts.first().copied().unwrap_or_default();
+    temporary.extend(torn.into_iter().filter(|(first, _)| *first < start).map(|(_, name)| name));
     Ok(Survey { segments: chain(disk, dir, &firsts)?, temporary })
 }
 
 /// Names in a log's folder, in order.
+#[derive(Default)]
 pub(super) struct Listing {
     /// Of the segments.
     pub firsts: Vec<Seq>,
-    /// What a segment's making left behind.
+    /// What the making of a segment left behind.
     pub temporary: Vec<String>,
+    /// What recoveries kept, by the segment that it was cut from.
+    pub torn: Vec<(Seq, String)>,
     /// What is not part of a log.
     pub foreign: Vec<String>,
 }
 
 pub(super) fn list<D: Disk>(disk: &D, dir: &Path) -> Result<Listing, OpenError> {
     let names = disk.list(dir).map_err(|e| OpenError::io(Step::List, dir, e))?;
-    let mut listing = Listing { firsts: Vec::new(), temporary: Vec::new(), foreign: Vec::new() };
+    let mut listing = Listing::default();
     for name in names {
         match Name::of(&name) {
             Name::Segment(first) => listing.firsts.push(first),
             Name::Temporary => listing.temporary.push(name),
-            Name::Torn | Name::Lock => {}
+            Name::Torn(first) => listing.torn.push((first, name)),
+            Name::Lock => {}
             Name::Foreign => listing.foreign.push(name),
         }
     }

@@ -211,10 +211,12 @@ impl<D: Disk> Shared<D> {
     /// # Errors
     /// The system does not say.
     pub fn free_bytes(&self) -> Result<u64, (Step, io::Error)> {
-        let free = match self.reserve.get() {
-            Some(reserve) => reserve.free_bytes().map_err(io::Error::other),
-            None => self.disk.free_bytes(&self.dir),
-        };
+        let free = self.disk.free_bytes(&self.dir);
+        let free = free.and_then(|free| match self.reserve.get() {
+            // The log may lie on a file system of its own.
+            Some(reserve) => reserve.free_bytes().map(|left| left.min(free)).map_err(io::Error::other),
+            None => Ok(free),
+        });
         free.map_err(|error| (Step::Measure, error))
     }
 

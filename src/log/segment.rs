@@ -164,7 +164,7 @@ pub enum Name {
     /// Left behind by a segment's making.
     Temporary,
     /// Bytes cut from a segment by a recovery.
-    Torn,
+    Torn(Seq),
     Lock,
     Foreign,
 }
@@ -183,7 +183,7 @@ impl Name {
             Some((first, extension)) => match (digits(first), extension) {
                 (Some(first), "log") => Name::Segment(first),
                 (Some(_), "new") => Name::Temporary,
-                (Some(_), "torn") => Name::Torn,
+                (Some(first), "torn") => Name::Torn(first),
                 _ => Name::Foreign,
             },
             None => Name::Foreign,
@@ -220,7 +220,7 @@ mod tests {
     fn names_say_what_they_are() {
         assert_eq!(Name::of(&segment_name(Seq(u64::MAX))), Name::Segment(Seq(u64::MAX)));
         assert_eq!(Name::of("00000000000000000001.new"), Name::Temporary);
-        assert_eq!(Name::of("00000000000000000001.torn"), Name::Torn);
+        assert_eq!(Name::of("00000000000000000001.torn"), Name::Torn(Seq(1)));
         assert_eq!(Name::of("LOCK"), Name::Lock);
         for name in
             ["1.log", "+0000000000000000001.log", "99999999999999999999.log", "x", "LOCK.log", "LOCK2", ""]

@@ -25,7 +25,7 @@ use crate::metrics::names;
 const QUEUE: usize = 4;
 /// Bytes after which a sync is begun though no transaction has ended.
 const SYNC_BYTES: u64 = 4 << 20;
-/// Bytes that may be written and not known to be synced before the writer waits for the disk.
+/// Bytes that may be written while a sync goes on before the writer waits for it; the sync covers as many at most.
 const AHEAD_BYTES: u64 = 32 << 20;
 
 enum Order {

@@ -84,9 +84,12 @@ impl<S: Source, T: Clock> Ingest<S, T> {
                 }
                 Trouble::Source(SourceError::Definite(error)) => return Err(Stop::Source(error)),
                 Trouble::Source(SourceError::Garbled(error)) => {
-                    let now = self.committer.abandon().await?.position;
-                    if garbled.again(now) >= GARBLED_LIMIT {
+                    let Abandoned { position, shortage } = self.committer.abandon().await?;
+                    if garbled.again(position) >= GARBLED_LIMIT {
                         return Err(Stop::Source(error));
+                    }
+                    if let Some(shortage) = shortage {
+                        self.pause(&shortage).await?;
                     }
                     error
                 }

@@ -332,3 +332,28 @@ fn what_was_outranked_stays_so_when_the_open_transaction_and_its_segments_are_ab
         assert!(frames.iter().rfind(|frame| frame.kind == Kind::Change).unwrap().version > bound);
     }
 }
+
+#[test]
+fn a_quota_that_has_become_smaller_pauses_the_source_until_the_log_is_under_it() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let Opened { mut writer, .. } = open_at(dir.path(), 300);
+        let mut batch = start();
+        for number in 1..=40 {
+            transaction(&mut batch, number, [number]);
+            writer.append(&mut batch).unwrap();
+        }
+        writer.sync().unwrap();
+    }
+    let smaller = LogOptions { quota: Quota::Bytes(2400), ..options(300) };
+    let Opened { mut writer, log, .. } = open(&SystemDisk, &At(NOW), dir.path(), smaller).unwrap();
+    assert!(log.stats().bytes > log.limits().second);
+    let shortage = writer.admit(0).unwrap().unwrap();
+    assert!(matches!(shortage.kind, ShortageKind::Quota { .. }), "{shortage}");
+    // Half of it is delivered, and goes.
+    log.retain(Seq(log.visible().seq.0 / 2), NOW).unwrap();
+    assert!(log.stats().bytes > log.limits().low && writer.admit(0).unwrap().is_some());
+    log.retain(log.visible().seq.next(), NOW).unwrap();
+    assert_eq!(writer.admit(0).unwrap(), None);
+    assert!(log.stats().segments > 1, "what fits under the quota is kept for a replay");
+}

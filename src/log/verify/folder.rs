@@ -60,7 +60,7 @@ impl Folder {
     }
 
     fn look_once<D: Disk>(disk: &D, dir: &Path) -> Result<Folder, OpenError> {
-        let Listing { firsts, temporary, foreign } = open::list(disk, dir)?;
+        let Listing { firsts, temporary, foreign, torn: _ } = open::list(disk, dir)?;
         if firsts.is_empty() {
             let source = io::Error::new(io::ErrorKind::NotFound, "no segment is there");
             return Err(OpenError::io(Step::Open, dir, source));

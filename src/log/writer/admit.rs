@@ -40,7 +40,10 @@ impl<D: Disk> Writer<D> {
         let free = free.map_err(|(step, source)| self.io_in_folder(step, source))?;
         let fits = taken.saturating_add(bytes) <= limits.second;
         let may_begin = self.open.is_some() || taken < limits.quota;
-        if fits && may_begin && free >= limits.keep_free.saturating_add(bytes) {
+        // Not every file system counts what is written and not synced yet.
+        let unsynced = self.written - self.synced;
+        let wanted = limits.keep_free.saturating_add(bytes).saturating_add(unsynced);
+        if fits && may_begin && free >= wanted {
             self.log.shared.squeezed.store(false, Ordering::Relaxed);
             return Ok(None);
         }
@@ -48,7 +51,10 @@ impl<D: Disk> Writer<D> {
         self.sync()?;
         let space = self.measure()?;
         let so_far = self.open_bytes().saturating_add(bytes);
-        let kind = if space.log_bytes.saturating_add(bytes) > limits.second {
+        // First: a quota that has become smaller since the log was written is no matter of a transaction.
+        let kind = if self.open.is_none() && space.log_bytes >= limits.quota && !space.drained {
+            ShortageKind::Quota { low: limits.low }
+        } else if space.log_bytes.saturating_add(bytes) > limits.second {
             if space.drained {
                 let error = self.transaction_too_large(so_far);
                 return self.latch(Err(error)).map(|()| None);
@@ -57,8 +63,6 @@ impl<D: Disk> Writer<D> {
         } else if space.free_bytes < limits.keep_free.saturating_add(bytes) {
             // Enough for what was tried and a quarter more, so that no attempt is like the one before.
             ShortageKind::Disk { until: limits.resume_free.saturating_add(so_far).saturating_add(so_far / 4) }
-        } else if self.open.is_none() && space.log_bytes >= limits.quota && !space.drained {
-            ShortageKind::Quota { low: limits.low }
         } else {
             return Ok(None);
         };
