@@ -2,15 +2,17 @@
 //!
 //! The log knows where to go on: each connection starts after the position of its last commit, and what an ended
 //! connection left of an unfinished transaction is cut off first. Transient errors are tried again without end; the same
-//! nonsense from the stream three times in the same place, and every definite error, stops the source. What the log holds is
+//! nonsense from the stream for half a minute in the same place, and every definite error, stops the source. What the log holds is
 //! delivered all the same.
 //!
 //! When the log has no room the connection is closed, since a server that writes to nobody holds a thread and gives up in the end; what was read and
 //! not written is read again. The log says when there is room ([`Shortage`]).
 
 use std::error::Error;
+use std::time::Duration;
 
 use metrics::{counter, gauge};
+use tokio::time::Instant;
 
 use super::committer::{Abandoned, Committer, Gone};
 use super::error::IngestError;
@@ -23,8 +25,12 @@ use crate::log::record::{Mark, Position, Synced};
 use crate::metrics::names;
 use crate::source::{Source, SourceError, Start};
 
-/// How often the stream may say what cannot be, in one place, before it is believed.
+/// How often the stream must say what cannot be, in one place, before it is believed.
 const GARBLED_LIMIT: u32 = 3;
+/// And over how long: what a balancer says while servers change, or a bad moment of a network, has passed by then.
+const GARBLED_OVER: Duration = Duration::from_secs(30);
+/// What is further apart has nothing to do with each other, however quiet the source.
+const GARBLED_APART: Duration = Duration::from_secs(600);
 
 /// The part of the process that says that the log has no room, in [`Readiness`].
 pub const NO_ROOM: &str = "log";
@@ -85,7 +91,7 @@ impl<S: Source, T: Clock> Ingest<S, T> {
                 Trouble::Source(SourceError::Definite(error)) => return Err(Stop::Source(error)),
                 Trouble::Source(SourceError::Garbled(error)) => {
                     let Abandoned { position, shortage } = self.committer.abandon().await?;
-                    if garbled.again(position) >= GARBLED_LIMIT {
+                    if garbled.is_believed(position, Instant::now()) {
                         return Err(Stop::Source(error));
                     }
                     if let Some(shortage) = shortage {
@@ -170,15 +176,21 @@ impl<S: Source, T: Clock> Ingest<S, T> {
 struct Garbled {
     place: Option<GtidSet>,
     times: u32,
+    /// When it was said first and last.
+    between: Option<(Instant, Instant)>,
 }
 
 impl Garbled {
-    fn again(&mut self, place: Option<GtidSet>) -> u32 {
-        if self.place != place {
+    /// Takes in that it was said again, at `place` and `now`; true once trying again would not help.
+    fn is_believed(&mut self, place: Option<GtidSet>, now: Instant) -> bool {
+        let since = self.between.filter(|(_, last)| self.place == place && now - *last <= GARBLED_APART);
+        if since.is_none() {
             (self.place, self.times) = (place, 0);
         }
+        let first = since.map_or(now, |(first, _)| first);
+        self.between = Some((first, now));
         self.times += 1;
-        self.times
+        self.times >= GARBLED_LIMIT && now - first >= GARBLED_OVER
     }
 }
 
@@ -209,5 +221,27 @@ impl From<Gone> for Trouble {
 impl From<SourceError> for Trouble {
     fn from(error: SourceError) -> Trouble {
         Trouble::Source(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nonsense_is_believed_when_it_is_said_in_one_place_for_half_a_minute() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let place = || Some("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-7".parse().unwrap());
+        let mut garbled = Garbled::default();
+        for second in [0, 1, 3, 7, 15, 29] {
+            assert!(!garbled.is_believed(place(), at(second)), "{second}");
+        }
+        assert!(garbled.is_believed(place(), at(31)));
+        assert!(!garbled.is_believed(Some(GtidSet::default()), at(32)), "another place");
+        assert!(!garbled.is_believed(Some(GtidSet::default()), at(50)));
+        assert!(!garbled.is_believed(Some(GtidSet::default()), at(1000)), "too long ago");
+        assert!(!garbled.is_believed(Some(GtidSet::default()), at(1040)), "twice is chance");
+        assert!(garbled.is_believed(Some(GtidSet::default()), at(1041)));
     }
 }

@@ -171,6 +171,10 @@ impl BinlogConnection {
         patience: Duration,
         place: &Place,
     ) -> Result<Next<'_>, MysqlError> {
+        if self.spent >= TURN {
+            self.spent = 0;
+            tokio::task::yield_now().await;
+        }
         loop {
             // Bytes of an event that is not whole yet are no silence.
             let silent = self.packets.heard() + patience;
@@ -227,7 +231,7 @@ impl BinlogConnection {
     fn poll_found(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Found>, LinkError>> {
         if self.inflater.is_open() {
             if self.spent >= TURN {
-                self.spent = 0;
+                // Not at hand: `wait` gives the others their turn first.
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }
