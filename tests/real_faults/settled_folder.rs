@@ -118,7 +118,10 @@ async fn fault_17_an_older_copy_of_the_cursor_costs_sending_again_and_nothing_el
         Rounds::set("fault_17_an_older_copy_of_the_cursor_costs_sending_again_and_nothing_else").await?;
     rounds.keep_segments()?;
     rounds.play().await?;
-    rounds.recover().await?;
+    rounds.stage.relay.start()?;
+    rounds.stage.agree(SOON).await?;
+    // Drained, not killed: a cursor is committed.
+    rounds.drain().await?;
     let old = rounds.stage.relay.dir.join("old");
     copy(&rounds.settled_dir(), &old)?;
     rounds.play().await?;
@@ -139,7 +142,10 @@ async fn fault_17_a_cursor_older_than_the_logs_start_is_refused_until_its_state_
         Rounds::set("fault_17_a_cursor_older_than_the_logs_start_is_refused_until_its_state_is_empty")
             .await?;
     rounds.play().await?;
-    rounds.recover().await?;
+    rounds.stage.relay.start()?;
+    rounds.stage.agree(SOON).await?;
+    // Drained, not killed: a cursor is committed.
+    rounds.drain().await?;
     let old = rounds.stage.relay.dir.join("old");
     copy(&rounds.settled_dir(), &old)?;
     rounds.play().await?;

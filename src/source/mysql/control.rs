@@ -237,11 +237,10 @@ impl Control {
 
     async fn gtid_set(&mut self, doing: &'static str, query: &str) -> Result<GtidSet, MysqlError> {
         let rows: Vec<[String; 1]> = self.ask(doing, query).await?;
-        let text = rows.into_iter().next().map(|[text]| text).unwrap_or_default();
-        text.parse().map_err(|error: crate::event::gtid::ParseGtidError| MysqlError::GtidSet {
-            server: self.server.clone(),
-            problem: error.to_string(),
-        })
+        let unusable = |problem: String| MysqlError::GtidSet { server: self.server.clone(), problem };
+        // No row is not the empty set: that would be somebody else's answer, and a start from everything.
+        let [[text]] = rows.as_slice() else { return Err(unusable(format!("{} rows answer", rows.len()))) };
+        text.parse().map_err(|error: crate::event::gtid::ParseGtidError| unusable(error.to_string()))
     }
 
     async fn ask<const N: usize>(
