@@ -161,7 +161,7 @@ fn tls(at: &At<'_>, source: &file::Source, options: &mut MysqlOptions) -> Result
             file::Tls::Disabled => Tls::Disabled,
         };
     }
-    if matches!(options.address, Address::Socket(_)) && options.tls != Tls::Disabled {
+    if matches!(options.address, Address::Socket(_)) && options.tls.encrypts() {
         return Err(at.wrong(
             "tls",
             "nothing leaves this machine through a socket, where TLS is not used: take it out",
@@ -184,7 +184,7 @@ fn tls(at: &At<'_>, source: &file::Source, options: &mut MysqlOptions) -> Result
                 at.wrong("client_key_file", "its certificate is missing: name it by client_cert_file")
             );
         }
-        (Some(_), Some(_)) if options.tls == Tls::Disabled => {
+        (Some(_), Some(_)) if !options.tls.encrypts() => {
             return Err(
                 at.wrong("client_cert_file", "it is shown over TLS alone, which is disabled: set tls")
             );

@@ -101,6 +101,24 @@ async fn bytes_that_are_no_event_are_nonsense_at_their_place() {
 }
 
 #[tokio::test]
+async fn a_file_name_is_no_longer_than_a_path() {
+    let named = |length| event(4, &[&[4, 0, 0, 0, 0, 0, 0, 0][..], &vec![b'x'; length]].concat());
+    let packets = [vec![named(512), description(), gtid(10)], plain(1), vec![named(513)]].concat();
+    let fake = streaming(Turn::Close(framed(&packets, 1))).await;
+    let (class, text) = error_of(fake.options.clone()).await;
+    assert!(class == Class::Garbled && text.contains("longer than a path"), "{text}");
+}
+
+#[tokio::test]
+async fn a_server_that_ends_the_stream_out_of_turn_is_heard() {
+    let mut bytes = framed(&begun(Vec::new()), 1);
+    bytes.extend(framed(&[error(1053, "Server shutdown in progress")], 0));
+    let fake = streaming(Turn::Close(bytes)).await;
+    let (class, text) = error_of(fake.options.clone()).await;
+    assert!(class == Class::Transient && text.contains("1053: Server shutdown"), "{text}");
+}
+
+#[tokio::test]
 async fn an_event_that_never_comes_whole_is_a_silence_and_takes_no_memory() {
     let memory = Memory::alone().await;
     let mut announced = framed(&begun(Vec::new()), 1);
@@ -200,9 +218,13 @@ async fn a_damaged_payload_shows_nothing_of_its_transaction() {
         (at(2, 9), "compressed in a way"),
         (of(&unknown), "type 99"),
     ] {
+        // It stands before the checksum: damage would say the same, so that it is believed only when it lasts.
         let (class, text) = error_after(vec![event(PAYLOAD, &body)]).await;
-        assert!(class == Class::Definite && text.contains(says), "{text}");
+        assert!(class == Class::Garbled && text.contains(says), "{text}");
     }
+    let last = inside(&[transaction(1).remove(0), (99, vec![1, 2, 3])]);
+    let (class, text) = error_after(vec![event(PAYLOAD, &of(&last))]).await;
+    assert!(class == Class::Definite && text.contains("type 99"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

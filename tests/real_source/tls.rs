@@ -36,14 +36,14 @@ async fn tls_protects_the_stream_and_refuses_whom_it_cannot_verify() {
     // The server's own certificate is of no known CA.
     options.tls = Tls::VerifyIdentity;
     let error = start(options.clone()).await.unwrap_err();
-    assert!(matches!(error, SourceError::Definite(_)), "{error}");
+    assert!(matches!(error, SourceError::Garbled(_)), "{error}");
     assert!(error.to_string().contains("certificate"), "{error}");
 
     // Its CA is known, but the certificate names no host.
     let folder: String = server.conn.query_first("SELECT @@datadir").await.unwrap().unwrap();
     options.ca_file = Some(std::path::Path::new(&folder).join("ca.pem"));
     let error = start(options.clone()).await.unwrap_err();
-    assert!(matches!(error, SourceError::Definite(_)), "{error}");
+    assert!(matches!(error, SourceError::Garbled(_)), "{error}");
 
     // Whatever name is in it, one of its CA's.
     options.tls = Tls::VerifyCa;
@@ -54,7 +54,7 @@ async fn tls_protects_the_stream_and_refuses_whom_it_cannot_verify() {
     // Another one's CA.
     options.ca_file = Some(std::path::Path::new(&folder).join("client-cert.pem"));
     let error = start(options.clone()).await.unwrap_err();
-    assert!(matches!(error, SourceError::Definite(_)), "{error}");
+    assert!(matches!(error, SourceError::Garbled(_)), "{error}");
     assert!(error.to_string().contains("certificate"), "{error}");
 
     // Without TLS this user is turned away.
@@ -100,13 +100,19 @@ async fn a_socket_serves_as_well_and_takes_the_password_as_it_is() {
 }
 
 #[tokio::test]
-async fn caching_sha2_works_without_a_cached_password() {
+async fn a_password_that_the_server_does_not_remember_needs_a_way_that_is_known_or_spelt() {
     let mut server = Server::new("sha2").await;
     let user = format!("sha2{}", std::process::id());
     server.run(&format!("CREATE USER {user} IDENTIFIED WITH caching_sha2_password BY 'pass phrase'")).await;
     server.run(&format!("GRANT SELECT, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {user}")).await;
     let mut options = server.options();
     (options.user, options.password) = (user.clone(), Secret::new("pass phrase"));
+    let error = start(options.clone()).await.unwrap_err();
+    assert!(matches!(error, SourceError::Definite(_)) && error.to_string().contains("socket="), "{error}");
+    options.tls = Tls::Disabled;
+    start(options.clone()).await.unwrap();
+    // The server remembers it now, and needs no key.
+    options.tls = Tls::Local;
     start(options).await.unwrap();
     server.run(&format!("DROP USER {user}")).await;
 }

@@ -34,7 +34,7 @@ fn a_socket_and_escaped_characters_are_understood() {
     let settings = parse(&text, "f").unwrap();
     assert_eq!(settings.source.address, Address::Socket("/run/mysqld/mysqld.sock".into()));
     assert_eq!(settings.source.user, "re@lay");
-    assert_eq!(settings.source.tls, Tls::Disabled);
+    assert_eq!(settings.source.tls, Tls::Local);
 }
 
 #[test]

@@ -41,6 +41,9 @@ use super::wire::{Short, Wire};
 /// The table id of a rows event without rows, which only ends its statement (MySQL, Table_id's dummy).
 const NO_TABLE: u64 = 0x00ff_ffff;
 
+/// Longest name of a binlog file, bytes (MySQL's FN_REFLEN).
+const FILE_NAME: usize = 512;
+
 /// Of an event that was not held whole.
 const TOO_LARGE: &str =
     "it is more than twice as large as max_row_bytes allows a row to be: raise max_row_bytes";
@@ -186,7 +189,11 @@ impl Binlog {
         self.events.increment(1);
         self.advance(event.end());
         self.within = event.within();
-        self.take(event, batch)?;
+        self.take(event, batch).map_err(|error| match self.within {
+            // The checksum comes with the last one.
+            Within::Payload { last: false } => error.unverified(),
+            _ => error,
+        })?;
         if self.within == (Within::Payload { last: true }) && self.transaction.is_some() {
             return Err(self.garbled("a transaction payload ends without the end of its transaction"));
         }
@@ -285,6 +292,9 @@ impl Binlog {
         self.between_transactions("a ROTATE event")?;
         let mut wire = Wire::new(event.body());
         let offset = wire.u64().map_err(self.short("a ROTATE event"))?;
+        if wire.len() > FILE_NAME {
+            return Err(self.garbled("a ROTATE event names a file longer than a path may be"));
+        }
         self.place.file = String::from_utf8_lossy(wire.rest()).into_owned();
         self.place.offset = offset;
         Ok(())

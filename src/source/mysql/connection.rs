@@ -29,9 +29,7 @@ use crate::event::gtid::Origin;
 use super::drawn::Drawn;
 use super::error::{MysqlError, Place};
 use super::event::{CHECKSUM, HEAD, Head, KEPT, RawEvent, Within, checksum_of, kind};
-use super::link::packets::Packets;
-use super::link::transport::Transport;
-use super::link::{Link, LinkError, ServerSaid};
+use super::link::{Link, LinkError, Served, ServerSaid};
 use super::options::MysqlOptions;
 use super::payload::{FIELDS, Fields, Inflater, Inner};
 
@@ -81,9 +79,8 @@ enum Found {
 }
 
 /// A connection that only receives events.
-#[derive(Debug)]
 pub struct BinlogConnection {
-    packets: Packets<Transport>,
+    packets: Served,
     server: String,
     limit: usize,
     checksums: Checksums,
@@ -97,6 +94,19 @@ pub struct BinlogConnection {
     payload: (Head, [u8; HEAD]),
     /// Bytes of inflated events since others had their turn.
     spent: usize,
+}
+
+impl std::fmt::Debug for BinlogConnection {
+    /// Without the bytes, which are rows.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let BinlogConnection { packets, server, checksums, inflater, .. } = self;
+        f.debug_struct("BinlogConnection")
+            .field("packets", packets)
+            .field("server", server)
+            .field("checksums", checksums)
+            .field("inflater", inflater)
+            .finish_non_exhaustive()
+    }
 }
 
 impl BinlogConnection {

@@ -12,8 +12,8 @@ use crate::event::{GtidSet, TableName};
 
 use super::connection::BinlogConnection;
 use super::error::MysqlError;
-use super::link::{Link, LinkError, Row};
-use super::options::{MysqlOptions, Tls};
+use super::link::{Link, LinkError, Row, shown};
+use super::options::MysqlOptions;
 use super::patterns::{NameCase, Patterns};
 use super::schema::FULL_METADATA;
 
@@ -48,7 +48,7 @@ impl Control {
     /// The server cannot be reached (transient) or says no (definite).
     pub async fn connect(options: &MysqlOptions) -> Result<Control, MysqlError> {
         let (server, doing) = (options.address.to_string(), "connecting");
-        if options.tls == Tls::Disabled && !options.address.is_local() {
+        if !options.tls.encrypts() && !options.address.is_local() {
             tracing::warn!(%server, "TLS is disabled: the password and all rows cross the network as they are");
         }
         let link = match timeout(options.connect_timeout, Link::connect(options)).await {
@@ -77,7 +77,7 @@ impl Control {
             .await?;
         let variables: HashMap<String, String> =
             rows.into_iter().map(|[name, value]| (name.to_ascii_lowercase(), value)).collect();
-        let version = variables.get("version").cloned().unwrap_or_default();
+        let version = variables.get("version").map(|version| shown(version.as_bytes())).unwrap_or_default();
         let uuid = variables.get("server_uuid").and_then(|uuid| uuid::Uuid::try_parse(uuid).ok());
         let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
         match uuid {
@@ -296,7 +296,7 @@ impl Server {
             };
             if !found.eq_ignore_ascii_case(needed) {
                 let needed = if needed.is_empty() { "''" } else { needed };
-                let (server, found) = (self.name.clone(), found.to_owned());
+                let (server, found) = (self.name.clone(), shown(found.as_bytes()));
                 return Err(MysqlError::Setting { server, name, found, needed, statement });
             }
         }
@@ -364,6 +364,13 @@ mod tests {
             let text = server(&[(name, value)]).check().unwrap_err().to_string();
             assert!(text.contains(statement) && text.contains(value) && text.contains("db:3306"), "{text}");
         }
+    }
+
+    #[test]
+    fn what_a_server_says_is_shown_cut_and_escaped() {
+        let found = format!("MIXED\x1b[2J{}", "x".repeat(9_000));
+        let text = server(&[("binlog_format", &found)]).check().unwrap_err().to_string();
+        assert!(text.contains("MIXED\\u{1b}[2J") && text.len() < 2_000, "{text}");
     }
 
     #[test]

@@ -159,7 +159,6 @@ pub struct RowPlan {
 }
 
 /// Memory that decoding uses again and again.
-#[derive(Debug)]
 pub struct Decoder {
     scratch: String,
     old_key: Vec<u8>,
@@ -169,6 +168,13 @@ pub struct Decoder {
     json_left: usize,
     /// Values in which bytes that their character set does not know became U+FFFD.
     pub replaced: u64,
+}
+
+impl std::fmt::Debug for Decoder {
+    /// Without what is left of rows.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Decoder").field("limit", &self.limit).finish_non_exhaustive()
+    }
 }
 
 impl Decoder {

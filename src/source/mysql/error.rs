@@ -3,6 +3,7 @@
 use crate::event::{Gtid, GtidSet, TableName};
 use crate::source::SourceError;
 
+use super::advice::{advice, is_of_certificates};
 use super::decode::DecodeError;
 use super::link::LinkError;
 use super::patterns::BadPattern;
@@ -98,6 +99,9 @@ pub enum MysqlError {
     Event { event: String, place: Box<Place>, why: &'static str },
     #[error("the source was asked for changes without a connection")]
     NotConnected,
+    /// Found before the checksum of the bytes that say it was compared: damage would say it too.
+    #[error(transparent)]
+    Unverified(Box<MysqlError>),
 }
 
 /// What happens next.
@@ -120,11 +124,25 @@ impl MysqlError {
             | MysqlError::Evicted { .. }
             | MysqlError::UnreadKey { .. }
             | MysqlError::NotConnected => Class::Transient,
-            MysqlError::Garbled { .. } | MysqlError::GtidSet { .. } => Class::Garbled,
+            MysqlError::Garbled { .. } | MysqlError::GtidSet { .. } | MysqlError::Unverified(_) => {
+                Class::Garbled
+            }
+            // While certificates are changed, here or there, what is new meets what is old.
+            MysqlError::Refused { source, .. } | MysqlError::StreamRefused { source, .. }
+                if is_of_certificates(source) =>
+            {
+                Class::Garbled
+            }
             MysqlError::Rows { source, .. } if source.is_garbled() => Class::Garbled,
             MysqlError::Schema { source: SchemaError::Malformed, .. } => Class::Garbled,
             _ => Class::Definite,
         }
+    }
+
+    /// The same, said by bytes whose checksum is still to come.
+    #[must_use]
+    pub fn unverified(self) -> MysqlError {
+        if self.class() == Class::Definite { MysqlError::Unverified(self.into()) } else { self }
     }
 
     /// An error of the connection while `doing` something at `server`: definite with advice, or worth another try.
@@ -165,13 +183,17 @@ impl MysqlError {
                 MysqlError::StreamRefused { server, place, source: source.into(), advice: advice.to_owned() }
             }
             LinkError::Unlike(what) => MysqlError::Garbled { place, what: format!("behind it {what}") },
-            source_said => match advice(source_said) {
-                Some(advice) => MysqlError::StreamRefused {
-                    server,
-                    place,
-                    advice: advice.to_owned(),
-                    source: source.into(),
-                },
+            said => match advice(said) {
+                Some(advice) => {
+                    // An event's length and a payload's fields come before their checksum.
+                    let early = matches!(
+                        said,
+                        LinkError::TooLarge | LinkError::Compression | LinkError::Inflated { .. }
+                    );
+                    let advice = advice.to_owned();
+                    let refused = MysqlError::StreamRefused { server, place, advice, source: source.into() };
+                    if early { refused.unverified() } else { refused }
+                }
                 None => MysqlError::Stream { server, place, source: source.into() },
             },
         }
@@ -187,53 +209,6 @@ impl From<MysqlError> for SourceError {
         }
     }
 }
-
-/// What an operator can do about an error that trying again would not mend; `None` where it might.
-///
-/// A server that cannot be reached may come back, whatever the reason; one that answers "no" will say it again.
-fn advice(error: &LinkError) -> Option<&'static str> {
-    if let Some(error) = error.tls() {
-        return match error {
-            // A certificate that has expired is renewed at the server; any other fault of it is ours to mend.
-            rustls::Error::InvalidCertificate(
-                rustls::CertificateError::Expired
-                | rustls::CertificateError::ExpiredContext { .. }
-                | rustls::CertificateError::NotValidYet
-                | rustls::CertificateError::NotValidYetContext { .. },
-            ) => None,
-            rustls::Error::InvalidCertificate(_) | rustls::Error::General(_) => Some(TLS_ADVICE),
-            _ => None,
-        };
-    }
-    match error {
-        LinkError::Server(said) => Some(match said.code {
-            1045 | 1698 => "check the user, the password and from where the user may connect",
-            1130 => "the server allows no connections from this host: see the user's host part",
-            1142 | 1044 | 1370 => "grant the user what the message names",
-            1227 => "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO the user",
-            1193 => "MySQL 8.0 or newer is needed",
-            1820 | 1862 => "the user's password has expired: set a new one",
-            3118 => "ALTER USER … ACCOUNT UNLOCK",
-            3159 => "the server asks for TLS: set tls = \"verify_identity\"",
-            _ => return None,
-        }),
-        LinkError::NoTls => Some("enable TLS there, or spell tls = \"disabled\""),
-        LinkError::Plugin(_) | LinkError::Cleartext => Some("use caching_sha2_password for this user"),
-        LinkError::CertificateFile { .. } => {
-            Some("name PEM files by ca_file, client_cert_file and client_key_file")
-        }
-        LinkError::TooLarge => {
-            Some("MySQL's protocol does not carry it: start from a new state folder after it")
-        }
-        LinkError::Compression | LinkError::Inflated { .. } => Some(
-            "SET PERSIST binlog_transaction_compression = OFF, and start from a new state folder after it",
-        ),
-        LinkError::Io(_) | LinkError::Unlike(_) | LinkError::Tls(_) => None,
-    }
-}
-
-const TLS_ADVICE: &str = "check ca_file and the host's name in the certificate (MySQL's own certificates name no host: \
-                          tls = \"verify_ca\" verifies the rest, tls = \"required\" encrypts without verifying)";
 
 #[cfg(test)]
 mod tests {
@@ -305,14 +280,15 @@ mod tests {
     }
 
     #[test]
-    fn what_no_other_connection_would_carry_is_definite() {
+    fn what_no_other_connection_would_carry_is_believed_when_it_lasts() {
         for (source, said) in [
             (LinkError::TooLarge, "larger than 1 GiB"),
             (LinkError::Compression, "binlog_transaction_compression = OFF"),
             (LinkError::Inflated { bytes: 9, limit: 8 }, "9 bytes when inflated, and 8"),
         ] {
             let (class, text) = stream(source);
-            assert_eq!(class, Class::Definite);
+            // No checksum was compared yet.
+            assert_eq!(class, Class::Garbled);
             assert!(text.contains(said) && text.contains("binlog.000007:9"), "{text}");
         }
     }

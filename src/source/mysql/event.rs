@@ -100,12 +100,22 @@ pub enum Within {
 }
 
 /// One event, in the buffer that it was read into.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct RawEvent<'a> {
     head: Head,
     /// Head and body.
     bytes: &'a [u8],
     within: Within,
+}
+
+impl std::fmt::Debug for RawEvent<'_> {
+    /// Without the body, which may be rows.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RawEvent")
+            .field("head", &self.head)
+            .field("within", &self.within)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'a> RawEvent<'a> {

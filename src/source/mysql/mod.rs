@@ -25,6 +25,7 @@
 //! | [`link`] | the connection: packets, TLS, logins, questions |
 //! | [`connection`] [`event`] | the binlog stream: raw events, checksums |
 //! | [`drawn`] [`payload`] | events that are not held whole, compressed transactions |
+//! | [`advice`] | what an operator can do about an error |
 //! | [`silence`] [`evictions`] | how long to wait for it, and who else takes it |
 //! | [`binlog`] [`xa`] | transactions: which events make one, and when it counts |
 //! | [`marks`] | when the position is recorded without rows |
@@ -39,6 +40,7 @@
 // The server's bytes are not trusted: nothing here may panic on them.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]
 
+pub mod advice;
 pub mod binlog;
 pub mod charset;
 pub mod connection;
@@ -199,7 +201,6 @@ impl Source for MysqlSource {
     }
 
     fn disconnect(&mut self) {
-        // Its client takes leave of the server in a task of its own.
         self.stream = None;
     }
 

@@ -47,13 +47,21 @@ pub enum Tls {
     /// Encrypted, by whatever certificate: no protection against an active attacker.
     Required,
     Disabled,
+    /// Not encrypted, since nobody said otherwise and the server is on this machine. Whoever holds its TCP port is not known to be the
+    /// server, so no password goes there that the one behind the port could read.
+    Local,
 }
 
 impl Tls {
     /// What holds where the configuration says nothing.
     #[must_use]
     pub fn default_for(address: &Address) -> Tls {
-        if address.is_local() { Tls::Disabled } else { Tls::VerifyIdentity }
+        if address.is_local() { Tls::Local } else { Tls::VerifyIdentity }
+    }
+
+    #[must_use]
+    pub fn encrypts(self) -> bool {
+        !matches!(self, Tls::Disabled | Tls::Local)
     }
 }
 
@@ -152,17 +160,17 @@ mod tests {
     #[test]
     fn tls_is_the_default_wherever_bytes_leave_the_machine() {
         for (host, tls) in [
-            ("localhost", Tls::Disabled),
-            ("127.0.0.1", Tls::Disabled),
-            ("::1", Tls::Disabled),
-            ("[::1]", Tls::Disabled),
+            ("localhost", Tls::Local),
+            ("127.0.0.1", Tls::Local),
+            ("::1", Tls::Local),
+            ("[::1]", Tls::Local),
             ("db.internal", Tls::VerifyIdentity),
             ("10.0.0.1", Tls::VerifyIdentity),
             ("localhost.example", Tls::VerifyIdentity),
         ] {
             assert_eq!(Tls::default_for(&Address::Tcp { host: host.into(), port: 3306 }), tls, "{host}");
         }
-        assert_eq!(Tls::default_for(&Address::Socket("/s".into())), Tls::Disabled);
+        assert_eq!(Tls::default_for(&Address::Socket("/s".into())), Tls::Local);
     }
 
     #[test]

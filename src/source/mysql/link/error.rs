@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::super::wire::{Short, Wire};
 
-/// Bytes of a server's message that are shown.
+/// Bytes of a server's text that are shown.
 const MESSAGE_SHOWN: usize = 1_000;
 
 /// An error of a connection.
@@ -26,6 +26,10 @@ pub enum LinkError {
     Plugin(String),
     #[error("the server asks for the password as it is, which is never sent")]
     Cleartext,
+    #[error(
+        "the server asks for the password itself, and by TCP without TLS nothing shows that it is the server that holds this port"
+    )]
+    Unproven,
     #[error("{path:?}: {problem}")]
     CertificateFile { path: PathBuf, problem: String },
     #[error("TLS cannot be set up: {0}")]
@@ -84,15 +88,20 @@ impl ServerSaid {
         if let [b'#', _, _, _, _, _, rest @ ..] = message {
             message = rest;
         }
-        let shown = message.get(..MESSAGE_SHOWN).unwrap_or(message);
-        // It goes into log lines: control characters are escaped.
-        let shown = String::from_utf8_lossy(shown);
-        let mut message = String::with_capacity(shown.len());
-        for c in shown.chars() {
-            if c.is_control() { message.extend(c.escape_default()) } else { message.push(c) }
-        }
-        Ok(ServerSaid { code, message })
+        Ok(ServerSaid { code, message: shown(message) })
     }
+}
+
+/// A server's text as it may stand in log lines: cut, its control characters escaped.
+#[must_use]
+pub fn shown(text: &[u8]) -> String {
+    let cut = text.get(..MESSAGE_SHOWN).unwrap_or(text);
+    let cut = String::from_utf8_lossy(cut);
+    let mut shown = String::with_capacity(cut.len());
+    for c in cut.chars() {
+        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! From an open connection to one that takes commands: the handshake, TLS, the password.
 //!
 //! Known logins are `caching_sha2_password`, `mysql_native_password` and MariaDB's `client_ed25519`, as the server asks for them, first or by
-//! one switch. The password itself is sent only where nobody but the server reads it: under TLS or through a socket; else encrypted
-//! by the key that the server names, which is what connecting without TLS was spelt for (or is harmless on this machine).
+//! one switch. The password itself is sent only where nobody but the server reads it: under TLS or through a socket. By TCP without TLS it
+//! would go encrypted by a key that whoever answers there names, so that it is given only where `tls = "disabled"` was spelt (MySQL's own
+//! clients ask for a key only with `--get-server-public-key`); what a server remembers of a password (*caching_sha2_password*'s cache) or compares
+//! as a scramble needs no key.
 
 use mysql_common::constants::CapabilityFlags;
 use mysql_common::crypto;
@@ -56,7 +58,7 @@ pub async fn login(transport: Transport, options: &MysqlOptions) -> Result<Packe
         return Err(LinkError::Unlike("it is older than MySQL 5.7"));
     }
     // Nothing leaves this machine through a socket.
-    if let (Address::Tcp { host, .. }, true) = (&options.address, options.tls != Tls::Disabled) {
+    if let (Address::Tcp { host, .. }, true) = (&options.address, options.tls.encrypts()) {
         if !greeting.capabilities.contains(CapabilityFlags::CLIENT_SSL) {
             return Err(LinkError::NoTls);
         }
@@ -84,19 +86,20 @@ pub async fn login(transport: Transport, options: &MysqlOptions) -> Result<Packe
         MAX_PACKET,
     );
     packets.send(&bytes(&response)).await?;
-    prove(&mut packets, password, method, nonce).await?;
+    prove(&mut packets, options, method, nonce).await?;
     Ok(packets)
 }
 
 /// Answers the server's questions until it has decided.
 async fn prove(
     packets: &mut Packets<Transport>,
-    password: &str,
+    options: &MysqlOptions,
     mut method: Method,
     mut nonce: Vec<u8>,
 ) -> Result<(), LinkError> {
     const FAST: u8 = 3;
     const FULL: u8 = 4;
+    let password = options.password.reveal();
     let mut switched = false;
     for _ in 0..ROUNDS {
         let packet = packets.receive(LOGIN_PACKET).await?;
@@ -116,7 +119,20 @@ async fn prove(
                 }
                 packets.send(&method.proof(password, &nonce)?).await?;
             }
-            ([1, FAST], Method::CachingSha2) => {}
+            ([1, FAST], Method::CachingSha2) => {
+                if !packets.stream().is_private() && options.tls == Tls::Local {
+                    tracing::warn!(
+                        server = %options.address,
+                        "the server took the login because it remembers the password; after its next restart it will ask for the password \
+                         itself, which is not given by TCP without TLS: connect through its socket, or set tls"
+                    );
+                }
+            }
+            ([1, FULL], Method::CachingSha2)
+                if !packets.stream().is_private() && options.tls != Tls::Disabled =>
+            {
+                return Err(LinkError::Unproven);
+            }
             ([1, FULL], Method::CachingSha2) => full(packets, password, &nonce).await?,
             _ => return Err(LinkError::Unlike("its login asks for what is not known")),
         }

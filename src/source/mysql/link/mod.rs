@@ -33,7 +33,9 @@ pub mod packets;
 pub mod tls;
 pub mod transport;
 
-pub use error::{LinkError, ServerSaid};
+pub use error::{LinkError, ServerSaid, shown};
+
+use std::ops::{Deref, DerefMut};
 
 use super::options::MysqlOptions;
 use super::wire::Wire;
@@ -50,10 +52,37 @@ const ANSWER_BYTES: usize = 256 << 20;
 /// One row of an answer; `None` is NULL.
 pub type Row = Vec<Option<String>>;
 
+/// Packets of a connection that is logged in. The server is told when it ends: what merely breaks off it counts and logs as aborted.
+#[derive(Debug)]
+pub struct Served(Packets<Transport>);
+
+impl Deref for Served {
+    type Target = Packets<Transport>;
+
+    #[inline]
+    fn deref(&self) -> &Packets<Transport> {
+        &self.0
+    }
+}
+
+impl DerefMut for Served {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Packets<Transport> {
+        &mut self.0
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        const COM_QUIT: u8 = 1;
+        self.0.stream_mut().say(&[1, 0, 0, 0, COM_QUIT]);
+    }
+}
+
 /// A connection after its login.
 #[derive(Debug)]
 pub struct Link {
-    packets: Packets<Transport>,
+    packets: Served,
 }
 
 impl Link {
@@ -63,7 +92,7 @@ impl Link {
     /// See [`LinkError`].
     pub async fn connect(options: &MysqlOptions) -> Result<Link, LinkError> {
         let transport = Transport::connect(&options.address).await?;
-        Ok(Link { packets: login::login(transport, options).await? })
+        Ok(Link { packets: Served(login::login(transport, options).await?) })
     }
 
     /// The rows that a statement answers with, none where it answers OK.
@@ -116,7 +145,7 @@ impl Link {
     ///
     /// # Errors
     /// It cannot be sent.
-    pub async fn into_stream(mut self, command: &[u8]) -> Result<Packets<Transport>, LinkError> {
+    pub async fn into_stream(mut self, command: &[u8]) -> Result<Served, LinkError> {
         self.packets.command(command).await?;
         Ok(self.packets)
     }

@@ -79,6 +79,32 @@ async fn a_jump_in_the_sequence_is_nonsense() {
 }
 
 #[tokio::test]
+async fn an_error_packet_is_heard_whatever_its_number_and_nothing_else_is() {
+    let error = framed(b"\xff\x85\x04#08S01bye", &mut 9);
+    for cut in [3, 4, 5, 9] {
+        let (near, mut far) = duplex(1 << 10);
+        let mut packets = Packets::new(near);
+        let receive = tokio::spawn(async move { packets.receive(99).await });
+        let (first, rest) = error.split_at(cut);
+        far.write_all(first).await.unwrap();
+        tokio::task::yield_now().await;
+        far.write_all(rest).await.unwrap();
+        assert_eq!(receive.await.unwrap().unwrap()[0], 0xff, "{cut}");
+    }
+    for other in [framed(b"", &mut 9), framed(b"\x00\xff", &mut 9)] {
+        assert!(matches!(hearing(other).receive(99).await.unwrap_err(), LinkError::Unlike(_)));
+    }
+}
+
+#[tokio::test]
+async fn what_has_come_is_in_no_debug_output() {
+    let mut packets = hearing(framed(b"canary", &mut 0));
+    std::future::poll_fn(|context| packets.poll_whole(context, 99)).await.unwrap();
+    let text = format!("{packets:?}");
+    assert!(text.contains("at_hand") && !text.contains("99, 97"), "{text}");
+}
+
+#[tokio::test]
 async fn an_announced_length_takes_no_memory() {
     let mut packets = hearing(vec![0xfe, 0xff, 0, 0, 1, 2, 3]);
     assert!(matches!(packets.receive(usize::MAX).await.unwrap_err(), LinkError::Io(_)));

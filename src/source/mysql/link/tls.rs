@@ -43,7 +43,7 @@ fn client_config(options: &MysqlOptions) -> Result<ClientConfig, LinkError> {
             roots: Some(roots(options)?),
             provider,
         })),
-        Tls::Required | Tls::Disabled => builder
+        Tls::Required | Tls::Disabled | Tls::Local => builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(NamesAside { roots: None, provider })),
     };

@@ -1,6 +1,6 @@
 //! The bytes' way: TCP, a socket of this machine, or TLS over TCP.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -32,10 +32,37 @@ impl Transport {
         }
     }
 
+    /// Hands over a few bytes if they can be taken at once, and does not ask what becomes of them.
+    pub fn say(&mut self, bytes: &[u8]) {
+        let _ = match self {
+            Transport::Tcp(stream) => stream.try_write(bytes),
+            Transport::Unix(stream) => stream.try_write(bytes),
+            Transport::Tls(stream) => {
+                let (stream, session) = stream.get_mut();
+                let said = session.writer().write(bytes);
+                session.send_close_notify();
+                said.and_then(|_| session.write_tls(&mut AtOnce(stream)))
+            }
+        };
+    }
+
     /// Nobody outside this machine can read what is sent, unless TLS was asked for without a look at the certificate.
     #[must_use]
     pub fn is_private(&self) -> bool {
         !matches!(self, Transport::Tcp(_))
+    }
+}
+
+/// Takes what the socket takes without waiting.
+struct AtOnce<'a>(&'a TcpStream);
+
+impl io::Write for AtOnce<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
