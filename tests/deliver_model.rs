@@ -16,7 +16,7 @@ use everrelay::event::gtid::Origin;
 use everrelay::event::{Column, ColumnType, Gtid, GtidSet, Op, Seq, TableName, TableNo, TableSchema};
 use everrelay::lifecycle::{Readiness, Shutdown};
 use everrelay::log::record::{Batch, Commit, Mark, Position, SchemaRecord, Synced};
-use everrelay::log::{Log, LogOptions, Opened, Writer};
+use everrelay::log::{Log, LogOptions, Noted, Opened, Writer};
 use everrelay::relay::deliver::Deliver;
 use everrelay::relay::options::DeliverOptions;
 use everrelay::settled::{CursorStore, MemoryCursor};
@@ -217,12 +217,13 @@ impl Story {
             return;
         }
         self.number += 1;
-        let origin = Origin { uuid: ORIGIN, tag: String::new() };
+        let origin = Origin::Server { uuid: ORIGIN, tag: String::new() };
         batch.commit(&Commit {
             synced: Synced::default(),
-            gtid: Gtid { origin, number: self.number },
+            gtid: Some(Gtid { origin, number: self.number }),
             time_micros: 1,
             position: Position::default(),
+            noted: Noted::default(),
         });
         writer.append(&mut batch).unwrap();
         writer.sync().unwrap();
@@ -267,7 +268,13 @@ async fn history(seed: u64) {
         if run == 0 {
             let mut batch = Batch::new();
             let (gtids, position) = (GtidSet::default(), Position::default());
-            batch.mark(&Mark { synced: Synced::default(), gtids, time_micros: 1, position });
+            batch.mark(&Mark {
+                synced: Synced::default(),
+                gtids,
+                time_micros: 1,
+                position,
+                noted: Default::default(),
+            });
             writer.append(&mut batch).unwrap();
             writer.sync().unwrap();
         }

@@ -18,7 +18,7 @@ fn block(language: &str) -> String {
 }
 
 fn cases() -> Vec<PathBuf> {
-    let cases = std::fs::read_dir(root().join("tests/golden/log-format-1")).unwrap();
+    let cases = std::fs::read_dir(root().join("tests/golden/log-format-2")).unwrap();
     let mut cases: Vec<_> = cases.map(|entry| entry.unwrap().path()).collect();
     cases.sort();
     assert!(cases.len() >= 5, "{cases:?}");
@@ -90,7 +90,7 @@ fn the_pages_program_refuses_what_is_no_log() {
     let program = folder.path().join("logread.py");
     std::fs::write(&program, block("python")).unwrap();
     let whole =
-        std::fs::read(root().join("tests/golden/log-format-1/small/main/log/00000000000000000001.log"))
+        std::fs::read(root().join("tests/golden/log-format-2/small/main/log/00000000000000000001.log"))
             .unwrap();
     for (at, expected) in [(0, "no segment"), (8, "format"), (13, "damaged header")] {
         let mut bytes = whole.clone();
@@ -106,7 +106,7 @@ fn the_pages_program_refuses_what_is_no_log() {
 #[test]
 fn the_pages_bytes_are_the_golden_files() {
     let file =
-        std::fs::read(root().join("tests/golden/log-format-1/small/main/log/00000000000000000001.log"))
+        std::fs::read(root().join("tests/golden/log-format-2/small/main/log/00000000000000000001.log"))
             .unwrap();
     let mut shown = Vec::new();
     for line in block("hexdump").lines() {

@@ -50,7 +50,13 @@ impl Folder {
         let mut opened = everrelay::log::open(&SystemDisk, &AtSix, &log, options).unwrap();
         let mut batch = Batch::new();
         let (synced, position) = (Synced::default(), Position::default());
-        batch.mark(&Mark { synced, gtids: GtidSet::default(), time_micros: 0, position });
+        batch.mark(&Mark {
+            synced,
+            gtids: GtidSet::default(),
+            time_micros: 0,
+            position,
+            noted: Default::default(),
+        });
         for (number, table) in [(1, "orders"), (2, "items")] {
             let ty = ColumnType::Integer { bits: 64, unsigned: true };
             let columns = vec![Column { name: "id".into(), ty, nullable: false }];
@@ -62,9 +68,15 @@ impl Folder {
             if number % 5 == 0 {
                 insert(&mut batch, TableNo(2), number);
             }
-            let gtid = Gtid { origin: Origin { uuid: [7; 16], tag: String::new() }, number };
+            let gtid = Gtid { origin: Origin::Server { uuid: [7; 16], tag: String::new() }, number };
             let position = Position { file: "binlog.000001".into(), offset: number, ..Position::default() };
-            batch.commit(&Commit { synced, gtid, time_micros: SIX + number * MINUTE, position });
+            batch.commit(&Commit {
+                synced,
+                gtid: Some(gtid),
+                time_micros: SIX + number * MINUTE,
+                position,
+                noted: Default::default(),
+            });
             opened.writer.append(&mut batch).unwrap();
             opened.writer.sync().unwrap();
         }
@@ -238,9 +250,10 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     for number in 0..20_000 {
         insert(&mut batch, TableNo(1), number);
     }
-    let gtid = Gtid { origin: Origin { uuid: [7; 16], tag: String::new() }, number: TRANSACTIONS + 1 };
+    let gtid =
+        Gtid { origin: Origin::Server { uuid: [7; 16], tag: String::new() }, number: TRANSACTIONS + 1 };
     let (synced, position) = (Synced::default(), Position::default());
-    batch.commit(&Commit { synced, gtid, time_micros: SIX, position });
+    batch.commit(&Commit { synced, gtid: Some(gtid), time_micros: SIX, position, noted: Default::default() });
     let mut folder = folder;
     let writer = &mut folder.opened.as_mut().unwrap().writer;
     writer.append(&mut batch).unwrap();

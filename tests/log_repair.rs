@@ -10,7 +10,7 @@ use everrelay::event::codec::RowWriter;
 use everrelay::event::gtid::{Gtid, GtidSet, Origin};
 use everrelay::event::{Column, ColumnType, Op, Seq, TableName, TableNo, TableSchema};
 use everrelay::log::record::{Batch, Commit, Kind, Mark, Position, SchemaRecord, Synced};
-use everrelay::log::{LogOptions, Opened, Recovered};
+use everrelay::log::{LogOptions, Noted, Opened, Recovered};
 use everrelay::settled::{Cursor, CursorStore, IndexId, Settled};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -41,13 +41,14 @@ fn transaction(batch: &mut Batch, number: u64) {
     let mut change = batch.change(TableNo(1));
     RowWriter::new(change.values()).u64(number);
     change.finish(Op::Insert);
-    let origin = Origin { uuid: [1; 16], tag: String::new() };
+    let origin = Origin::Server { uuid: [1; 16], tag: String::new() };
     let (synced, gtid) = (Synced::default(), Gtid { origin, number });
     batch.commit(&Commit {
         synced,
-        gtid,
+        gtid: Some(gtid),
         time_micros: 1,
         position: Position { offset: 7, ..Position::default() },
+        noted: Noted::default(),
     });
 }
 
@@ -58,7 +59,13 @@ impl Folder {
         let Opened { mut writer, log, .. } = open(&folder.log());
         let mut batch = Batch::new();
         let (synced, position) = (Synced::default(), Position::default());
-        batch.mark(&Mark { synced, gtids: GtidSet::default(), time_micros: 0, position });
+        batch.mark(&Mark {
+            synced,
+            gtids: GtidSet::default(),
+            time_micros: 0,
+            position,
+            noted: Default::default(),
+        });
         let ty = ColumnType::Integer { bits: 64, unsigned: true };
         let columns = vec![Column { name: "id".into(), ty, nullable: false }];
         let name = TableName::new("shop", "orders");
@@ -162,7 +169,7 @@ impl Folder {
         let (mut reader, mut numbers) = (log.reader(log.retained_start()).unwrap(), Vec::new());
         while let Some(frame) = reader.next_frame().unwrap() {
             if frame.kind == Kind::Commit {
-                numbers.push(Commit::decode(frame.payload).unwrap().gtid.number);
+                numbers.push(Commit::decode(frame.payload).unwrap().gtid.unwrap().number);
             }
         }
         numbers
@@ -191,7 +198,13 @@ fn a_whole_log_is_said_to_be_whole_beside_a_process_that_has_it_open_and_without
     let mut held = open(&folder.log());
     let mut batch = Batch::new();
     let (synced, position) = (Synced::default(), Position::default());
-    batch.mark(&Mark { synced, gtids: gtids(TRANSACTIONS), time_micros: 0, position });
+    batch.mark(&Mark {
+        synced,
+        gtids: gtids(TRANSACTIONS),
+        time_micros: 0,
+        position,
+        noted: Default::default(),
+    });
     held.writer.append(&mut batch).unwrap();
     let (code, out, _) = folder.run(&["log", "verify", "--deep"]);
     assert!(code == 0 && out.contains("the log is whole"), "{code}: {out}");

@@ -14,7 +14,13 @@ const TABLE: TableNo = TableNo(1);
 /// The start of a log, and the schema of the one table.
 pub fn start(batch: &mut Batch) {
     let (synced, position) = (Synced::default(), Position::default());
-    batch.mark(&Mark { synced, gtids: GtidSet::default(), time_micros: 0, position });
+    batch.mark(&Mark {
+        synced,
+        gtids: GtidSet::default(),
+        time_micros: 0,
+        position,
+        noted: Default::default(),
+    });
     schema(batch);
 }
 
@@ -33,10 +39,16 @@ pub fn record(batch: &mut Batch, row: &[u8]) {
 }
 
 pub fn commit(batch: &mut Batch, number: u64) {
-    let origin = Origin { uuid: [7; 16], tag: String::new() };
+    let origin = Origin::Server { uuid: [7; 16], tag: String::new() };
     let position = Position { server: [7; 16], file: "binlog.000001".into(), offset: number * 30_000 };
     let (synced, gtid) = (Synced::default(), Gtid { origin, number });
-    batch.commit(&Commit { synced, gtid, time_micros: number, position });
+    batch.commit(&Commit {
+        synced,
+        gtid: Some(gtid),
+        time_micros: number,
+        position,
+        noted: Default::default(),
+    });
 }
 
 /// op, table, tag and a length of three bytes stand before the row's bytes.

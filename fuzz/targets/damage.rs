@@ -62,7 +62,13 @@ fn write() -> Written {
     let mut opened = place.open().expect("an empty folder opens");
     let mut batch = Batch::new();
     let (synced, position) = (Synced::default(), Position::default());
-    batch.mark(&Mark { synced, gtids: GtidSet::default(), time_micros: 0, position });
+    batch.mark(&Mark {
+        synced,
+        gtids: GtidSet::default(),
+        time_micros: 0,
+        position,
+        noted: Default::default(),
+    });
     batch.schema(&schema(TableNo(7), "orders"));
     batch.schema(&schema(TableNo(300), "lines"));
     for number in 1..=12 {
@@ -108,9 +114,15 @@ fn transaction(batch: &mut Batch, number: u64) {
         row.text("what the customer said");
         change.finish(Op::Insert);
     }
-    let gtid = Gtid { origin: Origin { uuid: [3; 16], tag: String::new() }, number };
+    let gtid = Gtid { origin: Origin::Server { uuid: [3; 16], tag: String::new() }, number };
     let position = Position { server: [3; 16], file: "binlog.000001".into(), offset: number };
-    batch.commit(&Commit { synced: Synced::default(), gtid, time_micros: number, position });
+    batch.commit(&Commit {
+        synced: Synced::default(),
+        gtid: Some(gtid),
+        time_micros: number,
+        position,
+        noted: Default::default(),
+    });
 }
 
 fn damage(written: &Written, mut input: Input<'_>) -> Damaged {

@@ -135,7 +135,13 @@ impl Place {
 }
 
 fn mark(gtids: GtidSet) -> Mark {
-    Mark { synced: Synced::default(), gtids, time_micros: 0, position: Position::default() }
+    Mark {
+        synced: Synced::default(),
+        gtids,
+        time_micros: 0,
+        position: Position::default(),
+        noted: Default::default(),
+    }
 }
 
 /// Reads all of `log`.

@@ -8,8 +8,9 @@ use serde::Serialize;
 use super::{ConfigArgument, Failure};
 use crate::config::Settings;
 use crate::disk::{Disk, SystemDisk};
-use crate::event::{Column, ColumnType, GtidSet, TableSchema};
+use crate::event::{Column, ColumnType, TableSchema};
 use crate::lifecycle::Exit;
+use crate::log::Standing;
 use crate::mapping::TableMapping;
 use crate::sink::SinkError;
 use crate::sink::elastic::ElasticSink;
@@ -88,9 +89,9 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, Failure> {
     let runtime = runtime.map_err(|error| Failure::new(Exit::Unexpected, error))?;
     let mut findings = Findings { json: arguments.json, exit: Exit::Done };
     findings.ok("configuration", "understood");
-    let position = state_folder(&settings, &mut findings);
+    let standing = state_folder(&settings, &mut findings);
     runtime.block_on(async {
-        if let Err(error) = source(&settings.source, position, &mut findings).await {
+        if let Err(error) = source(&settings.source, standing, &mut findings).await {
             findings.failed("source", Exit::Source, &error);
         }
         sink(&settings, &mut findings).await;
@@ -98,8 +99,8 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, Failure> {
     Ok(findings.exit)
 }
 
-/// Looks at the state folder; returns the position that the log holds.
-fn state_folder(settings: &Settings, findings: &mut Findings) -> Option<GtidSet> {
+/// Looks at the state folder; returns what the log knows of its source.
+fn state_folder(settings: &Settings, findings: &mut Findings) -> Option<Standing> {
     let dir = &settings.state_dir;
     let existing = dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
     let free = SystemDisk.free_bytes(existing);
@@ -127,7 +128,7 @@ fn state_folder(settings: &Settings, findings: &mut Findings) -> Option<GtidSet>
             let stats = opened.log.stats();
             findings.ok("log", format!("records {} to {}", stats.first, stats.last));
             quota(settings, stats.bytes, free.ok(), findings);
-            opened.position
+            opened.standing
         }
         Err(error) => {
             findings.failed("log", Exit::State, &error);
@@ -165,7 +166,7 @@ fn quota(settings: &Settings, taken: u64, free: Option<u64>, findings: &mut Find
 
 async fn source(
     options: &MysqlOptions,
-    position: Option<GtidSet>,
+    standing: Option<Standing>,
     findings: &mut Findings,
 ) -> Result<(), MysqlError> {
     let mut control = Control::connect(options).await?;
@@ -195,14 +196,14 @@ async fn source(
         }
         Err(error) => findings.failed("tables", Exit::Source, &error),
     }
-    let after = match position {
-        Some(position) => {
+    let after = match standing {
+        Some(standing) => {
             // What the server lacks now it may have in a moment; that is for `run` to wait for.
-            match control.check_history(&position, std::time::Duration::ZERO).await {
+            match control.check_history(&standing, std::time::Duration::ZERO).await {
                 Ok(()) => findings.ok("history", "the server has everything that the log goes on from"),
                 Err(error) => findings.failed("history", Exit::Source, &error),
             }
-            position
+            standing.gtids
         }
         None => control.executed().await?,
     };

@@ -1,7 +1,9 @@
 //! GTIDs and sets of them, kept exactly: gaps, tags and any number of sources.
 //!
-//! Text form: MySQL's, `uuid[:tag]:interval[:interval]…`, joined by commas; intervals `first[-last]`, both inclusive.
-//! (MySQL Reference Manual, *GTID Sets*; tags since 8.3.)
+//! Text form: MySQL's, `uuid[:tag]:interval[:interval]…`, joined by commas; intervals `first[-last]`, both inclusive
+//! (MySQL Reference Manual, *GTID Sets*; tags since 8.3). MariaDB's, `domain-server-sequence`, joined by commas: of a set it means everything that
+//! the server wrote in the domain up to the sequence (as `gtid_binlog_state` does), and the one with the highest sequence of a domain is where
+//! the domain stands, since sequences rise within it (MariaDB, *Global Transaction ID*). A part of that is shown as `domain-server-first..last`.
 //!
 //! Stored form: bincode of the types below. What is read there is held to what their comments say, since all arithmetic here relies on it.
 
@@ -18,12 +20,18 @@ pub const NUMBER_LIMIT: u64 = i64::MAX as u64;
 /// Most characters in a tag.
 pub const MAX_TAG: usize = 32;
 
-/// Who numbers transactions: a server's UUID with an optional tag.
+/// Who numbers transactions.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode)]
-pub struct Origin {
-    pub uuid: [u8; 16],
-    /// Empty, or 1 to 32 of `a-z 0-9 _`, not starting with a digit.
-    pub tag: String,
+pub enum Origin {
+    /// MySQL: a server's UUID with an optional tag.
+    Server {
+        uuid: [u8; 16],
+        /// Empty, or 1 to 32 of `a-z 0-9 _`, not starting with a digit.
+        tag: String,
+    },
+    /// MariaDB: a server in a replication domain. Its numbers have gaps, where others wrote in the domain; in a set it has all up to its
+    /// last.
+    Domain { domain: u32, server: u32 },
 }
 
 /// One transaction's global identifier.
@@ -49,7 +57,9 @@ pub struct GtidSet {
 
 /// A text that is no GTID or GTID set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a GTID set: {problem} (expected uuid[:tag]:first[-last], joined by commas)")]
+#[error(
+    "{text:?} is not a GTID set: {problem} (expected uuid[:tag]:first[-last], or domain-server-sequence, joined by commas)"
+)]
 pub struct ParseGtidError {
     /// The part that was not understood, at most 80 characters of it.
     pub text: String,
@@ -58,16 +68,19 @@ pub struct ParseGtidError {
 
 impl Origin {
     fn is_legal(&self) -> bool {
+        let Origin::Server { tag, .. } = self else { return true };
         let rest = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-        self.tag.len() <= MAX_TAG
-            && !self.tag.starts_with(|c: char| c.is_ascii_digit())
-            && self.tag.bytes().all(rest)
+        tag.len() <= MAX_TAG && !tag.starts_with(|c: char| c.is_ascii_digit()) && tag.bytes().all(rest)
     }
 }
 
 impl<Context> Decode<Context> for Origin {
     fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Origin, DecodeError> {
-        let origin = Origin { uuid: Decode::decode(decoder)?, tag: Decode::decode(decoder)? };
+        let origin = match u32::decode(decoder)? {
+            0 => Origin::Server { uuid: Decode::decode(decoder)?, tag: Decode::decode(decoder)? },
+            1 => Origin::Domain { domain: Decode::decode(decoder)?, server: Decode::decode(decoder)? },
+            _ => return Err(DecodeError::Other("a GTID's origin is of no known kind")),
+        };
         if origin.is_legal() { Ok(origin) } else { Err(DecodeError::Other("a GTID's tag is none")) }
     }
 }
@@ -105,9 +118,13 @@ impl GtidSet {
         self.origins.is_empty()
     }
 
-    /// Adds one GTID; false if it was there already.
+    /// Adds one GTID, of a domain's also what its server wrote there before; false if it was there already.
     pub fn insert(&mut self, gtid: &Gtid) -> bool {
-        let added = Interval { start: gtid.number, end: gtid.number + 1 };
+        let start = match gtid.origin {
+            Origin::Server { .. } => gtid.number,
+            Origin::Domain { .. } => 1,
+        };
+        let added = Interval { start, end: gtid.number + 1 };
         match self.origins.get_mut(&gtid.origin) {
             Some(intervals) => {
                 // The usual case first: the next transaction of the same server.
@@ -197,12 +214,32 @@ impl GtidSet {
         lengths.fold(0, u64::saturating_add)
     }
 
-    /// Its GTID, if it has one alone.
+    /// Its GTID, if it has one alone; of a domain's server the last.
     #[must_use]
     pub fn only(&self) -> Option<Gtid> {
         let (origin, intervals) = self.origins.first_key_value()?;
-        let gtid = Gtid { origin: origin.clone(), number: intervals.first()?.start };
-        (self.count() == 1).then_some(gtid)
+        let number = intervals.last()?.end - 1;
+        let alone = match origin {
+            Origin::Server { .. } => self.count() == 1,
+            Origin::Domain { .. } => self.origins.len() == 1,
+        };
+        alone.then(|| Gtid { origin: origin.clone(), number })
+    }
+
+    /// Where each of MariaDB's domains stands: its last GTID, domains in order.
+    pub fn domains(&self) -> impl Iterator<Item = Gtid> {
+        let mut last: BTreeMap<u32, Gtid> = BTreeMap::new();
+        for (origin, intervals) in &self.origins {
+            let (Origin::Domain { domain, .. }, Some(interval)) = (origin, intervals.last()) else {
+                continue;
+            };
+            let gtid = Gtid { origin: origin.clone(), number: interval.end - 1 };
+            match last.get(domain) {
+                Some(known) if known.number > gtid.number => {}
+                _ => drop(last.insert(*domain, gtid)),
+            }
+        }
+        last.into_values()
     }
 
     /// Per origin its intervals `(first, end)`, `end` exclusive, in order.
@@ -228,19 +265,33 @@ fn merge(intervals: &mut Vec<Interval>, mut added: Interval) {
     intervals.splice(from..to, [added]);
 }
 
+/// `domain-server-sequence`, if the text has that shape.
+fn of_domain(text: &str) -> Option<(Origin, Option<u64>)> {
+    let mut fields = text.split('-').map(str::trim);
+    let digits = |field: &&str| !field.is_empty() && field.bytes().all(|b| b.is_ascii_digit());
+    let mut next = || fields.next().filter(digits);
+    let (domain, server, number) = (next()?, next()?, next()?);
+    let origin = Origin::Domain { domain: domain.parse().ok()?, server: server.parse().ok()? };
+    fields.next().is_none().then(|| (origin, number.parse().ok()))
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", uuid::Uuid::from_bytes(self.uuid))?;
-        if !self.tag.is_empty() {
-            write!(f, ":{}", self.tag)?;
+        match self {
+            Origin::Server { uuid, tag } if tag.is_empty() => uuid::Uuid::from_bytes(*uuid).fmt(f),
+            Origin::Server { uuid, tag } => write!(f, "{}:{tag}", uuid::Uuid::from_bytes(*uuid)),
+            Origin::Domain { domain, server } => write!(f, "{domain}-{server}"),
         }
-        Ok(())
     }
 }
 
 impl fmt::Display for Gtid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.origin, self.number)
+        let between = match self.origin {
+            Origin::Server { .. } => ':',
+            Origin::Domain { .. } => '-',
+        };
+        write!(f, "{}{between}{}", self.origin, self.number)
     }
 }
 
@@ -252,7 +303,12 @@ impl fmt::Display for GtidSet {
             }
             write!(f, "{origin}")?;
             for interval in intervals {
-                if interval.start + 1 == interval.end {
+                if let Origin::Domain { .. } = origin {
+                    match interval.start {
+                        1 => write!(f, "-{}", interval.end - 1)?,
+                        start => write!(f, "-{start}..{}", interval.end - 1)?,
+                    }
+                } else if interval.start + 1 == interval.end {
                     write!(f, ":{}", interval.start)?;
                 } else {
                     write!(f, ":{}-{}", interval.start, interval.end - 1)?;
@@ -271,10 +327,16 @@ impl std::str::FromStr for GtidSet {
         let mut set = GtidSet::default();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             let wrong = |problem| ParseGtidError { text: part.chars().take(80).collect(), problem };
+            if let Some((origin, number)) = of_domain(part) {
+                let number = number.filter(|number| (1..NUMBER_LIMIT).contains(number));
+                let number = number.ok_or_else(|| wrong("a sequence is from 1 to 2^63 - 2"))?;
+                set.insert(&Gtid { origin, number });
+                continue;
+            }
             let mut fields = part.split(':').map(str::trim);
             let uuid = fields.next().and_then(|uuid| uuid::Uuid::try_parse(uuid).ok());
-            let uuid = uuid.ok_or_else(|| wrong("it does not start with a UUID"))?;
-            let mut origin = Origin { uuid: *uuid.as_bytes(), tag: String::new() };
+            let uuid = *uuid.ok_or_else(|| wrong("it does not start with a UUID"))?.as_bytes();
+            let mut origin = Origin::Server { uuid, tag: String::new() };
             let mut intervals = 0;
             for field in fields {
                 if field.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
@@ -283,7 +345,7 @@ impl std::str::FromStr for GtidSet {
                     if tag.len() > MAX_TAG || !tag.bytes().all(legal) {
                         return Err(wrong("a tag has at most 32 letters, digits and underscores"));
                     }
-                    origin.tag = tag;
+                    origin = Origin::Server { uuid, tag };
                     continue;
                 }
                 let (first, last) = field.split_once('-').unwrap_or((field, field));
@@ -310,119 +372,5 @@ impl std::str::FromStr for GtidSet {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const A: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
-    const B: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429563";
-
-    fn set(text: &str) -> GtidSet {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn text_round_trips_with_gaps_tags_and_several_servers() {
-        for text in ["", &format!("{A}:1-7:9-10"), &format!("{A}:1,{A}:blue:5-6,{B}:3")] {
-            assert_eq!(set(text).to_string(), text);
-        }
-        assert_eq!(
-            set(&format!(" {}:1-3:4,\n{B}:2 ", A.to_uppercase())).to_string(),
-            format!("{A}:1-4,{B}:2")
-        );
-        assert_eq!(set(&format!("{A}:1:blue:2-3")).to_string(), format!("{A}:1,{A}:blue:2-3"));
-    }
-
-    #[test]
-    fn wrong_text_is_refused() {
-        for text in [
-            "x",
-            A,
-            &format!("{A}:0"),
-            &format!("{A}:5-4"),
-            &format!("{A}:9223372036854775807"),
-            &format!("{A}:1-"),
-        ] {
-            assert!(text.parse::<GtidSet>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_stored_is_read_back_and_what_no_set_holds_is_refused() {
-        use crate::event::codec::{decode_owned, encode};
-        let whole = set(&format!("{A}:1-7:9-10,{A}:blue:3,{B}:1-9223372036854775806"));
-        let mut stored = Vec::new();
-        encode(&whole, &mut stored);
-        assert_eq!(decode_owned::<GtidSet, 1000>(&stored).unwrap(), (whole, &[][..]));
-        let origin = |tag: &str| Origin { uuid: [1; 16], tag: tag.to_owned() };
-        let i = |start, end| Interval { start, end };
-        let blue = || (origin("blue"), vec![i(1, 2)]);
-        for wrong in [
-            vec![(origin(""), vec![])],
-            vec![(origin(""), vec![i(0, 2)])],
-            vec![(origin(""), vec![i(9, 3)])],
-            vec![(origin(""), vec![i(1, NUMBER_LIMIT + 1)])],
-            vec![(origin(""), vec![i(1, 4), i(4, 6)])],
-            vec![(origin(""), vec![i(5, 9), i(1, 3)])],
-            vec![(origin("Blue"), vec![i(1, 2)])],
-            vec![(origin("1st"), vec![i(1, 2)])],
-            vec![(origin(&"x".repeat(33)), vec![i(1, 2)])],
-            vec![blue(), blue()],
-            vec![blue(), (origin(""), vec![i(1, 2)])],
-        ] {
-            let mut stored = Vec::new();
-            encode(&wrong, &mut stored);
-            assert!(decode_owned::<GtidSet, 10_000>(&stored).is_err(), "{wrong:?}");
-        }
-        for number in [0, NUMBER_LIMIT, u64::MAX] {
-            let mut stored = Vec::new();
-            encode(&Gtid { origin: origin(""), number }, &mut stored);
-            assert!(decode_owned::<Gtid, 1000>(&stored).is_err(), "{number}");
-        }
-    }
-
-    #[test]
-    fn inserting_keeps_gaps_until_they_are_filled() {
-        let mut s = set(&format!("{A}:1-7:9-10"));
-        let origin = s.origins.keys().next().unwrap().clone();
-        assert!(!s.insert(&Gtid { origin: origin.clone(), number: 3 }));
-        assert!(s.insert(&Gtid { origin: origin.clone(), number: 12 }));
-        assert_eq!(s.to_string(), format!("{A}:1-7:9-10:12"));
-        assert!(s.insert(&Gtid { origin: origin.clone(), number: 8 }));
-        assert!(s.insert(&Gtid { origin: origin.clone(), number: 11 }));
-        assert_eq!(s.to_string(), format!("{A}:1-12"));
-        assert_eq!(s.count(), 12);
-        assert!(s.contains(&Gtid { origin, number: 12 }));
-    }
-
-    #[test]
-    fn subtracting_and_subsets() {
-        let all = set(&format!("{A}:1-10,{B}:1-3"));
-        let some = set(&format!("{A}:1-3:5"));
-        assert!(some.is_subset(&all));
-        assert!(!all.is_subset(&some));
-        assert_eq!(all.subtract(&some).to_string(), format!("{A}:4:6-10,{B}:1-3"));
-        let mut union = some.clone();
-        union.union(&all);
-        assert_eq!(union, all);
-        assert!(GtidSet::default().is_subset(&some));
-        assert!(!set(&format!("{A}:3-5")).is_subset(&some));
-        assert!(!set(&format!("{A}:blue:1")).is_subset(&all));
-        for number in 1..=11 {
-            let gtid = Gtid {
-                origin: Origin { uuid: *uuid::Uuid::try_parse(A).unwrap().as_bytes(), tag: String::new() },
-                number,
-            };
-            assert_eq!(
-                (some.contains(&gtid), all.contains(&gtid)),
-                (number <= 3 || number == 5, number <= 10)
-            );
-        }
-    }
-
-    #[test]
-    fn a_long_set_is_shown_by_its_beginning_and_its_count() {
-        let some = set(&format!("{A}:1-3:5"));
-        assert_eq!(some.brief(100), some.to_string());
-        assert_eq!(some.brief(8), "3e11fa47… (4 in all)");
-    }
-}
+#[path = "gtid_tests.rs"]
+mod tests;

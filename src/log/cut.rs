@@ -48,10 +48,11 @@ use super::recovery::{self, End};
 use super::scan::{ScanError, Scanner};
 use super::segment::{self, LOCK, SEGMENT_HEADER, SegmentHeader, segment_name, torn_name};
 use super::shared::Entry;
+use super::standing::Standing;
 use crate::clock::Clock;
 use crate::clock::rfc3339_seconds;
 use crate::disk::{Disk, DiskFile};
-use crate::event::{GtidSet, Seq};
+use crate::event::Seq;
 
 /// What is copied at once, bytes.
 const CHUNK: usize = 1 << 20;
@@ -104,8 +105,8 @@ pub struct Locked<D: Disk> {
 pub struct Plan {
     /// The last frame that stays: the end of a transaction, at or below what was asked for.
     pub after: Seq,
-    /// The source's position there; `None` if the log was given no start yet.
-    pub position: Option<GtidSet>,
+    /// What the log knows of its source there; `None` if the log was given no start yet.
+    pub standing: Option<Standing>,
     pub going: Going,
     header: SegmentHeader,
     latest_micros: u64,
@@ -203,7 +204,13 @@ impl<D: Disk> Locked<D> {
         };
         let later = firsts[end.segment + usize::from(!replaced)..].to_vec();
         let tail = last.filter(Last::is_truncated).map(|last| (entry, last.end, last.next));
-        let going = Going::read(&self.disk, &self.dir, tail, &later, end.position.as_ref())?;
+        let going = Going::read(
+            &self.disk,
+            &self.dir,
+            tail,
+            &later,
+            end.standing.as_ref().map(|standing| &standing.gtids),
+        )?;
 
         let sent = cursors.iter().max().copied().unwrap_or_default();
         let seen_micros = kept.iter().map(|entry| entry.header.created_micros).max().unwrap_or(0);
@@ -217,7 +224,7 @@ impl<D: Disk> Locked<D> {
         let header = SegmentHeader { salt: rand::random(), first, base, created_micros: now, previous };
         Ok(Plan {
             after: first.previous(),
-            position: end.position,
+            standing: end.standing,
             going: Going { versions_known: known, ..going },
             header,
             latest_micros: end.latest_micros,
@@ -342,7 +349,7 @@ impl<D: Disk> Locked<D> {
             self.make_durable(last)?;
         }
         let state =
-            State { gtids: plan.position.clone(), open_since: None, latest_micros: plan.latest_micros };
+            State { standing: plan.standing.clone(), open_since: None, latest_micros: plan.latest_micros };
         segment::create(&self.disk, &self.dir, &plan.header, &state)
             .map_err(|(step, path, source)| OpenError::Io { step, path, source })?;
         for later in plan.later.iter().rev().filter(|later| **later != first) {

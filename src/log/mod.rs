@@ -33,6 +33,7 @@
 //! | [`cut`] | cutting it back by hand, damaged or not |
 //! | [`verify`] | checking all of it, damaged or not |
 //! | `open` | from folder to writer and log |
+//! | `standing` | [`Standing`]: where the source goes on from, and what is owed |
 //! | `writer` | append, abandon |
 //! | `writer::segments` | from one segment to the next, and back |
 //! | `writer::admit` | whether there is room for a batch |
@@ -59,6 +60,7 @@ mod scan;
 mod seek;
 mod segment;
 mod shared;
+mod standing;
 #[cfg(test)]
 mod tests;
 pub mod verify;
@@ -73,6 +75,7 @@ pub use recovery::{Cut, Recovered, Torn};
 pub use retention::Retained;
 pub use segment::{FORMAT, LOCK};
 pub use shared::{Log, SegmentInfo, Stats};
+pub use standing::{Gap, Noted, Standing};
 pub use writer::{Syncing, Writer};
 
 use std::time::Duration;

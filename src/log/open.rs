@@ -17,10 +17,10 @@ use super::recovery::{self, Recovered};
 use super::segment::{self, LOCK, Name, Previous, SEGMENT_HEADER, SegmentHeader, segment_name};
 use super::shared::{Entry, Log, Shared};
 use super::writer::{Start, Writer};
-use super::{Location, LogOptions, Visible};
+use super::{Location, LogOptions, Standing, Visible};
 use crate::clock::Clock;
 use crate::disk::{Disk, DiskFile};
-use crate::event::{GtidSet, Seq};
+use crate::event::Seq;
 
 /// 2026-01-01T00:00:00Z: a clock that reads less is wrong, and versions taken from it would be too low.
 pub const NOT_BEFORE_MICROS: u64 = 1_767_225_600_000_000;
@@ -69,9 +69,9 @@ pub fn open<D: Disk, C: Clock>(
 
     let free = disk.free_bytes(dir).map_err(|e| OpenError::io(Step::Measure, dir, e))?;
     let limits = options.limits(segments.iter().map(|entry| entry.bytes).sum(), free);
-    let (next, position, time_micros, latest_micros) =
-        end.map_or((Seq(1), None, 0, 0), |end| (end.next, end.position, end.time_micros, end.latest_micros));
-    let (header, state) = first_segment(&mut segments, next, now, position.clone(), latest_micros);
+    let (next, standing, time_micros, latest_micros) =
+        end.map_or((Seq(1), None, 0, 0), |end| (end.next, end.standing, end.time_micros, end.latest_micros));
+    let (header, state) = first_segment(&mut segments, next, now, standing.clone(), latest_micros);
     let (file, bytes) = segment::create(disk, dir, &header, &state)
         .map_err(|(step, path, source)| OpenError::Io { step, path, source })?;
     segments.push(Entry { header, bytes });
@@ -87,7 +87,7 @@ pub fn open<D: Disk, C: Clock>(
     let log = Log { shared: shared.into() };
     let clock = clock.clone();
     let now = Box::new(move || clock.wall_micros());
-    let start = Start { header, file, bytes, position, latest_micros, visible };
+    let start = Start { header, file, bytes, standing, latest_micros, visible };
     let writer = Writer::start(log.clone(), start, now, lock);
     Ok(Opened { writer, log, recovered })
 }
@@ -97,7 +97,7 @@ fn first_segment(
     segments: &mut Vec<Entry>,
     next: Seq,
     now: u64,
-    gtids: Option<GtidSet>,
+    standing: Option<Standing>,
     latest_micros: u64,
 ) -> (SegmentHeader, State) {
     let last = segments.last().map(|last| last.header);
@@ -109,7 +109,7 @@ fn first_segment(
     segments.retain(|entry| entry.header.first < first);
     let base = now.saturating_sub(first.0).max(last.map_or(0, |last| last.base));
     let header = SegmentHeader { salt: rand::random(), first, base, created_micros: now, previous };
-    (header, State { gtids, open_since: None, latest_micros })
+    (header, State { standing, open_since: None, latest_micros })
 }
 
 impl Entry {
@@ -221,8 +221,8 @@ pub(super) fn follows(header: &SegmentHeader, previous: &Entry) -> Result<(), St
 #[derive(Debug)]
 pub struct ReadOnly<D: Disk> {
     pub log: Log<D>,
-    /// The source's position at the visible end; `None` before the log was given a start.
-    pub position: Option<GtidSet>,
+    /// What the log knows of its source at the visible end; `None` before the log was given a start.
+    pub standing: Option<Standing>,
     /// The latest server's time up to there, as [`State::latest_micros`] has it.
     pub latest_micros: u64,
 }
@@ -264,7 +264,7 @@ pub fn read_only<D: Disk>(disk: &D, dir: &Path) -> Result<ReadOnly<D>, OpenError
     let shared = Shared::new(disk.clone(), dir.to_path_buf(), options, segments, limits, visible, true);
     Ok(ReadOnly {
         log: Log { shared: shared.into() },
-        position: end.position,
+        standing: end.standing,
         latest_micros: end.latest_micros,
     })
 }

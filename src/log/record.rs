@@ -21,6 +21,7 @@
 use bincode::error::DecodeError;
 use bincode::{Decode, Encode};
 
+use super::standing::{Noted, Standing};
 use crate::event::codec::{self, Row};
 use crate::event::{Gtid, GtidSet, Op, TableNo, TableSchema};
 
@@ -67,8 +68,8 @@ impl Kind {
 /// Where the source stands at a segment's start.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct State {
-    /// Everything committed below this segment; `None` before the log was given a start.
-    pub gtids: Option<GtidSet>,
+    /// What all below this segment comes to; `None` before the log was given a start.
+    pub standing: Option<Standing>,
     /// The segment starts inside a transaction, whose first frame this is.
     pub open_since: Option<crate::event::Seq>,
     /// The latest server's time of the commits and marks below this segment, microseconds since 1970 UTC; 0 where none is known.
@@ -100,14 +101,16 @@ pub struct Synced(pub [u8; 8]);
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Commit {
     pub synced: Synced,
-    pub gtid: Gtid,
+    /// `None` where the source gives none: its position alone says what was committed.
+    pub gtid: Option<Gtid>,
     /// The server's commit time, microseconds since 1970 UTC.
     pub time_micros: u64,
-    /// Where the transaction ends at the source, for people: file and offset.
+    pub noted: Noted,
+    /// Where the transaction ends at the source.
     pub position: Position,
 }
 
-/// A place in a binlog file.
+/// A place in a binlog file. Where transactions have GTIDs it is for people; where they have none the source resumes from it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Position {
     /// UUID of the server that sent it.
@@ -125,6 +128,7 @@ pub struct Mark {
     pub gtids: GtidSet,
     /// The server's time, microseconds since 1970 UTC; 0 where it is not known.
     pub time_micros: u64,
+    pub noted: Noted,
     pub position: Position,
 }
 

@@ -38,8 +38,9 @@ use super::record::{Commit, DECODE_LIMIT, HEADER, Kind, Mark, State};
 use super::scan::{ScanError, Scanned, Scanner};
 use super::segment::{SEGMENT_HEADER, segment_name, torn_name};
 use super::shared::Entry;
+use super::standing::Standing;
 use crate::disk::{Disk, DiskFile};
-use crate::event::{GtidSet, Seq};
+use crate::event::Seq;
 
 /// Most that is kept of a torn tail, bytes.
 const KEEP_TORN: u64 = 1 << 20;
@@ -122,7 +123,7 @@ pub struct End {
     pub offset: u64,
     /// The number after the last frame.
     pub next: Seq,
-    pub position: Option<GtidSet>,
+    pub standing: Option<Standing>,
     /// The server's time of the last commit or mark read; 0 if there was none.
     pub time_micros: u64,
     /// The latest of all below the end, as [`State::latest_micros`] has it.
@@ -197,7 +198,7 @@ impl End {
             segment: 0,
             offset: 0,
             next: Seq(0),
-            position: None,
+            standing: None,
             time_micros: 0,
             latest_micros: 0,
             synced: 0,
@@ -257,7 +258,7 @@ impl<F: DiskFile> Scan<F> {
             offset: self.scanner.offset(),
             synced: self.scanner.offset(),
             next: self.scanner.next_seq(),
-            position: state.gtids,
+            standing: state.standing,
             latest_micros: state.latest_micros,
             ..End::nowhere()
         };
@@ -298,15 +299,17 @@ impl<F: DiskFile> Scan<F> {
         let synced = match scanned.kind {
             Kind::Commit => {
                 let commit = Commit::decode(self.scanner.payload()).map_err(wrong)?;
-                end.position.get_or_insert_default().insert(&commit.gtid);
+                let synced = commit.synced;
                 end.time_micros = commit.time_micros;
-                commit.synced
+                end.standing.get_or_insert_default().committed(commit);
+                synced
             }
             Kind::Mark => {
                 let mark = Mark::decode(self.scanner.payload()).map_err(wrong)?;
-                end.position = Some(mark.gtids);
+                let synced = mark.synced;
                 end.time_micros = mark.time_micros;
-                mark.synced
+                end.standing.get_or_insert_default().marked(mark);
+                synced
             }
             Kind::State => return Err(Problem::Kind(Kind::State as u8)),
             Kind::Schema | Kind::Change => return Ok(false),

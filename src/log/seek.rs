@@ -14,7 +14,7 @@ use super::reader::Frame;
 use super::record::{Commit, Kind, Mark, State};
 use super::segment::{SEGMENT_HEADER, segment_name};
 use super::shared::Log;
-use super::{Location, Reader};
+use super::{Location, Reader, Standing};
 use crate::clock::rfc3339_micros;
 use crate::disk::Disk;
 use crate::event::{Gtid, GtidSet, Seq};
@@ -111,7 +111,8 @@ impl<D: Disk> Log<D> {
             Some(Found::At(first)) if first >= start => Ok(first),
             Some(Found::At(_)) => Err(below(&first_state)),
             Some(Found::Start(gtids)) => {
-                Err(below(&State { gtids: Some(gtids), open_since: None, latest_micros: 0 }))
+                let standing = Some(Standing::after(gtids));
+                Err(below(&State { standing, open_since: None, latest_micros: 0 }))
             }
         }
     }
@@ -126,7 +127,7 @@ impl<D: Disk> Log<D> {
             match frame.kind {
                 Kind::State => {
                     let state = State::decode(frame.payload).map_err(unreadable)?;
-                    (begun, started) = (state.open_since, state.gtids.is_some());
+                    (begun, started) = (state.open_since, state.standing.is_some());
                 }
                 Kind::Schema | Kind::Change => {
                     begun.get_or_insert(frame.seq);
@@ -174,16 +175,20 @@ impl Target<'_> {
     fn is_below(&self, state: &State) -> bool {
         match self {
             Target::Time(micros) => state.latest_micros >= *micros,
-            Target::Gtid(gtid) => state.gtids.as_ref().is_some_and(|gtids| gtids.contains(gtid)),
-            Target::After(set) => state.gtids.as_ref().is_some_and(|gtids| !gtids.is_subset(set)),
+            Target::Gtid(gtid) => {
+                state.standing.as_ref().is_some_and(|standing| standing.gtids.contains(gtid))
+            }
+            Target::After(set) => {
+                state.standing.as_ref().is_some_and(|standing| !standing.gtids.is_subset(set))
+            }
         }
     }
 
     fn is_commit(&self, commit: &Commit) -> bool {
         match self {
             Target::Time(micros) => commit.time_micros >= *micros,
-            Target::Gtid(gtid) => commit.gtid == **gtid,
-            Target::After(set) => !set.contains(&commit.gtid),
+            Target::Gtid(gtid) => commit.gtid.as_ref() == Some(*gtid),
+            Target::After(set) => commit.gtid.as_ref().is_some_and(|gtid| !set.contains(gtid)),
         }
     }
 
@@ -199,9 +204,10 @@ impl Target<'_> {
     fn passed(&self, state: &State) -> String {
         match self {
             Target::Time(_) => format!("commits up to {}", rfc3339_micros(state.latest_micros)),
-            Target::Gtid(_) | Target::After(_) => {
-                state.gtids.as_ref().map_or_else(|| "nothing".to_owned(), |gtids| gtids.brief(SHOWN))
-            }
+            Target::Gtid(_) | Target::After(_) => state
+                .standing
+                .as_ref()
+                .map_or_else(|| "nothing".to_owned(), |standing| standing.gtids.brief(SHOWN)),
         }
     }
 }

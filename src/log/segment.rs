@@ -29,7 +29,7 @@ use crate::event::{Seq, Version};
 pub const SEGMENT_HEADER: u64 = 64;
 
 /// The format that this version writes, and the only one that it reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Numbers of frames are below this: counting on from a header's never overflows.
 const SEQ_LIMIT: u64 = 1 << 62;
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn a_header_with_any_bit_flipped_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let state = State { gtids: None, open_since: None, latest_micros: 0 };
+        let state = State { standing: None, open_since: None, latest_micros: 0 };
         let (file, bytes) = create(&SystemDisk, dir.path(), &HEADER, &state).unwrap();
         assert_eq!(bytes, DiskFile::len(&file).unwrap());
         let path = dir.path().join(segment_name(Seq(1000)));
@@ -261,11 +261,11 @@ mod tests {
     #[test]
     fn another_format_is_named_as_such_whatever_else_the_header_holds() {
         let dir = tempfile::tempdir().unwrap();
-        let state = State { gtids: None, open_since: None, latest_micros: 0 };
+        let state = State { standing: None, open_since: None, latest_micros: 0 };
         let (file, _) = create(&SystemDisk, dir.path(), &HEADER, &state).unwrap();
-        DiskFile::write_all_at(&file, &2u32.to_le_bytes(), 8).unwrap();
+        DiskFile::write_all_at(&file, &3u32.to_le_bytes(), 8).unwrap();
         DiskFile::write_all_at(&file, &[0xFF; 40], 16).unwrap();
         let error = SegmentHeader::read(&file, dir.path(), Seq(1000)).unwrap_err();
-        assert!(matches!(error, OpenError::Format { found: 2, known: 1, .. }), "{error}");
+        assert!(matches!(error, OpenError::Format { found: 3, known: 2, .. }), "{error}");
     }
 }

@@ -60,7 +60,7 @@ fn schema(table: TableNo) -> SchemaRecord {
 }
 
 fn gtid(number: u64) -> Gtid {
-    Gtid { origin: Origin { uuid: [1; 16], tag: String::new() }, number }
+    Gtid { origin: Origin::Server { uuid: [1; 16], tag: String::new() }, number }
 }
 
 fn set(upto: u64) -> GtidSet {
@@ -81,12 +81,18 @@ fn commit(batch: &mut Batch, number: u64) {
     // Ends with a byte that is not 0, so that a frame without its last byte and zeros behind it is not whole by chance.
     let position = Position { offset: 200, ..Position::default() };
     let synced = Synced::default();
-    batch.commit(&Commit { synced, gtid: gtid(number), time_micros: NOW + number, position });
+    batch.commit(&Commit {
+        synced,
+        gtid: Some(gtid(number)),
+        time_micros: NOW + number,
+        position,
+        noted: Default::default(),
+    });
 }
 
 fn mark(batch: &mut Batch, gtids: GtidSet) {
     let (synced, position) = (Synced::default(), Position::default());
-    batch.mark(&Mark { synced, gtids, time_micros: 0, position });
+    batch.mark(&Mark { synced, gtids, time_micros: 0, position, noted: Default::default() });
 }
 
 /// A batch with the start of a log and the schema of [`TABLE`].

@@ -15,10 +15,10 @@ use std::sync::Arc;
 use super::error::{Step, WriteError};
 use super::frame::{self, Head, MAX_PAYLOAD};
 use super::index::{Point, Trail};
-use super::record::{Batch, Commit, HEADER, Kind, Mark, Position, SchemaRecord};
+use super::record::{Batch, Commit, HEADER, Kind, Mark, SchemaRecord};
 use super::segment::{SegmentHeader, segment_name};
 use super::shared::Log;
-use super::{Location, Visible};
+use super::{Location, Standing, Visible};
 use crate::disk::{Disk, DiskFile};
 use crate::event::{GtidSet, Seq, TableNo, Version};
 
@@ -43,9 +43,7 @@ pub struct Writer<D: Disk> {
     next: Seq,
     /// The highest version that was to be outranked.
     outranked: Version,
-    position: Option<GtidSet>,
-    /// Where the last transaction ended at the source, for people; `None` before one has since the log was opened.
-    place: Option<Position>,
+    standing: Option<Standing>,
     /// As the next segment's state will have it.
     latest_micros: u64,
     open: Option<Open>,
@@ -69,7 +67,7 @@ pub(super) struct Start<F> {
     pub header: SegmentHeader,
     pub file: F,
     pub bytes: u64,
-    pub position: Option<GtidSet>,
+    pub standing: Option<Standing>,
     pub latest_micros: u64,
     pub visible: Visible,
 }
@@ -94,7 +92,7 @@ impl<D: Disk> Writer<D> {
         now: Box<dyn Fn() -> u64 + Send>,
         lock: D::Lock,
     ) -> Writer<D> {
-        let Start { header, file, bytes, position, latest_micros, visible } = start;
+        let Start { header, file, bytes, standing, latest_micros, visible } = start;
         let next = header.first.next();
         Writer {
             log,
@@ -105,8 +103,7 @@ impl<D: Disk> Writer<D> {
             synced: bytes,
             next,
             outranked: Version(0),
-            position,
-            place: None,
+            standing,
             latest_micros,
             open: None,
             end: (Location { segment: header.first, offset: bytes }, next),
@@ -124,7 +121,13 @@ impl<D: Disk> Writer<D> {
     /// Everything committed so far, synced or not; `None` for a log that was never given a start by a [`Mark`].
     #[must_use]
     pub fn position(&self) -> Option<&GtidSet> {
-        self.position.as_ref()
+        self.standing.as_ref().map(|standing| &standing.gtids)
+    }
+
+    /// What the log knows of its source behind all that was committed, synced or not; `None` as for [`Writer::position`].
+    #[must_use]
+    pub fn standing(&self) -> Option<&Standing> {
+        self.standing.as_ref()
     }
 
     /// The number of the next frame.
@@ -288,12 +291,11 @@ impl<D: Disk> Writer<D> {
             Kind::Commit => {
                 self.set_synced(frame)?;
                 let commit = Commit::decode(&frame[HEADER..]).map_err(|_| self.misuse("it is no commit"))?;
-                let Some(position) = &mut self.position else {
+                let Some(standing) = &mut self.standing else {
                     return Err(self.misuse("a commit stands in a log that no mark has given a start"));
                 };
-                position.insert(&commit.gtid);
-                self.place = Some(commit.position);
                 self.ended.time_micros = commit.time_micros;
+                standing.committed(commit);
             }
             Kind::Mark => {
                 if self.open.is_some_and(|open| open.has_changes) {
@@ -301,11 +303,10 @@ impl<D: Disk> Writer<D> {
                 }
                 self.set_synced(frame)?;
                 let mark = Mark::decode(&frame[HEADER..]).map_err(|_| self.misuse("it is no mark"))?;
-                self.position = Some(mark.gtids);
-                self.place = Some(mark.position).filter(|place| !place.file.is_empty());
                 if mark.time_micros > 0 {
                     self.ended.time_micros = mark.time_micros;
                 }
+                self.standing.get_or_insert_default().marked(mark);
             }
             Kind::State => return Err(self.misuse("a state stands in a batch")),
         }

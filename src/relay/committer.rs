@@ -16,9 +16,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::disk::Disk;
-use crate::event::GtidSet;
 use crate::log::record::Batch;
-use crate::log::{Shortage, Space, Syncing, WriteError, Writer};
+use crate::log::{Shortage, Space, Standing, Syncing, WriteError, Writer};
 use crate::metrics::names;
 
 /// Batches that may wait for the writer.
@@ -39,8 +38,8 @@ enum Order {
 /// Where the log stands between two connections.
 #[derive(Debug)]
 pub struct Abandoned {
-    /// The position of the last commit; `None` before the log was given a start.
-    pub position: Option<GtidSet>,
+    /// What the log knows of the source behind the last commit; `None` before it was given a start.
+    pub standing: Option<Standing>,
     /// Why nothing can be written, if so.
     pub shortage: Option<Shortage>,
 }
@@ -176,7 +175,7 @@ fn work<D: Disk>(
                     None => writer.admit(0)?,
                 };
                 // Nobody waits for the answer any more when the asker is gone.
-                let _ = answer.send(Abandoned { position: writer.position().cloned(), shortage });
+                let _ = answer.send(Abandoned { standing: writer.standing().cloned(), shortage });
             }
             // One that the writer has settled by itself since may be followed by another that goes on.
             Order::Synced if writer.is_syncing() => {}

@@ -257,7 +257,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             Kind::State => {
                 let state =
                     State::decode(frame.payload).map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
-                self.progress.begin(state.gtids);
+                self.progress.begin(state.standing.map(|standing| standing.gtids));
             }
             Kind::Schema => {}
         }

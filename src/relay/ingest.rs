@@ -18,10 +18,9 @@ use super::committer::{Abandoned, Committer, Gone};
 use super::error::IngestError;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
-use crate::event::GtidSet;
 use crate::lifecycle::{Readiness, Shutdown};
-use crate::log::Shortage;
-use crate::log::record::{Mark, Position, Synced};
+use crate::log::record::{Mark, Synced};
+use crate::log::{Noted, Shortage, Standing};
 use crate::metrics::names;
 use crate::source::{Source, SourceError, Start};
 
@@ -75,12 +74,12 @@ impl<S: Source, T: Clock> Ingest<S, T> {
         let mut backoff = Backoff::new();
         let mut garbled = Garbled::default();
         loop {
-            let Abandoned { position, shortage } = self.committer.abandon().await?;
+            let Abandoned { standing, shortage } = self.committer.abandon().await?;
             if let Some(shortage) = shortage {
                 self.pause(&shortage).await?;
                 continue;
             }
-            let Err(error) = self.stream(position, &mut backoff).await;
+            let Err(error) = self.stream(standing, &mut backoff).await;
             gauge!(names::SOURCE_CONNECTED).set(0.0);
             let error = match error {
                 Trouble::Stop(stop) => return Err(stop),
@@ -90,8 +89,8 @@ impl<S: Source, T: Clock> Ingest<S, T> {
                 }
                 Trouble::Source(SourceError::Definite(error)) => return Err(Stop::Source(error)),
                 Trouble::Source(SourceError::Garbled(error)) => {
-                    let Abandoned { position, shortage } = self.committer.abandon().await?;
-                    if garbled.is_believed(position, Instant::now()) {
+                    let Abandoned { standing, shortage } = self.committer.abandon().await?;
+                    if garbled.is_believed(standing, Instant::now()) {
                         return Err(Stop::Source(error));
                     }
                     if let Some(shortage) = shortage {
@@ -112,14 +111,14 @@ impl<S: Source, T: Clock> Ingest<S, T> {
 
     async fn stream(
         &mut self,
-        position: Option<GtidSet>,
+        standing: Option<Standing>,
         backoff: &mut Backoff,
     ) -> Result<std::convert::Infallible, Trouble> {
-        let position = match position {
-            Some(position) => position,
+        let standing = match standing {
+            Some(standing) => standing,
             None => self.begin().await?,
         };
-        self.source.connect(&position).await?;
+        self.source.connect(&standing).await?;
         gauge!(names::SOURCE_CONNECTED).set(1.0);
         if self.readiness.clear("source") {
             tracing::info!("connected to the source");
@@ -156,25 +155,26 @@ impl<S: Source, T: Clock> Ingest<S, T> {
     }
 
     /// Gives an empty log its start.
-    async fn begin(&mut self) -> Result<GtidSet, Trouble> {
-        let gtids = self.source.resolve_start(&self.start).await?;
-        tracing::info!(after = %gtids, "the log is empty; starting");
+    async fn begin(&mut self) -> Result<Standing, Trouble> {
+        let standing = self.source.resolve_start(&self.start).await?;
+        tracing::info!(after = %standing.gtids, "the log is empty; starting");
         let mut batch = self.committer.batch();
         batch.mark(&Mark {
             synced: Synced::default(),
-            gtids: gtids.clone(),
+            gtids: standing.gtids.clone(),
             time_micros: self.clock.wall_micros(),
-            position: Position::default(),
+            position: standing.position.clone(),
+            noted: Noted::default(),
         });
         self.committer.append(batch).await?;
-        Ok(gtids)
+        Ok(standing)
     }
 }
 
 /// Nonsense from the stream, counted by place.
 #[derive(Default)]
 struct Garbled {
-    place: Option<GtidSet>,
+    place: Option<Standing>,
     times: u32,
     /// When it was said first and last.
     between: Option<(Instant, Instant)>,
@@ -182,7 +182,7 @@ struct Garbled {
 
 impl Garbled {
     /// Takes in that it was said again, at `place` and `now`; true once trying again would not help.
-    fn is_believed(&mut self, place: Option<GtidSet>, now: Instant) -> bool {
+    fn is_believed(&mut self, place: Option<Standing>, now: Instant) -> bool {
         let since = self.between.filter(|(_, last)| self.place == place && now - *last <= GARBLED_APART);
         if since.is_none() {
             (self.place, self.times) = (place, 0);
@@ -232,16 +232,17 @@ mod tests {
     fn nonsense_is_believed_when_it_is_said_in_one_place_for_half_a_minute() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let place = || Some("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-7".parse().unwrap());
+        let place = || Some(Standing::after("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-7".parse().unwrap()));
+        let other = || Some(Standing::default());
         let mut garbled = Garbled::default();
         for second in [0, 1, 3, 7, 15, 29] {
             assert!(!garbled.is_believed(place(), at(second)), "{second}");
         }
         assert!(garbled.is_believed(place(), at(31)));
-        assert!(!garbled.is_believed(Some(GtidSet::default()), at(32)), "another place");
-        assert!(!garbled.is_believed(Some(GtidSet::default()), at(50)));
-        assert!(!garbled.is_believed(Some(GtidSet::default()), at(1000)), "too long ago");
-        assert!(!garbled.is_believed(Some(GtidSet::default()), at(1040)), "twice is chance");
-        assert!(garbled.is_believed(Some(GtidSet::default()), at(1041)));
+        assert!(!garbled.is_believed(other(), at(32)), "another place");
+        assert!(!garbled.is_believed(other(), at(50)));
+        assert!(!garbled.is_believed(other(), at(1000)), "too long ago");
+        assert!(!garbled.is_believed(other(), at(1040)), "twice is chance");
+        assert!(garbled.is_believed(other(), at(1041)));
     }
 }

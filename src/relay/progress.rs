@@ -8,7 +8,8 @@ use crate::settled::{Cursor, CursorStore, IndexId, SettledError};
 /// How an end of a transaction, or a mark, moves the position.
 #[derive(Debug)]
 pub enum Moved {
-    By(Gtid),
+    /// One transaction more; `None` where the source gives it no GTID.
+    By(Option<Gtid>),
     To(GtidSet),
 }
 
@@ -67,9 +68,10 @@ impl<C: CursorStore> Progress<C> {
         }
         while let Some(end) = self.ends.front().filter(|end| end.seq <= settled) {
             match &end.moved {
-                Moved::By(gtid) => {
+                Moved::By(Some(gtid)) => {
                     self.cursor.gtids.insert(gtid);
                 }
+                Moved::By(None) => {}
                 Moved::To(gtids) => self.cursor.gtids.clone_from(gtids),
             }
             self.ends.pop_front();

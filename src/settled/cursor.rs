@@ -12,7 +12,7 @@ use crate::event::{GtidSet, Seq, TableName, codec};
 const TREE: &str = "cursors";
 
 /// Version of a stored cursor's encoding.
-const ENCODING: u8 = 1;
+const ENCODING: u8 = 2;
 
 /// Limit on what decoding a cursor may allocate, bytes.
 const DECODE_LIMIT: usize = 64 << 20;

@@ -7,6 +7,7 @@ use std::error::Error;
 use std::future::Future;
 
 use crate::event::GtidSet;
+use crate::log::Standing;
 use crate::log::record::Batch;
 
 pub mod mysql;
@@ -24,12 +25,12 @@ pub enum Start {
 
 /// A stream of committed transactions.
 pub trait Source: Send + 'static {
-    /// The set of transactions that an empty log starts after.
-    fn resolve_start(&mut self, start: &Start) -> impl Future<Output = Result<GtidSet, SourceError>> + Send;
+    /// Where an empty log starts.
+    fn resolve_start(&mut self, start: &Start) -> impl Future<Output = Result<Standing, SourceError>> + Send;
 
     /// Connects anew and asks for what follows `after`; anything of an earlier connection is forgotten,
     /// schemas are sent again before their next use.
-    fn connect(&mut self, after: &GtidSet) -> impl Future<Output = Result<(), SourceError>> + Send;
+    fn connect(&mut self, after: &Standing) -> impl Future<Output = Result<(), SourceError>> + Send;
 
     /// Closes the connection, if there is one: nothing is left at the server that nobody reads. [`Source::connect`] comes next.
     fn disconnect(&mut self);

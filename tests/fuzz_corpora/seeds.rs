@@ -4,6 +4,7 @@ use everrelay::event::codec::{self, RowWriter};
 use everrelay::event::gtid::Origin;
 use everrelay::event::value::{Date, DateTime, Instant, Time};
 use everrelay::event::{Column, ColumnType, Gtid, GtidSet, Op, Seq, TableName, TableNo, TableSchema, Value};
+use everrelay::log::Standing;
 use everrelay::log::record::{Batch, Commit, Kind, Mark, Position, SchemaRecord, State, Synced};
 use everrelay::settled::{Cursor, IndexId};
 use rand::rngs::StdRng;
@@ -100,7 +101,7 @@ fn change(batch: &mut Batch, table: u32, op: Op) {
 }
 
 fn gtid(number: u64, tag: &str) -> Gtid {
-    Gtid { origin: Origin { uuid: [0x3E; 16], tag: tag.to_owned() }, number }
+    Gtid { origin: Origin::Server { uuid: [0x3E; 16], tag: tag.to_owned() }, number }
 }
 
 fn set() -> GtidSet {
@@ -110,12 +111,18 @@ fn set() -> GtidSet {
 
 fn mark(gtids: GtidSet) -> Mark {
     let position = Position { server: [9; 16], file: "binlog.000002".into(), offset: 70_000 };
-    Mark { synced: Synced::default(), gtids, time_micros: 1_795_392_000_000_000, position }
+    Mark {
+        synced: Synced::default(),
+        gtids,
+        time_micros: 1_795_392_000_000_000,
+        position,
+        noted: Default::default(),
+    }
 }
 
 fn commit(number: u64) -> Commit {
     let Mark { synced, position, time_micros, .. } = mark(GtidSet::default());
-    Commit { synced, gtid: gtid(number, "blue"), time_micros, position }
+    Commit { synced, gtid: Some(gtid(number, "blue")), time_micros, position, noted: Default::default() }
 }
 
 /// A start, a transaction of every op, and one that is open.
@@ -135,7 +142,8 @@ fn history() -> Vec<Record> {
 
 fn state(open_since: Option<u64>) -> Record {
     let mut payload = Vec::new();
-    let state = State { gtids: Some(set()), open_since: open_since.map(Seq), latest_micros: 7 };
+    let state =
+        State { standing: Some(Standing::after(set())), open_since: open_since.map(Seq), latest_micros: 7 };
     codec::encode(&state, &mut payload);
     (Kind::State as u8, payload)
 }
@@ -221,9 +229,9 @@ fn folders() -> Vec<Vec<u8>> {
         (Kind::Commit as u8, payload)
     };
     let beyond = file(0, &[], &[history[0].clone(), number(&commit)]);
-    commit.gtid.number = 0;
+    commit.gtid = Some(Gtid { number: 0, ..gtid(1, "blue") });
     let none = file(0, &[], &[history[0].clone(), number(&commit)]);
-    let reversed = file(how::OWN_STATE, &[], &[(1, stored_set(&[(9, 3)], 1)), history[0].clone()]);
+    let reversed = file(how::OWN_STATE, &[], &[(1, stored_state(&[(9, 3)])), history[0].clone()]);
     vec![
         Vec::new(),
         whole.clone(),
@@ -260,20 +268,26 @@ fn documents() -> Vec<Vec<u8>> {
     history[2..6].iter().map(|(_, change)| with(change)).collect()
 }
 
-/// A state's payload, or a set's alone, whose one origin has these intervals, of whatever kind they are.
+/// A set whose origins have these intervals, of whatever kind they are.
 fn stored_set(intervals: &[(u64, u64)], origins: u8) -> Vec<u8> {
-    let mut payload = vec![1, origins];
+    let mut stored = vec![origins];
     for _ in 0..origins {
-        payload.extend([0x3E; 16]);
-        payload.push(0);
-        payload.push(intervals.len() as u8);
+        stored.push(0);
+        stored.extend([0x3E; 16]);
+        stored.push(0);
+        stored.push(intervals.len() as u8);
         for (start, end) in intervals {
-            codec::encode(start, &mut payload);
-            codec::encode(end, &mut payload);
+            codec::encode(start, &mut stored);
+            codec::encode(end, &mut stored);
         }
     }
-    payload.extend([0, 0]);
-    payload
+    stored
+}
+
+/// A state's payload with such a set.
+fn stored_state(intervals: &[(u64, u64)]) -> Vec<u8> {
+    // The position, no horizon and no gaps, no open transaction, no time.
+    [&[1], &stored_set(intervals, 1)[..], &[0; 16], &[0, 0], &[0, 0], &[0, 0]].concat()
 }
 
 fn gtids() -> Vec<Vec<u8>> {
@@ -290,13 +304,8 @@ fn gtids() -> Vec<Vec<u8>> {
     all.push(stored);
     let sets: [&[(u64, u64)]; 6] =
         [&[(1, 8)], &[(9, 3)], &[(1, 4), (4, 6)], &[(5, 9), (1, 7)], &[(0, 1)], &[(1, u64::MAX)]];
-    // Without the option's byte of a state, and what follows the set in one.
-    all.extend(sets.iter().map(|set| {
-        let state = stored_set(set, 1);
-        [&[1], &state[1..state.len() - 2]].concat()
-    }));
-    let twice = stored_set(&[(1, 8)], 2);
-    all.push([&[1], &twice[1..twice.len() - 2]].concat());
+    all.extend(sets.iter().map(|set| [&[1], &stored_set(set, 1)[..]].concat()));
+    all.push([&[1], &stored_set(&[(1, 8)], 2)[..]].concat());
     all
 }
 

@@ -80,7 +80,7 @@ impl Making {
     fn mark(&mut self, gtids: &str) {
         let (synced, gtids) = (Synced::default(), gtids.parse::<GtidSet>().unwrap());
         let (time_micros, position) = (self.time(), self.position());
-        self.batch.mark(&Mark { synced, gtids, time_micros, position });
+        self.batch.mark(&Mark { synced, gtids, time_micros, position, noted: Default::default() });
     }
 
     fn schemas(&mut self) {
@@ -106,7 +106,13 @@ impl Making {
         let gtid = Gtid { origin: origin.clone(), number: intervals.next().unwrap().0 };
         drop(intervals);
         let (time_micros, position) = (self.time(), self.position());
-        self.batch.commit(&Commit { synced: Synced::default(), gtid, time_micros, position });
+        self.batch.commit(&Commit {
+            synced: Synced::default(),
+            gtid: Some(gtid),
+            time_micros,
+            position,
+            noted: Default::default(),
+        });
     }
 
     fn sync(&mut self) {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use everrelay::disk::Disk;
 use everrelay::event::{Op, TableNo, TableSchema};
 use everrelay::log::record::{Change, Commit, Kind, Mark, Position, SchemaRecord, State};
-use everrelay::log::{Frame, Log};
+use everrelay::log::{Frame, Gap, Log, Noted, Standing};
 
 pub fn log<D: Disk>(log: &Log<D>) -> String {
     let mut text = String::new();
@@ -33,9 +33,12 @@ pub fn log<D: Disk>(log: &Log<D>) -> String {
 fn payload(frame: &Frame<'_>, tables: &mut HashMap<TableNo, TableSchema>) -> String {
     match frame.kind {
         Kind::State => {
-            let State { gtids, open_since, latest_micros } = State::decode(frame.payload).unwrap();
-            let gtids = gtids.map_or("none".to_owned(), |gtids| gtids.to_string());
-            format!("gtids {gtids}, open since {open_since:?}, latest {latest_micros}")
+            let State { standing, open_since, latest_micros } = State::decode(frame.payload).unwrap();
+            let standing = standing.map_or("none".to_owned(), |standing| {
+                let Standing { gtids, position, horizon, gaps } = standing;
+                format!("gtids {gtids}, {}{}", place(&position), noted(&Noted { horizon, gaps }))
+            });
+            format!("{standing}, open since {open_since:?}, latest {latest_micros}")
         }
         Kind::Schema => {
             let SchemaRecord { table, schema } = SchemaRecord::decode(frame.payload).unwrap();
@@ -45,16 +48,30 @@ fn payload(frame: &Frame<'_>, tables: &mut HashMap<TableNo, TableSchema>) -> Str
         }
         Kind::Change => change(frame, tables),
         Kind::Commit => {
-            let Commit { synced, gtid, time_micros, position } = Commit::decode(frame.payload).unwrap();
+            let Commit { synced, gtid, time_micros, position, noted: also } =
+                Commit::decode(frame.payload).unwrap();
             let synced = u64::from_le_bytes(synced.0);
-            format!("{gtid} at {time_micros}, {}, synced {synced}", place(&position))
+            let gtid = gtid.map_or("no gtid".to_owned(), |gtid| gtid.to_string());
+            format!("{gtid} at {time_micros}, {}, synced {synced}{}", place(&position), noted(&also))
         }
         Kind::Mark => {
-            let Mark { synced, gtids, time_micros, position } = Mark::decode(frame.payload).unwrap();
+            let Mark { synced, gtids, time_micros, position, noted: also } =
+                Mark::decode(frame.payload).unwrap();
             let synced = u64::from_le_bytes(synced.0);
-            format!("{gtids} at {time_micros}, {}, synced {synced}", place(&position))
+            format!("{gtids} at {time_micros}, {}, synced {synced}{}", place(&position), noted(&also))
         }
     }
+}
+
+fn noted(Noted { horizon, gaps }: &Noted) -> String {
+    let mut text = String::new();
+    if !horizon.is_empty() {
+        write!(text, ", horizon {horizon}").unwrap();
+    }
+    for Gap { table, why, time_micros } in gaps {
+        write!(text, ", {table} needs a snapshot since {time_micros}: {why}").unwrap();
+    }
+    text
 }
 
 fn place(Position { server, file, offset }: &Position) -> String {

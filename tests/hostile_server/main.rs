@@ -8,6 +8,7 @@ mod stream;
 use std::time::Duration;
 
 use everrelay::event::GtidSet;
+use everrelay::log::Standing;
 use everrelay::log::record::Batch;
 use everrelay::source::mysql::{MysqlOptions, MysqlSource};
 use everrelay::source::{Source, SourceError};
@@ -40,7 +41,7 @@ async fn read(options: MysqlOptions, transactions: u64) -> Result<usize, (Class,
     let after: GtidSet = format!("{UUID}:1-5").parse().unwrap();
     let mut source = MysqlSource::new(options).unwrap();
     let work = async {
-        source.connect(&after).await?;
+        source.connect(&Standing::after(after)).await?;
         let mut changes = 0;
         while source.gtids().count() < 5 + transactions {
             let mut batch = Batch::new();

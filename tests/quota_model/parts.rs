@@ -11,9 +11,9 @@ use everrelay::disk::{Disk, SystemDisk, SystemLock};
 use everrelay::event::codec::RowWriter;
 use everrelay::event::document::{Action, IndexSpec};
 use everrelay::event::gtid::Origin;
-use everrelay::event::{Column, ColumnType, Gtid, GtidSet, Op, TableName, TableNo, TableSchema};
-use everrelay::log::Log;
+use everrelay::event::{Column, ColumnType, Gtid, Op, TableName, TableNo, TableSchema};
 use everrelay::log::record::{Batch, Commit, Position, SchemaRecord, Synced};
+use everrelay::log::{Log, Noted, Standing};
 use everrelay::sink::{Bulk, BulkError, Disposition, Expect, Index, IndexNo, Sink, SinkError};
 use everrelay::source::{Source, SourceError, Start};
 use tokio::sync::watch;
@@ -123,14 +123,14 @@ impl ModelSource {
 }
 
 impl Source for ModelSource {
-    async fn resolve_start(&mut self, _: &Start) -> Result<GtidSet, SourceError> {
-        Ok(GtidSet::default())
+    async fn resolve_start(&mut self, _: &Start) -> Result<Standing, SourceError> {
+        Ok(Standing::default())
     }
 
-    async fn connect(&mut self, after: &GtidSet) -> Result<(), SourceError> {
+    async fn connect(&mut self, after: &Standing) -> Result<(), SourceError> {
         assert!(!self.seen.connected.swap(true, Ordering::SeqCst), "connected already");
         self.seen.connections.fetch_add(1, Ordering::SeqCst);
-        self.at = (after.count() + 1, 0);
+        self.at = (after.gtids.count() + 1, 0);
         self.told = false;
         Ok(())
     }
@@ -168,9 +168,13 @@ impl Source for ModelSource {
             if self.at.1 == rows {
                 batch.commit(&Commit {
                     synced: Synced::default(),
-                    gtid: Gtid { origin: Origin { uuid: [7; 16], tag: String::new() }, number: transaction },
+                    gtid: Some(Gtid {
+                        origin: Origin::Server { uuid: [7; 16], tag: String::new() },
+                        number: transaction,
+                    }),
                     time_micros: 1,
                     position: Position { server: [7; 16], file: "binlog.000001".into(), offset: transaction },
+                    noted: Noted::default(),
                 });
                 self.at = (transaction + 1, 0);
             }

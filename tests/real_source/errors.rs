@@ -1,5 +1,6 @@
 //! What cannot be carried stops the source, and the error names event, table and place.
 
+use everrelay::log::Standing;
 use everrelay::secret::Secret;
 use everrelay::source::mysql::MysqlSource;
 use everrelay::source::{Source, SourceError, Start};
@@ -119,11 +120,11 @@ async fn the_same_on_tables_that_are_not_followed_stops_nothing() {
 async fn a_position_of_another_history_is_a_definite_error() {
     let server = Server::new("history").await;
     let mut source = MysqlSource::new(server.options()).unwrap();
-    let foreign = "11111111-2222-3333-4444-555555555555:1-5".parse().unwrap();
+    let foreign = Standing::after("11111111-2222-3333-4444-555555555555:1-5".parse().unwrap());
     let text = definite(source.connect(&foreign).await.unwrap_err());
     assert!(text.contains("GTID_SUBTRACT") && text.contains("11111111-2222"), "{text}");
     let mut ahead = source.resolve_start(&Start::Now).await.unwrap();
-    ahead.union(&foreign);
+    ahead.gtids.union(&foreign.gtids);
     let text = definite(source.connect(&ahead).await.unwrap_err());
     assert!(text.contains("11111111-2222-3333-4444-555555555555:1-5"), "{text}");
 }
@@ -153,7 +154,7 @@ async fn the_key_of_a_table_made_after_connecting_is_looked_for_by_connecting_ag
     let error = follower.error(&mut server).await;
     assert!(matches!(error, SourceError::Transient(_)), "{error}");
     let after = follower.read.gtids.clone();
-    let text = definite(follower.source.connect(&after).await.unwrap_err());
+    let text = definite(follower.source.connect(&Standing::after(after.clone())).await.unwrap_err());
     assert!(text.contains("nokey") && text.contains("primary key"), "{text}");
 }
 
@@ -180,13 +181,13 @@ async fn two_sources_of_one_identity_are_told_that_they_clash() {
     let mut errors = Vec::new();
     for _ in 0..3 {
         let mut batch = everrelay::log::record::Batch::new();
-        one.source.connect(&after).await.unwrap();
+        one.source.connect(&Standing::after(after.clone())).await.unwrap();
         // An event has come, so the server knows this stream: the one that asks next takes it.
         one.source.fill(&mut batch).await.unwrap();
         // The server ends one stream of that name, and may take one that is ending already for it: then it is asked again.
         let error = 'evicted: {
             for _ in 0..10 {
-                two.source.connect(&after).await.unwrap();
+                two.source.connect(&Standing::after(after.clone())).await.unwrap();
                 let evicted = async {
                     loop {
                         if let Err(error) = one.source.fill(&mut batch).await {
@@ -295,7 +296,7 @@ async fn a_killed_stream_is_transient() {
     };
     assert!(matches!(error, SourceError::Transient(_)), "{error}");
     let after = follower.read.gtids.clone();
-    follower.source.connect(&after).await.unwrap();
+    follower.source.connect(&Standing::after(after.clone())).await.unwrap();
     server.run("INSERT INTO t VALUES (1)").await;
     follower.catch_up(&mut server).await;
     assert_eq!(follower.briefs(), ["insert t 1"]);
@@ -309,7 +310,7 @@ async fn purged_transactions_are_a_definite_error_that_names_them() {
     let mut source = MysqlSource::new(server.options()).unwrap();
     let before = source.resolve_start(&Start::Now).await.unwrap();
     server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
-    let lost = server.executed().await.subtract(&before);
+    let lost = server.executed().await.subtract(&before.gtids);
     server.run("FLUSH BINARY LOGS").await;
     server.run("PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY").await;
     let text = definite(source.connect(&before).await.unwrap_err());

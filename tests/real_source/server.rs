@@ -130,7 +130,7 @@ impl Server {
         let mut source = MysqlSource::new(options).expect("the patterns are good");
         let start = source.resolve_start(&Start::Now).await.expect("a start");
         source.connect(&start).await.expect("a stream");
-        Follower { source, read: Read { gtids: start, ..Read::default() } }
+        Follower { source, read: Read { gtids: start.gtids, ..Read::default() } }
     }
 
     pub async fn executed(&mut self) -> GtidSet {
@@ -240,7 +240,8 @@ impl Read {
                 }
                 Kind::Commit => {
                     let (commit, _) = codec::decode_owned::<Commit, 1_000_000>(payload).unwrap();
-                    assert!(self.gtids.insert(&commit.gtid), "no transaction twice");
+                    let gtid = commit.gtid.as_ref().expect("the server gives GTIDs");
+                    assert!(self.gtids.insert(gtid), "no transaction twice");
                     self.changes.append(&mut self.open);
                     self.commits.push(commit);
                 }

@@ -168,7 +168,7 @@ impl<W: Write> Printer<'_, W> {
         match frame.kind {
             Kind::State => {
                 let state = State::decode(frame.payload).with_context(unreadable)?;
-                let gtids = Some(state.gtids.unwrap_or_default().to_string());
+                let gtids = Some(state.standing.unwrap_or_default().gtids.to_string());
                 RecordLine { gtids, ..RecordLine::new(seq, "state") }.write(json, self.out)
             }
             Kind::Schema => {
@@ -184,7 +184,7 @@ impl<W: Write> Printer<'_, W> {
             Kind::Commit => {
                 let commit = Commit::decode(frame.payload).with_context(unreadable)?;
                 let line = RecordLine {
-                    gtids: Some(commit.gtid.to_string()),
+                    gtids: commit.gtid.as_ref().map(ToString::to_string),
                     time_micros: Some(commit.time_micros),
                     position: Some(format!("{}:{}", commit.position.file, commit.position.offset)),
                     ..RecordLine::new(seq, "commit")

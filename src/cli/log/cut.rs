@@ -119,7 +119,7 @@ impl Cursors {
     /// A cursor past all that is there is one of a log that lost its end, if it has settled what is left; else it is another log's, and
     /// lowering it would call settled what was never sent.
     fn check(&self, plan: &Plan) -> Result<(), Failure> {
-        let left = plan.position.clone().unwrap_or_default();
+        let left = plan.standing.clone().unwrap_or_default().gtids;
         for (name, _, cursor) in self.stores.iter().filter(|(_, _, cursor)| plan.is_passed_by(cursor.seq)) {
             if !left.is_subset(&cursor.gtids) {
                 return Err(state(anyhow!(
@@ -136,7 +136,7 @@ impl Cursors {
     fn lower(&mut self, plan: &Plan) -> Result<(), SettledError> {
         for (_, store, cursor) in self.stores.iter_mut().filter(|(_, _, cursor)| cursor.seq > plan.after) {
             cursor.seq = plan.after;
-            cursor.gtids = plan.position.clone().unwrap_or_default();
+            cursor.gtids = plan.standing.clone().unwrap_or_default().gtids;
             store.commit(cursor)?;
         }
         self.settled.as_ref().map_or(Ok(()), Settled::sync)
@@ -197,7 +197,7 @@ fn say(
             rfc3339_seconds(SystemClock.wall_micros())
         )?;
     }
-    let position = plan.position.as_ref().filter(|gtids| !gtids.is_empty());
+    let position = plan.standing.as_ref().map(|standing| &standing.gtids).filter(|gtids| !gtids.is_empty());
     let position = position.map_or_else(|| "the start".to_owned(), ToString::to_string);
     writeln!(
         out,
@@ -239,7 +239,7 @@ fn say_json(
         gtids: plan.going.gtids.to_string(),
         whole: plan.going.whole,
         versions_known: plan.going.versions_known,
-        position: plan.position.as_ref().map(ToString::to_string),
+        position: plan.standing.as_ref().map(|standing| standing.gtids.to_string()),
         cursors: lowered,
     };
     writeln!(out, "{}", serde_json::to_string(&line)?)

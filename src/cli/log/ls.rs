@@ -129,10 +129,11 @@ fn at(opened: &ReadOnly<SystemDisk>, segment: Option<&SegmentInfo>) -> anyhow::R
     match segment.filter(|segment| segment.first <= opened.log.visible().seq) {
         Some(segment) => {
             let state = opened.log.state(segment.first)?;
-            Ok(Standing { gtids: state.gtids.unwrap_or_default(), latest_micros: state.latest_micros })
+            let gtids = state.standing.unwrap_or_default().gtids;
+            Ok(Standing { gtids, latest_micros: state.latest_micros })
         }
         None => Ok(Standing {
-            gtids: opened.position.clone().unwrap_or_default(),
+            gtids: opened.standing.clone().unwrap_or_default().gtids,
             latest_micros: opened.latest_micros,
         }),
     }

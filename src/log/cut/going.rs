@@ -120,12 +120,14 @@ impl Going {
         // What does not decode is damage, and says nothing of the position.
         let taken = match kind {
             Kind::State => State::decode(payload).map(|state| {
-                if let Some(gtids) = state.gtids {
-                    self.gtids.union(&gtids);
+                if let Some(standing) = state.standing {
+                    self.gtids.union(&standing.gtids);
                 }
             }),
             Kind::Commit => Commit::decode(payload).map(|commit| {
-                self.gtids.insert(&commit.gtid);
+                if let Some(gtid) = &commit.gtid {
+                    self.gtids.insert(gtid);
+                }
                 self.ends += 1;
             }),
             Kind::Mark => Mark::decode(payload).map(|mark| {

@@ -32,7 +32,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn of(server: u8, number: u64) -> Gtid {
     let tag = if server == 2 { "blue" } else { "" };
-    Gtid { origin: Origin { uuid: [server; 16], tag: tag.to_owned() }, number }
+    Gtid { origin: Origin::Server { uuid: [server; 16], tag: tag.to_owned() }, number }
 }
 
 /// A log, everything written into it, and each server's last number.
@@ -88,7 +88,7 @@ impl Seeking {
     fn mark(&mut self, time_micros: u64) {
         let (synced, position, gtids) = (Synced::default(), Position::default(), self.position.clone());
         let mut batch = Batch::new();
-        batch.mark(&Mark { synced, gtids: gtids.clone(), time_micros, position });
+        batch.mark(&Mark { synced, gtids: gtids.clone(), time_micros, position, noted: Default::default() });
         self.append(&mut batch);
         let first = self.log().visible().seq;
         self.written.push(Written { first, time_micros, gtids });
@@ -107,7 +107,13 @@ impl Seeking {
                 }
                 (0..*changes).for_each(|value| change(&mut batch, TABLE, value.into()));
                 let (synced, position) = (Synced::default(), Position::default());
-                batch.commit(&Commit { synced, gtid: gtid.clone(), time_micros: self.time, position });
+                batch.commit(&Commit {
+                    synced,
+                    gtid: Some(gtid.clone()),
+                    time_micros: self.time,
+                    position,
+                    noted: Default::default(),
+                });
                 self.append(&mut batch);
                 // States stand before a transaction or inside it, and are never what it begins with.
                 let frames = read(self.log(), before.next());

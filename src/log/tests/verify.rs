@@ -81,7 +81,7 @@ fn a_whole_log_has_no_damage_and_what_the_next_start_cuts_is_none() {
     let frames = several_segments(dir.path());
     for depth in [Depth::Frames, Depth::Payloads] {
         let (checked, findings) = check(dir.path(), depth);
-        let open = Finding::OpenTransaction { since: frames.last().unwrap().seq.next(), frames: 15 };
+        let open = Finding::OpenTransaction { since: frames.last().unwrap().seq.next(), frames: 17 };
         assert_eq!(findings, [open]);
         assert_eq!((checked.damaged, checked.way_out, checked.opens), (0, WayOut::None, true));
         assert_eq!((checked.first, checked.last), (Seq(1), frames.last().unwrap().seq));
@@ -319,13 +319,20 @@ impl HandMade {
 
     fn commit_synced(&mut self, number: u64, synced: u64) -> &mut HandMade {
         let (synced, gtid) = (Synced(synced.to_le_bytes()), gtid(number));
-        let commit = Commit { synced, gtid, time_micros: NOW, position: Position::default() };
+        let commit = Commit {
+            synced,
+            gtid: Some(gtid),
+            time_micros: NOW,
+            position: Position::default(),
+            noted: Default::default(),
+        };
         self.frame(Kind::Commit, &encoded(&commit))
     }
 
     fn mark(&mut self) -> &mut HandMade {
         let (synced, gtids) = (Synced((self.bytes.len() as u64).to_le_bytes()), set(1));
-        let mark = Mark { synced, gtids, time_micros: 0, position: Position::default() };
+        let mark =
+            Mark { synced, gtids, time_micros: 0, position: Position::default(), noted: Default::default() };
         self.frame(Kind::Mark, &encoded(&mark))
     }
 
@@ -358,10 +365,10 @@ fn encoded<T: bincode::Encode>(value: &T) -> Vec<u8> {
     bytes
 }
 
-const STARTED: State = State { gtids: None, open_since: None, latest_micros: 0 };
+const STARTED: State = State { standing: None, open_since: None, latest_micros: 0 };
 
 fn started() -> State {
-    State { gtids: Some(set(1)), ..STARTED }
+    State { standing: Some(Standing::after(set(1))), ..STARTED }
 }
 
 #[test]
@@ -398,11 +405,11 @@ fn a_whole_frame_that_says_what_cannot_be_is_found_with_its_payload() {
 
 #[test]
 fn a_state_that_is_not_what_the_frames_before_it_come_to_is_found() {
-    let after = State { gtids: Some(set(2)), open_since: None, latest_micros: NOW };
+    let after = State { standing: Some(Standing::after(set(2))), open_since: None, latest_micros: NOW };
     let states = [
         ("", after.clone()),
-        ("position", State { gtids: Some(set(3)), ..after.clone() }),
-        ("position", State { gtids: None, ..after.clone() }),
+        ("position", State { standing: Some(Standing::after(set(3))), ..after.clone() }),
+        ("position", State { standing: None, ..after.clone() }),
         ("whether a transaction is open", State { open_since: Some(Seq(2)), ..after.clone() }),
         ("latest time", State { latest_micros: NOW + 1, ..after.clone() }),
     ];

@@ -14,7 +14,8 @@
 use std::collections::HashMap;
 
 use crate::event::schema::MAX_COLUMNS;
-use crate::event::{GtidSet, Op, Seq, TableNo};
+use crate::event::{Op, Seq, TableNo};
+use crate::log::Standing;
 use crate::log::record::{Change, Commit, Kind, Mark, SchemaRecord, State, Synced};
 
 /// What the frames so far come to.
@@ -32,7 +33,7 @@ pub(super) struct Content {
 
 #[derive(Debug)]
 struct Known {
-    gtids: Option<GtidSet>,
+    standing: Option<Standing>,
     /// The transaction that is open: its first frame, and whether it has changes.
     open: Option<(Seq, bool)>,
     latest_micros: u64,
@@ -77,7 +78,7 @@ impl Content {
             Kind::Commit => {
                 let commit = Commit::decode(payload).map_err(undecodable)?;
                 self.synced(commit.synced, offset)?;
-                self.commit(&commit)
+                self.commit(commit)
             }
             Kind::Mark => {
                 let mark = Mark::decode(payload).map_err(undecodable)?;
@@ -88,13 +89,14 @@ impl Content {
     }
 
     fn state(&mut self, seq: Seq, state: State) -> Result<(), String> {
-        let State { gtids, open_since, latest_micros } = state;
+        let State { standing, open_since, latest_micros } = state;
         if open_since.is_some_and(|since| since >= seq) {
             return Err("it says that a transaction is open which begins behind it".to_owned());
         }
         if let Some(known) = &self.known {
-            if known.gtids != gtids {
-                return Err("its position is not what the frames before it come to".to_owned());
+            if known.standing != standing {
+                return Err("its position, or what is owed there, is not what the frames before it come to"
+                    .to_owned());
             }
             if known.open.map(|(since, _)| since) != open_since {
                 return Err(
@@ -109,7 +111,7 @@ impl Content {
         let had_changes =
             self.known.as_ref().and_then(|known| known.open).is_some_and(|(_, changes)| changes);
         let open = open_since.map(|since| (since, had_changes));
-        self.known = Some(Known { gtids, open, latest_micros });
+        self.known = Some(Known { standing, open, latest_micros });
         Ok(())
     }
 
@@ -143,14 +145,14 @@ impl Content {
         Ok(())
     }
 
-    fn commit(&mut self, commit: &Commit) -> Result<(), String> {
+    fn commit(&mut self, commit: Commit) -> Result<(), String> {
         let Some(known) = &mut self.known else { return Ok(()) };
-        let Some(gtids) = &mut known.gtids else {
+        let Some(standing) = &mut known.standing else {
             return Err("it stands in a log that no mark has given a start".to_owned());
         };
-        gtids.insert(&commit.gtid);
         known.open = None;
         known.latest_micros = known.latest_micros.max(commit.time_micros);
+        standing.committed(commit);
         Ok(())
     }
 
@@ -159,9 +161,9 @@ impl Content {
         if known.open.is_some_and(|(_, changes)| changes) {
             return Err("it is a mark, and stands inside a transaction".to_owned());
         }
-        known.gtids = Some(mark.gtids);
         known.open = None;
         known.latest_micros = known.latest_micros.max(mark.time_micros);
+        known.standing.get_or_insert_default().marked(mark);
         Ok(())
     }
 

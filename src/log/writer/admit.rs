@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 use super::Writer;
 use crate::disk::Disk;
 use crate::event::Seq;
-use crate::log::Log;
 use crate::log::error::WriteError;
 use crate::log::quota::{Shortage, ShortageKind, Space};
 use crate::log::record::Position;
+use crate::log::{Log, Standing};
 
 /// Sum of all segments but the last: they do not change, and there may be many.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -141,10 +141,12 @@ impl<D: Disk> Writer<D> {
 
     fn transaction_too_large(&self, bytes: u64) -> WriteError {
         let limits = self.log.shared.limits;
-        let after = match &self.place {
-            Some(Position { file, offset, .. }) => format!("{file}:{offset}"),
-            None => {
-                let set = self.position.as_ref().map(ToString::to_string).unwrap_or_default();
+        let after = match self.standing.as_ref() {
+            Some(Standing { position: Position { file, offset, .. }, .. }) if !file.is_empty() => {
+                format!("{file}:{offset}")
+            }
+            standing => {
+                let set = standing.map(|standing| standing.gtids.to_string()).unwrap_or_default();
                 format!("transactions {}", if set.is_empty() { "none" } else { &set })
             }
         };

@@ -30,7 +30,7 @@ impl<D: Disk> Writer<D> {
             previous: sealed.follower(),
         };
         let state = State {
-            gtids: self.position.clone(),
+            standing: self.standing.clone(),
             open_since: self.open.map(|open| open.since),
             latest_micros: self.latest_micros,
         };

@@ -16,6 +16,8 @@
 //! decided the sets of marks leave its GTID out, so that whoever goes on from the log is sent the PREPARE again before the XA COMMIT. An XA
 //! COMMIT of an id that was never seen might mean rows that were prepared before our position, and is an error.
 
+#[path = "binlog_rows.rs"]
+mod rows;
 #[path = "binlog_statements.rs"]
 mod statements;
 
@@ -25,21 +27,19 @@ use tokio::time::Instant;
 
 use crate::event::gtid::Origin;
 use crate::event::{Gtid, GtidSet, TableName};
+use crate::log::Noted;
 use crate::log::record::{Batch, Commit, Mark, Position, Synced};
 
 use super::control::FollowedKeys;
-use super::decode::{Change, Decoder, RowsHeader};
+use super::decode::{Change, Decoder};
 use super::error::{MysqlError, Place};
 use super::event::{RawEvent, Within, kind};
 use super::marks::Marks;
 use super::options::MysqlOptions;
 use super::patterns::Patterns;
 use super::schema::TableMap;
-use super::tables::{TableError, Tables, Target};
+use super::tables::{TableError, Tables};
 use super::wire::{Short, Wire};
-
-/// The table id of a rows event without rows, which only ends its statement (MySQL, Table_id's dummy).
-const NO_TABLE: u64 = 0x00ff_ffff;
 
 /// Longest name of a binlog file, bytes (MySQL's FN_REFLEN).
 const FILE_NAME: usize = 512;
@@ -166,6 +166,7 @@ impl Binlog {
             gtids: self.decided(),
             time_micros: self.last_micros,
             position: self.position(),
+            noted: Noted::default(),
         });
     }
 
@@ -305,7 +306,7 @@ impl Binlog {
         let parsed =
             event.gtid().map_err(|error| self.garbled(format!("a GTID event is malformed: {error}")))?;
         let tag = parsed.tag().map(|tag| tag.as_str().to_owned()).unwrap_or_default();
-        let gtid = Gtid { origin: Origin { uuid: parsed.sid(), tag }, number: parsed.gno() };
+        let gtid = Gtid { origin: Origin::Server { uuid: parsed.sid(), tag }, number: parsed.gno() };
         if !(1..crate::event::gtid::NUMBER_LIMIT).contains(&gtid.number) {
             return Err(self.garbled(format!("a GTID has the number {}", gtid.number)));
         }
@@ -345,9 +346,10 @@ impl Binlog {
         if transaction.rows_of.is_some() {
             batch.commit(&Commit {
                 synced: Synced::default(),
-                gtid: transaction.gtid,
+                gtid: Some(transaction.gtid),
                 time_micros: transaction.time_micros,
                 position: self.position(),
+                noted: Noted::default(),
             });
         } else {
             self.marks.folded();
@@ -366,76 +368,6 @@ impl Binlog {
                 "its columns are not those known before with some added: start from a new state folder, or exclude the table by a pattern",
             ),
         })
-    }
-
-    fn rows(
-        &mut self,
-        event: &RawEvent<'_>,
-        name: &'static str,
-        change: Change,
-        version: u8,
-        batch: &mut Batch,
-    ) -> Result<(), MysqlError> {
-        let header = RowsHeader::parse(event.body(), version).map_err(self.short("a rows event"))?;
-        match self.tables.target(header.table_id) {
-            Some(Target::Unfollowed) => {}
-            Some(Target::Followed(number)) => {
-                let Some(transaction) = self.transaction.as_mut().filter(|transaction| transaction.begun)
-                else {
-                    return Err(self.garbled("a rows event outside a transaction"));
-                };
-                let Some(table) = self.tables.version(number, batch) else {
-                    return Err(self.garbled("a rows event of an unknown table"));
-                };
-                if transaction.rows_of.is_none() {
-                    transaction.rows_of = Some(table.record.schema.name.clone());
-                }
-                if event.is_cut() {
-                    let table = table.record.schema.name.clone();
-                    return Err(self.refuse_table(name, table, TOO_LARGE));
-                }
-                let decoded = self.decoder.rows(&table.plan, table.record.table, change, header.rest, batch);
-                match decoded {
-                    Ok(rows) => table.changes.increment(rows as u64),
-                    Err(source) => {
-                        let table = table.record.schema.name.clone();
-                        return Err(MysqlError::Rows {
-                            event: name,
-                            table,
-                            place: self.place.clone().into(),
-                            source,
-                        });
-                    }
-                }
-            }
-            None if header.table_id == NO_TABLE => {}
-            None => return Err(self.garbled("a rows event without a table map")),
-        }
-        if header.ends_statement {
-            self.tables.end_statement();
-        }
-        Ok(())
-    }
-
-    fn partial_update(&mut self, event: &RawEvent<'_>) -> Result<(), MysqlError> {
-        let header = RowsHeader::parse(event.body(), 2).map_err(self.short("a rows event"))?;
-        match self.tables.target(header.table_id) {
-            Some(Target::Unfollowed) => {}
-            Some(Target::Followed(number)) => {
-                return Err(self.refuse_table(
-                    "PARTIAL_UPDATE_ROWS event",
-                    self.tables.name(number),
-                    "JSON columns came as differences, which are not read yet: SET PERSIST binlog_row_value_options = '', and \
-                     start from a new state folder after it",
-                ));
-            }
-            None if header.table_id == NO_TABLE => {}
-            None => return Err(self.garbled("a PARTIAL_UPDATE_ROWS event without a table map")),
-        }
-        if header.ends_statement {
-            self.tables.end_statement();
-        }
-        Ok(())
     }
 }
 

@@ -389,17 +389,15 @@ fn bytes(command: &impl MySerialize) -> Vec<u8> {
 
 /// A set in the protocol's terms.
 fn sids(set: &GtidSet) -> Vec<Sid<'static>> {
-    let sid = |origin: &Origin| {
-        let sid = Sid::new(origin.uuid);
-        match Tag::new(origin.tag.clone()) {
-            Ok(tag) => sid.with_tag(tag),
-            Err(_) => sid,
-        }
-    };
     set.iter()
-        .map(|(origin, intervals)| {
+        .filter_map(|(origin, intervals)| {
+            let Origin::Server { uuid, tag } = origin else { return None };
+            let sid = match Tag::new(tag.clone()) {
+                Ok(tag) => Sid::new(*uuid).with_tag(tag),
+                Err(_) => Sid::new(*uuid),
+            };
             let intervals = intervals.map(|(start, end)| GnoInterval::new(start, end));
-            sid(origin).with_intervals(intervals.collect())
+            Some(sid.with_intervals(intervals.collect()))
         })
         .collect()
 }

@@ -9,13 +9,14 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::event::{GtidSet, TableName};
+use crate::log::Standing;
 
 use super::connection::BinlogConnection;
 use super::error::MysqlError;
-use super::link::{Link, LinkError, Row, shown};
+use super::link::{Link, LinkError, Row};
 use super::options::MysqlOptions;
-use super::patterns::{NameCase, Patterns};
-use super::schema::FULL_METADATA;
+use super::patterns::Patterns;
+use super::server::Server;
 
 /// Pause between looks at a server that lacks transactions of ours.
 const GRACE_PAUSE: Duration = Duration::from_millis(200);
@@ -32,15 +33,6 @@ pub struct Control {
     link: Link,
     server: String,
     patience: Duration,
-}
-
-/// What a server says about itself.
-#[derive(Clone, Debug)]
-pub struct Server {
-    name: String,
-    pub version: String,
-    pub uuid: [u8; 16],
-    variables: HashMap<String, String>,
 }
 
 impl Control {
@@ -75,17 +67,7 @@ impl Control {
                  'binlog_row_value_options', 'lower_case_table_names')",
             )
             .await?;
-        let variables: HashMap<String, String> =
-            rows.into_iter().map(|[name, value]| (name.to_ascii_lowercase(), value)).collect();
-        let version = variables.get("version").map(|version| shown(version.as_bytes())).unwrap_or_default();
-        let uuid = variables.get("server_uuid").and_then(|uuid| uuid::Uuid::try_parse(uuid).ok());
-        let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-        match uuid {
-            Some(uuid) if major.is_some_and(|major| major >= 8) && !version.contains("MariaDB") => {
-                Ok(Server { name: self.server.clone(), version, uuid: *uuid.as_bytes(), variables })
-            }
-            _ => Err(MysqlError::Version { server: self.server.clone(), found: version }),
-        }
+        Server::new(&self.server, rows)
     }
 
     /// Everything that the server has executed.
@@ -112,21 +94,24 @@ impl Control {
     ///
     /// # Errors
     /// [`MysqlError::AnotherHistory`] or [`MysqlError::Purged`].
-    pub async fn check_history(&mut self, ours: &GtidSet, grace: Duration) -> Result<(), MysqlError> {
+    pub async fn check_history(&mut self, ours: &Standing, grace: Duration) -> Result<(), MysqlError> {
         let deadline = Instant::now() + grace;
+        // What was read by SELECT must have happened there as well.
+        let mut seen = ours.gtids.clone();
+        seen.union(&ours.horizon);
         loop {
             let executed = self.executed().await?;
-            let missing = ours.subtract(&executed);
+            let missing = seen.subtract(&executed);
             if missing.is_empty() {
                 break;
             }
-            if missing == *ours || Instant::now() >= deadline {
+            if missing == seen || Instant::now() >= deadline {
                 return Err(MysqlError::AnotherHistory { server: self.server.clone(), missing });
             }
             tracing::warn!(server = %self.server, %missing, "the server lacks transactions that we hold: waiting for them");
             sleep(GRACE_PAUSE).await;
         }
-        let missing = self.purged().await?.subtract(ours);
+        let missing = self.purged().await?.subtract(&ours.gtids);
         if missing.is_empty() {
             return Ok(());
         }
@@ -270,56 +255,6 @@ impl Control {
     }
 }
 
-impl Server {
-    /// # Errors
-    /// A setting under which changes cannot be carried whole, with the statement that changes it.
-    pub fn check(&self) -> Result<(), MysqlError> {
-        const NEEDED: [(&str, &str, &str); 6] = [
-            ("log_bin", "ON", "mysqld with --log-bin (a restart)"),
-            (
-                "gtid_mode",
-                "ON",
-                "SET PERSIST enforce_gtid_consistency = ON; SET PERSIST gtid_mode = OFF_PERMISSIVE; \
-                 SET PERSIST gtid_mode = ON_PERMISSIVE; SET PERSIST gtid_mode = ON",
-            ),
-            ("binlog_format", "ROW", "SET PERSIST binlog_format = 'ROW'"),
-            ("binlog_row_image", "FULL", "SET PERSIST binlog_row_image = 'FULL'"),
-            ("binlog_row_metadata", "FULL", FULL_METADATA),
-            ("binlog_row_value_options", "", "SET PERSIST binlog_row_value_options = ''"),
-        ];
-        for (name, needed, statement) in NEEDED {
-            // A server without the variable has only the way that is needed; but metadata are missing before 8.0.1.
-            let found = match self.variable(name) {
-                Some(found) => found,
-                None if name == "binlog_row_metadata" => "(unknown)",
-                None => continue,
-            };
-            if !found.eq_ignore_ascii_case(needed) {
-                let needed = if needed.is_empty() { "''" } else { needed };
-                let (server, found) = (self.name.clone(), shown(found.as_bytes()));
-                return Err(MysqlError::Setting { server, name, found, needed, statement });
-            }
-        }
-        if self.variable("log_replica_updates").is_some_and(|v| v.eq_ignore_ascii_case("OFF")) {
-            tracing::warn!(server = %self.name, "log_replica_updates is OFF: what this server replicates is not in its binlog");
-        }
-        Ok(())
-    }
-
-    /// How this server compares table names.
-    #[must_use]
-    pub fn name_case(&self) -> NameCase {
-        match self.variable("lower_case_table_names") {
-            Some("1" | "2") => NameCase::Insensitive,
-            _ => NameCase::Sensitive,
-        }
-    }
-
-    fn variable(&self, name: &str) -> Option<&str> {
-        self.variables.get(name).map(String::as_str)
-    }
-}
-
 /// A value as a literal of SQL, whatever is in it and whatever the session's sql_mode is.
 fn literal(value: &str) -> String {
     let hex = value.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
@@ -331,51 +266,4 @@ fn values<const N: usize>(row: Row) -> Result<[String; N], LinkError> {
     let values = row.into_iter().collect::<Option<Vec<_>>>();
     let values = values.and_then(|values| <[String; N]>::try_from(values).ok());
     values.ok_or(LinkError::Unlike("a row is not what was asked for"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn server(changed: &[(&str, &str)]) -> Server {
-        let good = [
-            ("log_bin", "ON"),
-            ("gtid_mode", "ON"),
-            ("binlog_format", "ROW"),
-            ("binlog_row_image", "FULL"),
-            ("binlog_row_metadata", "FULL"),
-            ("binlog_row_value_options", ""),
-        ];
-        let variables = good.iter().chain(changed).map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        Server { name: "db:3306".into(), version: "8.4.0".into(), uuid: [0; 16], variables }
-    }
-
-    #[test]
-    fn each_setting_that_loses_changes_is_refused_with_the_statement_that_mends_it() {
-        assert!(server(&[]).check().is_ok());
-        for (name, value, statement) in [
-            ("log_bin", "OFF", "--log-bin"),
-            ("gtid_mode", "ON_PERMISSIVE", "SET PERSIST gtid_mode = ON"),
-            ("binlog_format", "MIXED", "SET PERSIST binlog_format = 'ROW'"),
-            ("binlog_row_image", "MINIMAL", "SET PERSIST binlog_row_image = 'FULL'"),
-            ("binlog_row_metadata", "MINIMAL", "SET PERSIST binlog_row_metadata = 'FULL'"),
-            ("binlog_row_value_options", "PARTIAL_JSON", "SET PERSIST binlog_row_value_options = ''"),
-        ] {
-            let text = server(&[(name, value)]).check().unwrap_err().to_string();
-            assert!(text.contains(statement) && text.contains(value) && text.contains("db:3306"), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_a_server_says_is_shown_cut_and_escaped() {
-        let found = format!("MIXED\x1b[2J{}", "x".repeat(9_000));
-        let text = server(&[("binlog_format", &found)]).check().unwrap_err().to_string();
-        assert!(text.contains("MIXED\\u{1b}[2J") && text.len() < 2_000, "{text}");
-    }
-
-    #[test]
-    fn case_follows_lower_case_table_names() {
-        assert_eq!(server(&[]).name_case(), NameCase::Sensitive);
-        assert_eq!(server(&[("lower_case_table_names", "1")]).name_case(), NameCase::Insensitive);
-    }
 }

@@ -21,7 +21,8 @@
 //! | file | idea |
 //! |---|---|
 //! | [`options`] | what a configuration says about a server |
-//! | [`control`] | what is asked before streaming, and refused |
+//! | [`control`] | what is asked before streaming |
+//! | [`server`] | what a server says of itself, and which settings are refused |
 //! | [`link`] | the connection: packets, TLS, logins, questions |
 //! | [`connection`] [`event`] | the binlog stream: raw events, checksums |
 //! | [`drawn`] [`payload`] | events that are not held whole, compressed transactions |
@@ -60,6 +61,7 @@ pub mod patterns;
 pub mod payload;
 pub mod query;
 pub mod schema;
+pub mod server;
 pub mod silence;
 pub mod statement;
 pub mod tables;
@@ -73,6 +75,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::event::GtidSet;
+use crate::log::Standing;
 use crate::log::record::Batch;
 use crate::source::{Source, SourceError, Start};
 
@@ -121,7 +124,7 @@ impl MysqlSource {
         self.binlog.gtids()
     }
 
-    async fn connect_stream(&mut self, after: &GtidSet) -> Result<(), MysqlError> {
+    async fn connect_stream(&mut self, after: &Standing) -> Result<(), MysqlError> {
         self.stream = None;
         let mut control = Control::connect(&self.options).await?;
         let server = control.server().await?;
@@ -129,8 +132,8 @@ impl MysqlSource {
         let patterns = self.patterns.clone().with_case(server.name_case());
         control.check_history(after, self.options.failover_grace).await?;
         let keys = control.keys(&patterns).await?;
-        self.binlog.restart(after.clone(), server.uuid, patterns, keys);
-        let stream = control.stream(after, &self.options).await?;
+        self.binlog.restart(after.gtids.clone(), server.uuid, patterns, keys);
+        let stream = control.stream(&after.gtids, &self.options).await?;
         tracing::info!(server = %self.options.address, version = %server.version, "connected to the binlog stream");
         self.stream = Some(stream);
         Ok(())
@@ -176,14 +179,14 @@ impl MysqlSource {
 const FAR: Duration = Duration::from_secs(86_400);
 
 impl Source for MysqlSource {
-    async fn resolve_start(&mut self, start: &Start) -> Result<GtidSet, SourceError> {
+    async fn resolve_start(&mut self, start: &Start) -> Result<Standing, SourceError> {
         if let Start::After(set) = start {
-            return Ok(set.clone());
+            return Ok(Standing::after(set.clone()));
         }
         let mut control = Control::connect(&self.options).await?;
         control.server().await?.check()?;
         if *start == Start::Now {
-            return Ok(control.executed().await?);
+            return Ok(Standing::after(control.executed().await?));
         }
         let purged = control.purged().await?;
         if !purged.is_empty() {
@@ -193,10 +196,10 @@ impl Source for MysqlSource {
                 "the server has purged its oldest transactions: rows last changed in them are not carried"
             );
         }
-        Ok(purged)
+        Ok(Standing::after(purged))
     }
 
-    async fn connect(&mut self, after: &GtidSet) -> Result<(), SourceError> {
+    async fn connect(&mut self, after: &Standing) -> Result<(), SourceError> {
         Ok(self.connect_stream(after).await?)
     }
 

@@ -1,0 +1,84 @@
+//! Rows events inside the stream: to which table they belong, and what they add to the batch.
+
+use crate::log::record::Batch;
+
+use super::super::decode::{Change, RowsHeader};
+use super::super::error::MysqlError;
+use super::super::event::RawEvent;
+use super::super::tables::Target;
+use super::{Binlog, TOO_LARGE};
+
+/// The table id of a rows event without rows, which only ends its statement (MySQL, Table_id's dummy).
+const NO_TABLE: u64 = 0x00ff_ffff;
+
+impl Binlog {
+    pub(super) fn rows(
+        &mut self,
+        event: &RawEvent<'_>,
+        name: &'static str,
+        change: Change,
+        version: u8,
+        batch: &mut Batch,
+    ) -> Result<(), MysqlError> {
+        let header = RowsHeader::parse(event.body(), version).map_err(self.short("a rows event"))?;
+        match self.tables.target(header.table_id) {
+            Some(Target::Unfollowed) => {}
+            Some(Target::Followed(number)) => {
+                let Some(transaction) = self.transaction.as_mut().filter(|transaction| transaction.begun)
+                else {
+                    return Err(self.garbled("a rows event outside a transaction"));
+                };
+                let Some(table) = self.tables.version(number, batch) else {
+                    return Err(self.garbled("a rows event of an unknown table"));
+                };
+                if transaction.rows_of.is_none() {
+                    transaction.rows_of = Some(table.record.schema.name.clone());
+                }
+                if event.is_cut() {
+                    let table = table.record.schema.name.clone();
+                    return Err(self.refuse_table(name, table, TOO_LARGE));
+                }
+                let decoded = self.decoder.rows(&table.plan, table.record.table, change, header.rest, batch);
+                match decoded {
+                    Ok(rows) => table.changes.increment(rows as u64),
+                    Err(source) => {
+                        let table = table.record.schema.name.clone();
+                        return Err(MysqlError::Rows {
+                            event: name,
+                            table,
+                            place: self.place.clone().into(),
+                            source,
+                        });
+                    }
+                }
+            }
+            None if header.table_id == NO_TABLE => {}
+            None => return Err(self.garbled("a rows event without a table map")),
+        }
+        if header.ends_statement {
+            self.tables.end_statement();
+        }
+        Ok(())
+    }
+
+    pub(super) fn partial_update(&mut self, event: &RawEvent<'_>) -> Result<(), MysqlError> {
+        let header = RowsHeader::parse(event.body(), 2).map_err(self.short("a rows event"))?;
+        match self.tables.target(header.table_id) {
+            Some(Target::Unfollowed) => {}
+            Some(Target::Followed(number)) => {
+                return Err(self.refuse_table(
+                    "PARTIAL_UPDATE_ROWS event",
+                    self.tables.name(number),
+                    "JSON columns came as differences, which are not read yet: SET PERSIST binlog_row_value_options = '', and \
+                     start from a new state folder after it",
+                ));
+            }
+            None if header.table_id == NO_TABLE => {}
+            None => return Err(self.garbled("a PARTIAL_UPDATE_ROWS event without a table map")),
+        }
+        if header.ends_statement {
+            self.tables.end_statement();
+        }
+        Ok(())
+    }
+}
