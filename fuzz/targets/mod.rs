@@ -16,6 +16,8 @@
 //! | [`cursor`] | a cursor as sled keeps it | read, written and read the same, or an error that says what to do |
 //! | [`json`] | MySQL's binary JSON | JSON within the limit, or an error |
 //! | [`rows`] | a table map and a rows event | what is decoded is a row of its schema |
+//! | [`events`] | the events of a stream | frames that a log takes; a GTID counts with its commit, once |
+//! | [`payload`] | a transaction payload | its events, in bounded memory |
 //! | [`statements`] | a QUERY event | a meaning, of followed tables alone |
 //! | [`answers`] | a bulk's answer | done only what the answer says was done |
 //!
@@ -26,12 +28,14 @@ pub mod configuration;
 pub mod cursor;
 pub mod damage;
 pub mod documents;
+pub mod events;
 pub mod folder;
 pub mod format;
 pub mod frames;
 pub mod gtids;
 pub mod header;
 pub mod json;
+pub mod payload;
 pub mod place;
 pub mod records;
 pub mod rows;

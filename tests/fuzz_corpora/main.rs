@@ -7,6 +7,7 @@
 mod allocation;
 mod mutate;
 mod seeds;
+mod stream_seeds;
 #[path = "../../fuzz/targets/mod.rs"]
 mod targets;
 
@@ -59,6 +60,8 @@ targets! {
     any_stored_cursor_is_read_or_explained: cursor within PAYLOAD + OWN;
     any_binary_json_is_json_or_refused: json within OWN;
     any_rows_event_is_rows_or_refused: rows within OWN;
+    any_stream_of_events_is_frames_or_refused: events within OWN;
+    any_transaction_payload_is_events_or_refused: payload within PAYLOAD + OWN;
     any_answer_proves_no_more_than_it_says: answers within OWN;
     any_statement_means_the_same_whatever_space_stands_before_it: statements within OWN;
 }

@@ -34,6 +34,8 @@ pub fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("rows", rows()),
         ("statements", statements()),
         ("answers", answers()),
+        ("events", crate::stream_seeds::events()),
+        ("payload", crate::stream_seeds::payloads()),
     ]
 }
 

@@ -1,0 +1,97 @@
+//! A stream's events, one after the other: frames that a log takes, and a position that moves with commits and marks alone.
+
+use everrelay::event::{GtidSet, TableNo};
+use everrelay::log::Standing;
+use everrelay::log::record::{Batch, Change, Commit, Kind, Mark, SchemaRecord};
+use everrelay::secret::Secret;
+use everrelay::source::mysql::binlog::Binlog;
+use everrelay::source::mysql::control::FollowedKeys;
+use everrelay::source::mysql::event::{HEAD, Head, RawEvent, Within};
+use everrelay::source::mysql::patterns::Patterns;
+use everrelay::source::mysql::{Address, MysqlOptions};
+
+use super::format::Input;
+
+const LARGEST_ROW: usize = 1 << 16;
+
+/// Where events stand, by the lowest bits of a byte.
+const WITHIN: [Within; 4] =
+    [Within::Stream, Within::Stream, Within::Payload { last: false }, Within::Payload { last: true }];
+
+/// Each event is its type, where it stands, its flags (2) and its body as a block.
+pub fn run(input: &[u8]) {
+    let mut input = Input(input);
+    let mut options = MysqlOptions::new(Address::Socket("/s".into()), "u", Secret::default(), 1);
+    options.max_row_bytes = LARGEST_ROW;
+    options.mark_transactions = 2;
+    let mut binlog = Binlog::new(&options);
+    let patterns = Patterns::parse(&["shop.*", "!shop.audit*"]).expect("patterns");
+    binlog.restart(GtidSet::default(), [1; 16], patterns, FollowedKeys::new());
+    let (mut standing, mut batch) = (Standing::default(), Batch::new());
+    let mut taken = Taken::default();
+    while !input.is_empty() {
+        let (kind, within, flags) = (input.byte(), input.byte(), input.u16());
+        let body = input.block();
+        let mut bytes = vec![0, 0, 0, 0, kind, 1, 0, 0, 0];
+        bytes.extend_from_slice(&((HEAD + body.len()) as u32).to_le_bytes());
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&flags.to_le_bytes());
+        bytes.extend_from_slice(body);
+        let head = Head::parse(&bytes).expect("a head");
+        let event = RawEvent::new(head, &bytes, WITHIN[usize::from(within) % WITHIN.len()]);
+        let ended = binlog.event(&event, &mut batch).is_err();
+        if !ended {
+            binlog.mark_if_due(&mut batch);
+        }
+        taken.batch(&batch, &mut standing);
+        batch.clear();
+        if ended {
+            return;
+        }
+        assert!(standing.gtids.is_subset(binlog.gtids()), "the log never knows more than was read");
+    }
+}
+
+/// What a log would have to know of the frames so far.
+#[derive(Default)]
+struct Taken {
+    /// Columns and key columns.
+    tables: std::collections::HashMap<TableNo, (usize, usize)>,
+    changes: usize,
+}
+
+impl Taken {
+    fn batch(&mut self, batch: &Batch, standing: &mut Standing) {
+        for (kind, payload) in batch.payloads() {
+            match kind {
+                Kind::Schema => {
+                    let SchemaRecord { table, schema } = SchemaRecord::decode(payload).expect("a schema");
+                    assert!(schema.key.iter().all(|column| usize::from(*column) < schema.columns.len()));
+                    self.tables.insert(table, (schema.columns.len(), schema.key.len()));
+                }
+                Kind::Change => {
+                    let mut change = Change::decode(payload).expect("a change");
+                    let (columns, key) = self.tables[&change.table];
+                    let key = if change.op == everrelay::event::Op::Rekey { key } else { 0 };
+                    for _ in 0..columns + key {
+                        change.row.next_value().expect("a value for each column");
+                    }
+                    assert!(change.row.rest().is_empty());
+                    self.changes += 1;
+                }
+                Kind::Commit => {
+                    let commit = Commit::decode(payload).expect("a commit");
+                    let gtid = commit.gtid.as_ref().expect("a transaction of this stream has a GTID");
+                    assert!(!standing.gtids.contains(gtid), "no transaction counts twice");
+                    standing.committed(commit);
+                    self.changes = 0;
+                }
+                Kind::Mark => {
+                    assert_eq!(self.changes, 0, "marks stand between transactions");
+                    standing.marked(Mark::decode(payload).expect("a mark"));
+                }
+                Kind::State => panic!("a source writes no state"),
+            }
+        }
+    }
+}
