@@ -9,7 +9,7 @@ mod show;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use everrelay::clock::Clock;
 use everrelay::disk::SystemDisk;
@@ -199,7 +199,14 @@ fn a_cursor_folder_of_a_newer_format_is_refused_before_the_log_is_touched() {
         files
     };
     let settled = kept();
-    let error = Settled::open(&copied.settled()).unwrap_err();
+    // sled gives its lock up on a thread of its own, a moment after the last handle is gone.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let error = loop {
+        match Settled::open(&copied.settled()).unwrap_err() {
+            SettledError::Locked { .. } if Instant::now() < deadline => std::thread::yield_now(),
+            error => break error,
+        }
+    };
     assert!(matches!(error, SettledError::Format { found: 2, known: 1, .. }), "{error}");
     let (code, _, words) = copied.everrelay(&["run"]);
     assert!(code == Some(5) && words.contains("format 2") && words.contains("newer"), "{code:?} {words}");
