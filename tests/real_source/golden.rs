@@ -6,7 +6,7 @@ use mysql_async::{Row as ServerRow, Value as ServerValue};
 use crate::server::{Follower, Server};
 
 /// Column name, type, and SQL expressions for its edges.
-const COLUMNS: &[(&str, &str, &[&str])] = &[
+pub const COLUMNS: &[(&str, &str, &[&str])] = &[
     ("y", "YEAR", &["0", "1901", "2155", "2026"]),
     ("i8", "TINYINT", &["-128", "127", "0"]),
     ("u8", "TINYINT UNSIGNED", &["255", "128"]),

@@ -4,8 +4,11 @@
 //! --instance test` starts; without either these tests fail: run them by `dev/test real`. Each test has a schema of its own.
 
 mod charsets;
+#[path = "../real_differential/columns.rs"]
+mod columns;
 mod errors;
 mod golden;
+mod select;
 mod server;
 mod tls;
 mod transactions;

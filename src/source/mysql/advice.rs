@@ -51,6 +51,7 @@ pub fn advice(error: &LinkError) -> Option<&'static str> {
         LinkError::TooLarge => {
             Some("MySQL's protocol does not carry it: start from a new state folder after it")
         }
+        LinkError::LongRow { .. } => Some("raise max_row_bytes"),
         LinkError::Compression | LinkError::Inflated { .. } => Some(
             "SET PERSIST binlog_transaction_compression = OFF, and start from a new state folder after it",
         ),

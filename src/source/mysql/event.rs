@@ -248,4 +248,9 @@ mod tests {
         small[9] = 18;
         assert_eq!(Head::parse(&small), Err(Short));
     }
+    #[test]
+    fn an_events_body_is_in_no_debug_output() {
+        let event = RawEvent::of(kind::WRITE_ROWS, 0, &[77; 40]);
+        assert!(!format!("{event:?}").contains("77, 77"));
+    }
 }

@@ -35,6 +35,7 @@
 //! | [`tables`] | the tables seen so far, by their table maps |
 //! | [`schema`] | a table map as schema and decode plan |
 //! | [`decode`] | row images to log bytes |
+//! | [`select`] | rows of SELECT to the same log bytes |
 //! | [`numbers`] [`temporal`] [`charset`] [`json`] | the types |
 //! | [`wire`] | checked reading |
 
@@ -61,6 +62,7 @@ pub mod patterns;
 pub mod payload;
 pub mod query;
 pub mod schema;
+pub mod select;
 pub mod server;
 pub mod silence;
 pub mod statement;

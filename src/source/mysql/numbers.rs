@@ -79,6 +79,12 @@ impl Decimal {
         Some(Decimal { integer_digits, scale, bytes: part(integer_digits) + part(scale) })
     }
 
+    /// Digits after the point.
+    #[must_use]
+    pub fn scale(self) -> u8 {
+        self.scale
+    }
+
     /// Bytes in a row image.
     #[inline]
     #[must_use]

@@ -153,6 +153,50 @@ pub fn json_time(packed: i64) -> Option<Time> {
     from_packed_time(magnitude >> 24, magnitude & 0xff_ffff, packed < 0, 6)
 }
 
+/// A DATETIME from year, month and day, hour, minute and second, and microseconds.
+#[must_use]
+pub fn from_parts(date: (u16, u8, u8), clock: (u8, u8, u8), micros: u32, decimals: u8) -> Option<DateTime> {
+    let date = checked_date(date.0.into(), date.1.into(), date.2.into())?;
+    let micros = checked_time_of_day(clock.0.into(), clock.1.into(), clock.2.into(), micros.into())?;
+    Some(DateTime { date, micros, decimals })
+}
+
+/// A TIME from its parts.
+#[must_use]
+pub fn time_from_parts(
+    negative: bool,
+    days: u32,
+    clock: (u8, u8, u8),
+    micros: u32,
+    decimals: u8,
+) -> Option<Time> {
+    let in_day = checked_time_of_day(clock.0.into(), clock.1.into(), clock.2.into(), micros.into())?;
+    // -838:59:59.999999 to 838:59:59.999999
+    if days > 34 || u64::from(days) * 86_400 * SECOND + in_day >= 839 * 3_600 * SECOND {
+        return None;
+    }
+    let micros = i64::try_from(u64::from(days) * 86_400 * SECOND + in_day).ok()?;
+    Some(Time { micros: if negative { -micros } else { micros }, decimals })
+}
+
+/// A TIMESTAMP from the date and time that it is in UTC.
+#[must_use]
+pub fn instant_of(value: DateTime) -> Option<Instant> {
+    let DateTime { date: Date { year, month, day }, micros, decimals } = value;
+    if (year, month, day) == (0, 0, 0) && micros == 0 {
+        return Some(Instant { micros: 0, decimals });
+    }
+    if year < 1970 || month == 0 || day == 0 {
+        return None;
+    }
+    // Days since 1970 by years that begin in March, so that a leap day is a year's last (H. Hinnant, chrono-Compatible
+    // Low-Level Date Algorithms).
+    let (year, month) = (u64::from(year) - u64::from(month < 3), u64::from(month));
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + u64::from(day) - 1;
+    let days = (365 * year + year / 4 - year / 100 + year / 400 + of_year).checked_sub(719_468)?;
+    Some(Instant { micros: days * 86_400 * SECOND + micros, decimals })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,6 +263,31 @@ mod tests {
         assert_eq!(time(&least[2..], 6).unwrap().micros, -micros_of(838, 59, 59, 0));
         let before_5_6 = (-8_385_959_i32).to_le_bytes();
         assert_eq!(old_time(&before_5_6[..3]).unwrap().micros, -micros_of(838, 59, 59, 0));
+    }
+
+    #[test]
+    fn instants_come_from_their_parts_in_utc() {
+        let instant = |date, clock, micros| {
+            from_parts(date, clock, micros, 6).and_then(instant_of).map(|instant| instant.micros)
+        };
+        assert_eq!(instant((0, 0, 0), (0, 0, 0), 0), Some(0));
+        for (date, seconds) in [
+            ((1970, 1, 1), 0),
+            ((1972, 2, 29), 68_169_600),
+            ((1999, 12, 31), 946_598_400),
+            ((2000, 3, 1), 951_868_800),
+            ((2026, 11, 23), 1_795_392_000),
+            ((2038, 1, 19), 2_147_472_000),
+        ] {
+            assert_eq!(instant(date, (0, 0, 1), 5), Some((seconds + 1) * SECOND + 5), "{date:?}");
+        }
+        assert_eq!(instant((1969, 12, 31), (0, 0, 0), 0), None);
+        assert_eq!(instant((1970, 0, 1), (0, 0, 0), 0), None);
+        assert_eq!(from_parts((2026, 1, 1), (24, 0, 0), 0, 0), None);
+        let most = time_from_parts(true, 34, (22, 59, 59), 999_999, 6).unwrap();
+        assert_eq!(most.micros, -micros_of(838, 59, 59, 999_999));
+        assert_eq!(time_from_parts(false, 34, (23, 0, 0), 0, 0), None);
+        assert_eq!(time_from_parts(false, u32::MAX, (23, 59, 59), 0, 0), None);
     }
 
     #[test]

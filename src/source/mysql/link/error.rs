@@ -36,6 +36,8 @@ pub enum LinkError {
     Tls(#[from] rustls::Error),
     #[error("an event is larger than 1 GiB")]
     TooLarge,
+    #[error("a row takes more than {limit} bytes")]
+    LongRow { limit: usize },
     #[error("a transaction payload is compressed in a way that is not known")]
     Compression,
     #[error("a transaction payload takes {bytes} bytes when inflated, and {limit} are accepted")]

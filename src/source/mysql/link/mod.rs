@@ -24,17 +24,20 @@
 //! | [`packets`] | one buffer, packets joined in it |
 //! | [`login`] | handshake and passwords |
 //! | [`answer`] | OK, errors, rows as text |
+//! | [`prepared`] | rows in the binary protocol, one by one |
 //! | [`error`] | what can go wrong |
 
 pub mod answer;
 pub mod error;
 pub mod login;
 pub mod packets;
+pub mod prepared;
 pub mod tls;
 pub mod transport;
 
 pub use error::{LinkError, ServerSaid, shown};
 
+use std::io;
 use std::ops::{Deref, DerefMut};
 
 use super::options::MysqlOptions;
@@ -83,6 +86,8 @@ impl Drop for Served {
 #[derive(Debug)]
 pub struct Link {
     packets: Served,
+    /// The rest of an answer is still to come.
+    answering: bool,
 }
 
 impl Link {
@@ -92,7 +97,7 @@ impl Link {
     /// See [`LinkError`].
     pub async fn connect(options: &MysqlOptions) -> Result<Link, LinkError> {
         let transport = Transport::connect(&options.address).await?;
-        Ok(Link { packets: Served(login::login(transport, options).await?) })
+        Ok(Link { packets: Served(login::login(transport, options).await?), answering: false })
     }
 
     /// The rows that a statement answers with, none where it answers OK.
@@ -103,7 +108,7 @@ impl Link {
         const COM_QUERY: u8 = 3;
         let mut command = vec![COM_QUERY];
         command.extend_from_slice(sql.as_bytes());
-        self.packets.command(&command).await?;
+        self.command(&command).await?;
         let columns = match self.answer().await? {
             Answer::Ok => return Ok(Vec::new()),
             Answer::Columns(columns) => columns,
@@ -134,7 +139,7 @@ impl Link {
     /// # Errors
     /// See [`LinkError`].
     pub async fn tell(&mut self, command: &[u8]) -> Result<(), LinkError> {
-        self.packets.command(command).await?;
+        self.command(command).await?;
         match self.answer().await? {
             Answer::Ok => Ok(()),
             Answer::Columns(_) => Err(LinkError::Unlike("it answers with rows where OK was due")),
@@ -146,8 +151,17 @@ impl Link {
     /// # Errors
     /// It cannot be sent.
     pub async fn into_stream(mut self, command: &[u8]) -> Result<Served, LinkError> {
-        self.packets.command(command).await?;
+        self.command(command).await?;
         Ok(self.packets)
+    }
+
+    async fn command(&mut self, command: &[u8]) -> Result<(), LinkError> {
+        if self.answering {
+            let error =
+                io::Error::new(io::ErrorKind::InvalidInput, "its last answer was not read to its end");
+            return Err(error.into());
+        }
+        self.packets.command(command).await
     }
 
     async fn answer(&mut self) -> Result<Answer, LinkError> {
