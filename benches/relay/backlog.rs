@@ -94,19 +94,26 @@ pub async fn backlog(url: &str, turns: u64) -> Result<Stretch> {
     Ok(stretch)
 }
 
+/// Whether the server compresses a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    Off,
+    On,
+}
+
 /// Makes one transaction of about `megabytes` MB.
 ///
 /// # Errors
 /// The server refuses.
-pub async fn giant(url: &str, megabytes: u64) -> Result<Stretch> {
-    note!("making one transaction of {megabytes} MB");
+pub async fn giant(url: &str, megabytes: u64, compression: Compression) -> Result<Stretch> {
+    note!("making one transaction of {megabytes} MB, compression {compression:?}");
     let rows = megabytes * 1_000_000 / 2_200;
     fresh(url, GIANT_SCHEMA).await?;
     let after = executed(url).await?;
     execute(
         url,
         [
-            format!("SET cte_max_recursion_depth = {rows}"),
+            format!("SET cte_max_recursion_depth = {rows}, binlog_transaction_compression = {compression:?}"),
             format!(
                 "INSERT INTO {GIANT_SCHEMA}.orders WITH RECURSIVE n (id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < {rows}) \
                  SELECT id, id % 100000, 'new', id / 100, REPEAT('n', 80), '2026-01-02 03:04:05.678', '2026-01-02 03:04:05', \

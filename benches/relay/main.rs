@@ -6,6 +6,7 @@
 //! | file | idea |
 //! |---|---|
 //! | [`backlog`] | the changes that are measured |
+//! | [`shapes`] | other tables: JSON, many columns |
 //! | [`ingest`] | `ingest.*` |
 //! | [`end_to_end`] | `end_to_end.*` |
 //! | [`latency`] | `latency.*` |
@@ -24,6 +25,7 @@ mod latency;
 mod measure;
 mod prepared;
 mod process;
+mod shapes;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 mod tap;
