@@ -178,6 +178,11 @@ impl Story {
                 row(key, value, None);
                 Op::Insert
             }
+            Some(_) if value < 100 => {
+                rows.remove(&key);
+                RowWriter::new(change.values()).i64(key);
+                Op::Tombstone
+            }
             Some(before) if value < 300 => {
                 rows.remove(&key);
                 row(key, before, None);

@@ -61,7 +61,7 @@ impl Bodies {
                     let verb = match change.op {
                         Op::Insert | Op::Update => Verb::Index,
                         Op::Delete => Verb::Delete,
-                        Op::Rekey => bail!("the backlog changes no keys"),
+                        Op::Rekey | Op::Tombstone => bail!("the backlog changes no keys and has whole rows"),
                     };
                     let action = Action { verb, id: &id, version: frame.version };
                     sink.encode(index.no, &action, |out| mapping.document(change.row, out), &mut body)?;

@@ -24,6 +24,9 @@ pub fn run(input: &[u8]) {
     if change.op == Op::Rekey && mapping.old_id(change.row, &mut id).is_ok() {
         assert!((1..=LONGEST_ID).contains(&id.len()), "an id of {} bytes", id.len());
     }
+    if change.op == Op::Tombstone && mapping.id_of_key(change.row, &mut id).is_ok() {
+        assert!((1..=LONGEST_ID).contains(&id.len()), "an id of {} bytes", id.len());
+    }
     let mut document = Vec::new();
     if mapping.document(change.row, &mut document).is_ok()
         && !is_as_given(change.row, record.schema.columns.len())

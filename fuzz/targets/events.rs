@@ -72,8 +72,13 @@ impl Taken {
                 Kind::Change => {
                     let mut change = Change::decode(payload).expect("a change");
                     let (columns, key) = self.tables[&change.table];
-                    let key = if change.op == everrelay::event::Op::Rekey { key } else { 0 };
-                    for _ in 0..columns + key {
+                    use everrelay::event::Op;
+                    let values = match change.op {
+                        Op::Rekey => columns + key,
+                        Op::Tombstone => key,
+                        _ => columns,
+                    };
+                    for _ in 0..values {
                         change.row.next_value().expect("a value for each column");
                     }
                     assert!(change.row.rest().is_empty());

@@ -74,4 +74,6 @@ pub enum Op {
     Rekey,
     /// A deleted row: the row's before-image.
     Delete,
+    /// A deleted row of which no more is known than its key: the key columns' values, in key order.
+    Tombstone,
 }

@@ -14,7 +14,7 @@
 //! `length` counts the payload; `crc32` covers length, seq, kind, flags and payload and is seeded with the segment's salt;
 //! `flags` is 0 and anything else is refused. Payloads are bincode 2, standard configuration, of the types below; a change's
 //! payload is a [`ChangeHead`] followed by the row's values (see [`codec`]), and for [`Op::Rekey`] by the
-//! before-image's key values.
+//! before-image's key values; for [`Op::Tombstone`] the key's values are all that follows.
 //!
 //! A source fills a [`Batch`] without knowing sequence numbers or segments: the writer sets length, seq and CRC.
 
@@ -350,7 +350,7 @@ mod tests {
 
     #[test]
     fn the_op_is_set_when_the_row_is_known() {
-        for op in [Op::Insert, Op::Update, Op::Rekey, Op::Delete] {
+        for op in [Op::Insert, Op::Update, Op::Rekey, Op::Delete, Op::Tombstone] {
             let mut batch = Batch::new();
             let mut change = batch.change(TableNo(300));
             RowWriter::new(change.values()).i64(7);

@@ -169,11 +169,20 @@ impl TableMapping {
     /// # Errors
     /// A key column was NULL, or the row cannot be read.
     pub fn old_id(&self, row: Row<'_>, out: &mut String) -> Result<(), MappingError> {
-        out.clear();
         let mut rest = row;
         for column in 0..self.columns.len() {
             self.value(&mut rest, column)?;
         }
+        self.id_of_key(rest, out)
+    }
+
+    /// Replaces `out` by the id of the document of an [`Op::Tombstone`](crate::event::Op::Tombstone): `key` is the key's values alone.
+    ///
+    /// # Errors
+    /// A key column was NULL, or the values cannot be read.
+    pub fn id_of_key(&self, key: Row<'_>, out: &mut String) -> Result<(), MappingError> {
+        out.clear();
+        let mut rest = key;
         for (n, &column) in self.key.iter().enumerate() {
             let value = self.value(&mut rest, column)?;
             self.part(n, column, &value, self.key.len() > 1, out)?;

@@ -142,6 +142,8 @@ fn a_document_has_every_column_in_row_order_and_ends_with_the_row() {
     assert_eq!(id, "7");
     mapping.old_id(Row::new(&bytes), &mut id).unwrap();
     assert_eq!(id, "6");
+    mapping.id_of_key(Row::new(&row(&[Value::I64(5)])), &mut id).unwrap();
+    assert_eq!(id, "5");
 }
 
 #[test]

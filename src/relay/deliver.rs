@@ -278,10 +278,13 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         let table = table.ok_or_else(|| DeliverError::no_schema(frame.seq, change.table))?;
         let mut id = std::mem::take(&mut self.id);
         let mut old_id = std::mem::take(&mut self.old_id);
-        table.mapping.id(change.row, &mut id)?;
+        match change.op {
+            Op::Tombstone => table.mapping.id_of_key(change.row, &mut id)?,
+            _ => table.mapping.id(change.row, &mut id)?,
+        }
         match change.op {
             Op::Insert | Op::Update => self.act(frame, &table, &change, Verb::Index, &id)?,
-            Op::Delete => self.act(frame, &table, &change, Verb::Delete, &id)?,
+            Op::Delete | Op::Tombstone => self.act(frame, &table, &change, Verb::Delete, &id)?,
             Op::Rekey => {
                 table.mapping.old_id(change.row, &mut old_id)?;
                 if old_id != id {

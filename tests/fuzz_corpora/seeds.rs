@@ -93,9 +93,11 @@ fn schema(table: u32) -> SchemaRecord {
 fn change(batch: &mut Batch, table: u32, op: Op) {
     let mut change = batch.change(TableNo(table));
     let mut row = RowWriter::new(change.values());
-    row.u64(7);
-    values().iter().for_each(|value| row.value(value));
-    if op == Op::Rekey {
+    if op != Op::Tombstone {
+        row.u64(7);
+        values().iter().for_each(|value| row.value(value));
+    }
+    if matches!(op, Op::Rekey | Op::Tombstone) {
         row.u64(6);
         row.text("old");
     }
@@ -132,7 +134,7 @@ fn history() -> Vec<Record> {
     let mut batch = Batch::new();
     batch.mark(&mark(set()));
     batch.schema(&schema(300));
-    for op in [Op::Insert, Op::Update, Op::Rekey, Op::Delete] {
+    for op in [Op::Insert, Op::Update, Op::Rekey, Op::Delete, Op::Tombstone] {
         change(&mut batch, 300, op);
     }
     batch.commit(&commit(1));

@@ -82,10 +82,11 @@ fn change(frame: &Frame<'_>, tables: &HashMap<TableNo, TableSchema>) -> String {
     let Change { op, table, mut row } = Change::decode(frame.payload).unwrap();
     let schema = &tables[&table];
     let mut text = format!("{op:?} {} version {}:", schema.name, frame.version);
-    for column in &schema.columns {
+    let columns = if op == Op::Tombstone { &[][..] } else { &schema.columns };
+    for column in columns {
         write!(text, " {}={:?}", column.name, row.next_value().unwrap()).unwrap();
     }
-    if op == Op::Rekey {
+    if matches!(op, Op::Rekey | Op::Tombstone) {
         text.push_str(" was");
         for &key in &schema.key {
             write!(text, " {}={:?}", schema.columns[usize::from(key)].name, row.next_value().unwrap())

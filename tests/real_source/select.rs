@@ -140,10 +140,10 @@ async fn compare(server: &mut Server, streamed: &mut Streamed, table: &str) {
     let mut link = link(&server.options()).await;
     let sql = format!("SELECT {} FROM {}", select::list(schema), select::table(schema));
     let statement = link.prepare(&sql).await.unwrap();
-    let mut rows = link.execute(&statement).await.unwrap();
-    let mut reader = RowReader::new(plan, rows.definitions(), LIMIT).unwrap();
+    let definitions = link.execute(&statement).await.unwrap();
+    let mut reader = RowReader::new(plan, &definitions, LIMIT).unwrap();
     let (mut row, mut count) = (Vec::new(), 0);
-    while let Some(packet) = rows.next(LIMIT).await.unwrap() {
+    while let Some(packet) = link.next_row(LIMIT).await.unwrap() {
         row.clear();
         reader.read(packet, &mut row).unwrap();
         count += 1;
@@ -264,11 +264,10 @@ async fn a_table_that_has_changed_is_not_read_as_what_it_was() {
         server.run("CREATE TABLE was LIKE t").await;
         server.run(&format!("ALTER TABLE t {alter}")).await;
         let statement = link.prepare(&sql).await.unwrap();
-        let rows = link.execute(&statement).await.unwrap();
-        let differs = RowReader::new(plan, rows.definitions(), LIMIT).unwrap_err();
+        let definitions = link.execute(&statement).await.unwrap();
+        let differs = RowReader::new(plan, &definitions, LIMIT).unwrap_err();
         assert_eq!(differs.column, column, "{alter}");
         // Rows that are not read leave a connection that answers nothing else.
-        drop(rows);
         assert!(matches!(link.ask("SELECT 1").await.unwrap_err(), LinkError::Io(_)));
         link = self::link(&server.options()).await;
         server.run("DROP TABLE t").await;
@@ -292,15 +291,18 @@ async fn a_row_over_the_limit_is_not_held() {
     for (limit, fits) in [(30_000_000, true), (18_000_000, false), (1_000, false)] {
         let mut link = link(&server.options()).await;
         let statement = link.prepare(&sql).await.unwrap();
-        let mut rows = link.execute(&statement).await.unwrap();
-        match rows.next(limit).await {
+        link.execute(&statement).await.unwrap();
+        match link.next_row(limit).await {
             Ok(Some(row)) => assert!(fits && row.len() > 20_000_000),
             Err(LinkError::LongRow { .. }) => assert!(!fits),
             other => panic!("{other:?}"),
         }
         if fits {
-            assert!(rows.next(limit).await.unwrap().is_some());
-            assert!(rows.next(limit).await.unwrap().is_none() && rows.next(limit).await.unwrap().is_none());
+            assert!(link.next_row(limit).await.unwrap().is_some());
+            assert!(
+                link.next_row(limit).await.unwrap().is_none()
+                    && link.next_row(limit).await.unwrap().is_none()
+            );
         }
     }
 }

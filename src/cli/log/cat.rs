@@ -205,8 +205,12 @@ impl<W: Write> Printer<'_, W> {
                 let no_table = || format!("the table of record {seq} was not asked for");
                 let Table { name, mapping } = self.table(seq, change.table)?.with_context(no_table)?;
                 let (mut id, mut old_id, mut row) = (String::new(), String::new(), Vec::new());
-                mapping.id(change.row, &mut id)?;
-                mapping.document(change.row, &mut row)?;
+                if change.op == Op::Tombstone {
+                    mapping.id_of_key(change.row, &mut id)?;
+                } else {
+                    mapping.id(change.row, &mut id)?;
+                    mapping.document(change.row, &mut row)?;
+                }
                 if change.op == Op::Rekey {
                     mapping.old_id(change.row, &mut old_id)?;
                 }
@@ -215,7 +219,7 @@ impl<W: Write> Printer<'_, W> {
                     table: Some(name.clone()),
                     id: Some(&id),
                     old_id: Some(old_id.as_str()).filter(|id| !id.is_empty()),
-                    row: Some(serde_json::from_slice(&row)?),
+                    row: if row.is_empty() { None } else { Some(serde_json::from_slice(&row)?) },
                     ..RecordLine::new(seq, op(change.op))
                 };
                 line.write(json, self.out)
@@ -293,6 +297,6 @@ fn op(op: Op) -> &'static str {
         Op::Insert => "insert",
         Op::Update => "update",
         Op::Rekey => "rekey",
-        Op::Delete => "delete",
+        Op::Delete | Op::Tombstone => "delete",
     }
 }

@@ -377,6 +377,8 @@ fn a_whole_frame_that_says_what_cannot_be_is_found_with_its_payload() {
     let cases: &[(&str, Make)] = &[
         ("", |log| log.schema().change(Op::Insert, 1).commit(2)),
         ("", |log| log.schema().change(Op::Rekey, 2).commit(2).mark()),
+        ("", |log| log.schema().change(Op::Tombstone, 1).commit(2)),
+        ("2 bytes follow its 1 values", |log| log.schema().wrong().change(Op::Tombstone, 2)),
         ("no schema of table number 7", |log| log.wrong().change(Op::Insert, 1)),
         ("value 1 of 1", |log| log.schema().wrong().change(Op::Insert, 0)),
         ("value 2 of 2", |log| log.schema().wrong().change(Op::Rekey, 1)),

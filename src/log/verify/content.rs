@@ -133,7 +133,11 @@ impl Content {
         let Some(&(columns, key)) = self.tables.get(&table) else {
             return Err(format!("no schema of table number {} stands before it in its segment", table.0));
         };
-        let values = columns + if op == Op::Rekey { key } else { 0 };
+        let values = match op {
+            Op::Insert | Op::Update | Op::Delete => columns,
+            Op::Rekey => columns + key,
+            Op::Tombstone => key,
+        };
         for value in 1..=values {
             let wrong = |error| format!("value {value} of {values}: {}", undecodable(error));
             row.next_value().map_err(wrong)?;

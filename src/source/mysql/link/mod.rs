@@ -88,6 +88,8 @@ pub struct Link {
     packets: Served,
     /// The rest of an answer is still to come.
     answering: bool,
+    /// The packet at hand is a row that was handed out.
+    held: bool,
 }
 
 impl Link {
@@ -97,7 +99,7 @@ impl Link {
     /// See [`LinkError`].
     pub async fn connect(options: &MysqlOptions) -> Result<Link, LinkError> {
         let transport = Transport::connect(&options.address).await?;
-        Ok(Link { packets: Served(login::login(transport, options).await?), answering: false })
+        Ok(Link { packets: Served(login::login(transport, options).await?), answering: false, held: false })
     }
 
     /// The rows that a statement answers with, none where it answers OK.

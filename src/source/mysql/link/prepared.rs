@@ -52,15 +52,6 @@ impl Definition {
     }
 }
 
-/// The rows of an executed statement. Dropped before the last one it leaves a connection that answers nothing else.
-#[derive(Debug)]
-pub struct Rows<'l> {
-    link: &'l mut Link,
-    definitions: Vec<Definition>,
-    /// The packet at hand is a row that was handed out.
-    held: bool,
-}
-
 /// What a packet after the definitions is.
 enum Next {
     Row,
@@ -93,11 +84,12 @@ impl Link {
         Ok(Prepared { id, columns })
     }
 
-    /// Carries out a statement; its rows come next.
+    /// Carries out a statement; its rows come next, and only with the last one does the connection answer anything else. Returns what the
+    /// server says of each column that was asked for, in that order.
     ///
     /// # Errors
     /// See [`LinkError`].
-    pub async fn execute(&mut self, statement: &Prepared) -> Result<Rows<'_>, LinkError> {
+    pub async fn execute(&mut self, statement: &Prepared) -> Result<Vec<Definition>, LinkError> {
         const COM_STMT_EXECUTE: u8 = 0x17;
         const NO_CURSOR: u8 = 0;
         let mut command = vec![COM_STMT_EXECUTE];
@@ -113,7 +105,47 @@ impl Link {
         }
         let definitions = self.definitions(statement.columns).await?;
         self.answering = true;
-        Ok(Rows { link: self, definitions, held: false })
+        Ok(definitions)
+    }
+
+    /// The next row, from its bitmap of nulls on; none behind the last one. It stays at hand until the next is asked for.
+    ///
+    /// # Errors
+    /// It is longer than `limit` bytes, or the connection is gone.
+    pub async fn next_row(&mut self, limit: usize) -> Result<Option<&[u8]>, LinkError> {
+        let Link { packets, answering, held } = self;
+        if std::mem::take(held) {
+            packets.end_payload();
+        }
+        if !*answering {
+            return Ok(None);
+        }
+        std::future::poll_fn(|context| packets.poll_whole(context, limit)).await.map_err(|error| {
+            if packets.announced() > limit { LinkError::LongRow { limit } } else { error }
+        })?;
+        let next = match packets.at_hand() {
+            [0, ..] => Next::Row,
+            [0xff, ..] => Next::Error,
+            packet if is_end(packet) => Next::End,
+            _ => return Err(LinkError::Unlike("a row is none")),
+        };
+        match next {
+            Next::Row => {
+                *held = true;
+                Ok(packets.at_hand().get(1..))
+            }
+            Next::Error => {
+                *answering = false;
+                let refused = refuse_error(packets.at_hand());
+                packets.end_payload();
+                refused.map(|()| None)
+            }
+            Next::End => {
+                *answering = false;
+                packets.end_payload();
+                Ok(None)
+            }
+        }
     }
 
     /// Has the server forget a statement.
@@ -138,54 +170,6 @@ impl Link {
             return Err(LinkError::Unlike("its list of columns has no end"));
         }
         Ok(definitions)
-    }
-}
-
-impl Rows<'_> {
-    /// One for each column that was asked for, in that order.
-    #[must_use]
-    pub fn definitions(&self) -> &[Definition] {
-        &self.definitions
-    }
-
-    /// The next row, from its bitmap of nulls on; none behind the last one. It stays at hand until the next is asked for.
-    ///
-    /// # Errors
-    /// It is longer than `limit` bytes, or the connection is gone.
-    pub async fn next(&mut self, limit: usize) -> Result<Option<&[u8]>, LinkError> {
-        let packets = &mut self.link.packets;
-        if std::mem::take(&mut self.held) {
-            packets.end_payload();
-        }
-        if !self.link.answering {
-            return Ok(None);
-        }
-        std::future::poll_fn(|context| packets.poll_whole(context, limit)).await.map_err(|error| {
-            if packets.announced() > limit { LinkError::LongRow { limit } } else { error }
-        })?;
-        let next = match packets.at_hand() {
-            [0, ..] => Next::Row,
-            [0xff, ..] => Next::Error,
-            packet if is_end(packet) => Next::End,
-            _ => return Err(LinkError::Unlike("a row is none")),
-        };
-        match next {
-            Next::Row => {
-                self.held = true;
-                Ok(packets.at_hand().get(1..))
-            }
-            Next::Error => {
-                self.link.answering = false;
-                let refused = refuse_error(packets.at_hand());
-                packets.end_payload();
-                refused.map(|()| None)
-            }
-            Next::End => {
-                self.link.answering = false;
-                packets.end_payload();
-                Ok(None)
-            }
-        }
     }
 }
 
