@@ -119,6 +119,6 @@ install_packages() {
 need_cargo() {
     type -P cargo >/dev/null ||
         die "Missing: cargo. Install Rust (stable, with rustfmt and clippy) by rustup: https://rustup.rs says how."
-    # openssl-sys comes with mysql_cdc, the second opinion in the decoder tests.
+    # openssl-sys comes with mysql_cdc, which reads MariaDB's GTID events.
     need_tools cc:gcc pkg-config:pkg-config pkg-config=openssl:libssl-dev
 }

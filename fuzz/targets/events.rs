@@ -8,6 +8,7 @@ use everrelay::source::mysql::binlog::Binlog;
 use everrelay::source::mysql::control::FollowedKeys;
 use everrelay::source::mysql::event::{HEAD, Head, RawEvent, Within};
 use everrelay::source::mysql::patterns::Patterns;
+use everrelay::source::mysql::server::{Family, Peer};
 use everrelay::source::mysql::{Address, MysqlOptions};
 
 use super::format::Input;
@@ -26,7 +27,9 @@ pub fn run(input: &[u8]) {
     options.mark_transactions = 2;
     let mut binlog = Binlog::new(&options);
     let patterns = Patterns::parse(&["shop.*", "!shop.audit*"]).expect("patterns");
-    binlog.restart(GtidSet::default(), [1; 16], patterns, FollowedKeys::new());
+    // Each family's events are of no use to the other, but for the table maps.
+    let peer = Peer { family: Family::Mariadb, uuid: [1; 16] };
+    binlog.restart(GtidSet::default(), peer, patterns, FollowedKeys::new());
     let (mut standing, mut batch) = (Standing::default(), Batch::new());
     let mut taken = Taken::default();
     while !input.is_empty() {

@@ -4,6 +4,7 @@ use everrelay::event::{Op, TableNo};
 use everrelay::log::record::{Batch, Change as Logged, Kind};
 use everrelay::source::mysql::decode::{Change, Decoder, RowsHeader};
 use everrelay::source::mysql::schema::{TableMap, build};
+use everrelay::source::mysql::server::Family;
 
 use super::format::Input;
 
@@ -14,7 +15,7 @@ pub fn run(input: &[u8]) {
     let (map, how) = (input.block(), input.byte());
     let change = [Change::Write, Change::Update, Change::Delete][usize::from(how) % 3];
     let Ok(map) = TableMap::parse(map) else { return };
-    let Ok((schema, plan)) = build(&map, None) else { return };
+    let Ok((schema, plan)) = build(&map, None, Family::Mariadb) else { return };
     let Ok(rows) = RowsHeader::parse(input.0, 2) else { return };
     let mut batch = Batch::new();
     let mut decoder = Decoder::new(LARGEST_ROW);

@@ -170,8 +170,8 @@ async fn source(
     findings: &mut Findings,
 ) -> Result<(), MysqlError> {
     let mut control = Control::connect(options).await?;
-    let server = control.server().await?;
-    findings.ok("source", format!("MySQL {} at {}", server.version, options.address));
+    let server = control.server().clone();
+    findings.ok("source", format!("{} at {}", server.title(), options.address));
     match server.check() {
         Ok(()) => findings.ok("source settings", "GTIDs, row format, full images and metadata"),
         Err(error) => findings.failed("source settings", Exit::Source, &error),

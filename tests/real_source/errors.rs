@@ -286,7 +286,8 @@ async fn a_killed_stream_is_transient() {
         .await
         .unwrap();
     assert!(id >= 0x8000_0000);
-    let mut other = Conn::new(mysql_async::Opts::from_url(crate::server::url()).unwrap()).await.unwrap();
+    let mut other =
+        Conn::new(mysql_async::Opts::from_url(crate::server::At::Mysql.url()).unwrap()).await.unwrap();
     other.query_drop(format!("KILL {}", thread.expect("our stream is listed"))).await.unwrap();
     let error = loop {
         let mut batch = everrelay::log::record::Batch::new();

@@ -3,7 +3,9 @@
 use mysql_async::prelude::Queryable;
 use mysql_async::{Row as ServerRow, Value as ServerValue};
 
-use crate::server::{Follower, Server};
+use crate::server::{At, Follower, Server};
+
+at_every!(every_type_reads_as_the_server_prints_it);
 
 /// Column name, type, and SQL expressions for its edges.
 pub const COLUMNS: &[(&str, &str, &[&str])] = &[
@@ -131,10 +133,21 @@ fn from_server(row: &ServerRow) -> Vec<String> {
         .collect()
 }
 
-async fn compare(server: &mut Server, follower: &mut Follower) {
+/// MariaDB takes no JSON deeper than 32.
+fn takes(at: At, edge: &str) -> bool {
+    !at.is_mariadb() || !edge.contains("REPEAT('[', 99)")
+}
+
+/// MariaDB 11.8 leaves generated columns out of updates' images.
+fn has(at: At, ty: &str) -> bool {
+    at != At::Mariadb || !ty.contains("GENERATED")
+}
+
+async fn compare(at: At, server: &mut Server, follower: &mut Follower) {
     follower.catch_up(server).await;
-    let names: Vec<&str> = COLUMNS.iter().map(|(name, ..)| *name).collect();
-    let expressions: Vec<String> = COLUMNS.iter().map(|(name, ty, _)| expression(name, ty)).collect();
+    let kept = || COLUMNS.iter().filter(|(_, ty, _)| has(at, ty));
+    let names: Vec<&str> = kept().map(|(name, ..)| *name).collect();
+    let expressions: Vec<String> = kept().map(|(name, ty, _)| expression(name, ty)).collect();
     let sql = format!("SELECT CAST(id AS CHAR), {} FROM golden ORDER BY id", expressions.join(", "));
     let statement = server.conn.prep(sql).await.unwrap();
     let rows: Vec<ServerRow> = server.conn.exec(statement, ()).await.unwrap();
@@ -171,10 +184,10 @@ fn cut(text: &str) -> String {
     text.chars().take(3_000).collect()
 }
 
-#[tokio::test]
-async fn every_type_reads_as_the_server_prints_it() {
-    let mut server = Server::new("golden").await;
-    let columns: Vec<String> = COLUMNS.iter().map(|(name, ty, _)| format!("{name} {ty}")).collect();
+async fn every_type_reads_as_the_server_prints_it(at: At) {
+    let mut server = Server::on(at, "golden").await;
+    let kept: Vec<_> = COLUMNS.iter().filter(|(_, ty, _)| has(at, ty)).collect();
+    let columns: Vec<String> = kept.iter().map(|(name, ty, _)| format!("{name} {ty}")).collect();
     server
         .run(&format!(
             "CREATE TABLE golden (id INT AUTO_INCREMENT PRIMARY KEY, {}) DEFAULT CHARSET utf8mb4 ROW_FORMAT=DYNAMIC",
@@ -183,27 +196,31 @@ async fn every_type_reads_as_the_server_prints_it() {
         .await;
     let mut follower = server.follow().await;
     server.run("INSERT INTO golden () VALUES ()").await;
-    for (name, _, edges) in COLUMNS {
-        for edge in *edges {
+    for (name, _, edges) in &kept {
+        for edge in edges.iter().filter(|edge| takes(at, edge)) {
             server.run(&format!("INSERT IGNORE INTO golden ({name}) VALUES ({edge})")).await;
         }
     }
     // Everything at once, in one transaction of many rows, then changed and deleted in bulk.
-    let settable: Vec<_> = COLUMNS.iter().filter(|(.., edges)| !edges.is_empty()).collect();
+    let settable: Vec<_> = kept.iter().filter(|(.., edges)| !edges.is_empty()).collect();
     server.run("BEGIN").await;
     for i in 0..16 {
         let names: Vec<&str> = settable.iter().map(|(name, ..)| *name).collect();
-        let values: Vec<&str> = settable.iter().map(|(.., edges)| edges[i % edges.len()]).collect();
+        let value = |edges: &[&'static str]| {
+            let taken: Vec<_> = edges.iter().filter(|edge| takes(at, edge)).collect();
+            *taken[i % taken.len()]
+        };
+        let values: Vec<&str> = settable.iter().map(|(.., edges)| value(edges)).collect();
         server
             .run(&format!("INSERT IGNORE INTO golden ({}) VALUES ({})", names.join(", "), values.join(", ")))
             .await;
     }
     server.run("COMMIT").await;
-    compare(&mut server, &mut follower).await;
+    compare(at, &mut server, &mut follower).await;
     server
         .run("UPDATE IGNORE golden SET i8 = i8 DIV 2, vc = CONCAT(COALESCE(vc, ''), '!') WHERE id % 3 = 0")
         .await;
     server.run("DELETE FROM golden WHERE id % 7 = 0").await;
     server.run("UPDATE golden SET id = id + 100000 WHERE id % 5 = 0").await;
-    compare(&mut server, &mut follower).await;
+    compare(at, &mut server, &mut follower).await;
 }

@@ -14,6 +14,7 @@ use everrelay::source::mysql::event::kind;
 use everrelay::source::mysql::link::{Link, LinkError};
 use everrelay::source::mysql::schema::{self, TableMap};
 use everrelay::source::mysql::select::{self, RowReader};
+use everrelay::source::mysql::server::Family;
 use everrelay::source::mysql::{MysqlOptions, Place};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -76,7 +77,7 @@ impl Streamed {
                     }
                     self.number = map.table_id;
                     if self.map != map.shape {
-                        self.table = Some(schema::build(&map, None).unwrap());
+                        self.table = Some(schema::build(&map, None, Family::Mysql).unwrap());
                         self.map = map.shape.to_vec();
                     }
                     continue;

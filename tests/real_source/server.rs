@@ -17,49 +17,77 @@ use mysql_async::{Conn, Opts};
 /// Bound on everything that waits.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The server's URL.
-pub fn url() -> &'static str {
-    static URL: OnceLock<String> = OnceLock::new();
-    URL.get_or_init(|| {
-        let named = ["EVERRELAY_TEST_MYSQL_URL", "EVERRELAY_TEST_MYSQL"]
-            .iter()
-            .find_map(|name| std::env::var(name).ok().filter(|url| !url.is_empty()));
-        named.unwrap_or_else(|| started("test"))
-    })
+/// The servers that a test may be about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    Mysql,
+    Mariadb,
+    /// The oldest MariaDB that is supported.
+    Mariadb10,
 }
 
-/// `dev/servers COMMAND mysql --instance INSTANCE`, its JSON.
-pub fn dev_servers(command: &str, instance: &str) -> serde_json::Value {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/dev/servers");
-    let run = Command::new(script).args([command, "mysql", "--instance", instance, "--json"]).output();
-    let output = match run {
-        Ok(output) if output.status.success() => output,
-        run => panic!("no MySQL server to test with: run dev/test real, or see dev/servers --help: {run:?}"),
-    };
-    serde_json::from_slice(&output.stdout).unwrap_or_default()
-}
+impl At {
+    fn name(self) -> &'static str {
+        match self {
+            At::Mysql => "mysql",
+            At::Mariadb => "mariadb",
+            At::Mariadb10 => "mariadb10",
+        }
+    }
 
-fn started(instance: &str) -> String {
-    let json = dev_servers("up", instance);
-    let (port, socket) = (json["mysql"]["port"].as_u64(), json["mysql"]["socket"].as_str());
-    let (port, socket) = (port.expect("a port"), socket.expect("a socket"));
-    format!("mysql://root@127.0.0.1:{port}?socket={socket}")
+    pub fn is_mariadb(self) -> bool {
+        self != At::Mysql
+    }
+
+    /// The server's URL.
+    pub fn url(self) -> &'static str {
+        static URLS: [OnceLock<String>; 3] = [const { OnceLock::new() }; 3];
+        URLS[self as usize].get_or_init(|| {
+            let named = std::env::var(format!("EVERRELAY_TEST_{}_URL", self.name().to_uppercase()));
+            let instance = std::env::var("EVERRELAY_TEST_INSTANCE").unwrap_or_else(|_| "test".to_owned());
+            named.ok().filter(|url| !url.is_empty()).unwrap_or_else(|| self.started(&instance))
+        })
+    }
+
+    /// `dev/servers COMMAND SERVER --instance INSTANCE`, its JSON.
+    pub fn dev_servers(self, command: &str, instance: &str) -> serde_json::Value {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/dev/servers");
+        let run =
+            Command::new(script).args([command, self.name(), "--instance", instance, "--json"]).output();
+        match run {
+            Ok(output) if output.status.success() => {
+                serde_json::from_slice(&output.stdout).unwrap_or_default()
+            }
+            run => panic!("no server to test with: run dev/test real, or see dev/servers --help: {run:?}"),
+        }
+    }
+
+    fn started(self, instance: &str) -> String {
+        let json = &self.dev_servers("up", instance)[self.name()];
+        let (port, socket) = (json["port"].as_u64(), json["socket"].as_str());
+        let (port, socket) = (port.expect("a port"), socket.expect("a socket"));
+        format!("mysql://root@127.0.0.1:{port}?socket={socket}")
+    }
 }
 
 /// A server of one test's own; brought down when dropped.
-pub struct Own(&'static str);
+pub struct Own(At, &'static str);
 
 impl Own {
     pub fn up(instance: &'static str) -> (Own, String) {
-        let own = Own(instance);
-        let url = started(instance);
+        Own::up_at(At::Mysql, instance)
+    }
+
+    pub fn up_at(at: At, instance: &'static str) -> (Own, String) {
+        let own = Own(at, instance);
+        let url = at.started(instance);
         (own, url)
     }
 }
 
 impl Drop for Own {
     fn drop(&mut self) {
-        dev_servers("down", self.0);
+        self.0.dev_servers("down", self.1);
     }
 }
 
@@ -68,19 +96,24 @@ pub struct Server {
     pub conn: Conn,
     pub schema: String,
     opts: Opts,
+    is_mariadb: bool,
 }
 
 impl Server {
     /// A fresh schema named after the test.
     pub async fn new(name: &str) -> Server {
-        Server::at(url(), name).await
+        Server::on(At::Mysql, name).await
+    }
+
+    pub async fn on(at: At, name: &str) -> Server {
+        Server::at(at.url(), name).await
     }
 
     pub async fn at(url: &str, name: &str) -> Server {
-        let opts = Opts::from_url(url).expect("EVERRELAY_TEST_MYSQL_URL is a URL");
+        let opts = Opts::from_url(url).expect("the server's URL is one");
         let mut conn = Conn::new(opts.clone())
             .await
-            .expect("the server answers (EVERRELAY_TEST_MYSQL_URL, or dev/test real)");
+            .expect("the server answers (EVERRELAY_TEST_…_URL, or dev/test real)");
         // A name that no earlier run left in the binlog.
         let since = std::time::UNIX_EPOCH.elapsed().expect("a clock after 1970").as_millis();
         let schema = format!("src_{name}_{since}");
@@ -100,7 +133,9 @@ impl Server {
         ] {
             conn.query_drop(sql).await.expect("a fresh schema");
         }
-        Server { conn, schema, opts }
+        let version: Option<String> = conn.query_first("SELECT VERSION()").await.expect("a version");
+        let is_mariadb = version.is_some_and(|version| version.contains("MariaDB"));
+        Server { conn, schema, opts, is_mariadb }
     }
 
     pub async fn run(&mut self, sql: &str) {
@@ -134,8 +169,9 @@ impl Server {
     }
 
     pub async fn executed(&mut self) -> GtidSet {
-        let text: String =
-            self.conn.query_first("SELECT @@GLOBAL.gtid_executed").await.expect("a set").expect("a row");
+        let executed = if self.is_mariadb { "gtid_binlog_state" } else { "gtid_executed" };
+        let asked = format!("SELECT @@GLOBAL.{executed}");
+        let text: String = self.conn.query_first(asked).await.expect("a set").expect("a row");
         text.parse().expect("a GTID set")
     }
 }

@@ -5,11 +5,21 @@ use std::time::Duration;
 use everrelay::log::Standing;
 use everrelay::source::{Source, Start};
 
-use crate::server::Server;
+use crate::server::{At, Server};
 
-#[tokio::test]
-async fn rows_come_with_their_operation_in_commit_order() {
-    let mut server = Server::new("rows").await;
+at_each!(
+    rows_come_with_their_operation_in_commit_order,
+    only_committed_rows_come,
+    create_select_and_temporary_tables_and_other_engines_are_followed,
+    added_columns_are_followed_wherever_they_stand,
+    a_stream_resumes_after_any_transaction_without_loss_or_repetition,
+    transactions_of_other_tables_move_the_position_by_marks,
+    heartbeats_keep_a_quiet_stream_alive,
+    earliest_begins_with_what_the_server_still_has,
+);
+
+async fn rows_come_with_their_operation_in_commit_order(at: At) {
+    let mut server = Server::on(at, "rows").await;
     server.run("CREATE TABLE t (id INT PRIMARY KEY, name VARCHAR(10))").await;
     let mut follower = server.follow().await;
     server.run("INSERT INTO t VALUES (1, 'a'), (2, 'b')").await;
@@ -27,9 +37,8 @@ async fn rows_come_with_their_operation_in_commit_order() {
     assert!(commits.iter().all(|commit| commit.time_micros > 1_600_000_000_000_000));
 }
 
-#[tokio::test]
-async fn only_committed_rows_come() {
-    let mut server = Server::new("committed").await;
+async fn only_committed_rows_come(at: At) {
+    let mut server = Server::on(at, "committed").await;
     server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
     let mut follower = server.follow().await;
     for sql in [
@@ -50,9 +59,8 @@ async fn only_committed_rows_come() {
     assert_eq!(follower.briefs(), ["insert t 1", "insert t 3"]);
 }
 
-#[tokio::test]
-async fn create_select_and_temporary_tables_and_other_engines_are_followed() {
-    let mut server = Server::new("kinds").await;
+async fn create_select_and_temporary_tables_and_other_engines_are_followed(at: At) {
+    let mut server = Server::on(at, "kinds").await;
     let mut follower = server.follow().await;
     for sql in [
         "CREATE TABLE a (id INT PRIMARY KEY) ENGINE=MyISAM",
@@ -77,9 +85,8 @@ async fn create_select_and_temporary_tables_and_other_engines_are_followed() {
     assert_eq!(follower.briefs(), ["insert u 1,2,x", "rekey u 1,3,x was x,2"]);
 }
 
-#[tokio::test]
-async fn added_columns_are_followed_wherever_they_stand() {
-    let mut server = Server::new("added").await;
+async fn added_columns_are_followed_wherever_they_stand(at: At) {
+    let mut server = Server::on(at, "added").await;
     server.run("CREATE TABLE t (id INT PRIMARY KEY, a INT)").await;
     let mut follower = server.follow().await;
     for sql in [
@@ -97,9 +104,8 @@ async fn added_columns_are_followed_wherever_they_stand() {
     assert_eq!(follower.briefs(), ["insert t 1,10", "insert t 7,2,b,20", "update t NULL,1,x,11"]);
 }
 
-#[tokio::test]
-async fn a_stream_resumes_after_any_transaction_without_loss_or_repetition() {
-    let mut server = Server::new("resume").await;
+async fn a_stream_resumes_after_any_transaction_without_loss_or_repetition(at: At) {
+    let mut server = Server::on(at, "resume").await;
     server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
     let mut follower = server.follow().await;
     for id in 0..20 {
@@ -117,9 +123,8 @@ async fn a_stream_resumes_after_any_transaction_without_loss_or_repetition() {
     assert_eq!(follower.briefs(), expected);
 }
 
-#[tokio::test]
-async fn transactions_of_other_tables_move_the_position_by_marks() {
-    let mut server = Server::new("marks").await;
+async fn transactions_of_other_tables_move_the_position_by_marks(at: At) {
+    let mut server = Server::on(at, "marks").await;
     server.run("CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY)").await;
     let mut options = server.options();
     options.tables = vec![format!("{}.nothing", server.schema)];
@@ -178,9 +183,8 @@ async fn xa_of_other_tables_goes_on_over_a_restart() {
     }
 }
 
-#[tokio::test]
-async fn heartbeats_keep_a_quiet_stream_alive() {
-    let server = Server::new("heartbeat").await;
+async fn heartbeats_keep_a_quiet_stream_alive(at: At) {
+    let server = Server::on(at, "heartbeat").await;
     let mut options = server.options();
     options.heartbeat = Duration::from_millis(300);
     let mut follower = server.follow_with(options).await;
@@ -193,9 +197,8 @@ async fn heartbeats_keep_a_quiet_stream_alive() {
     assert!(tokio::time::timeout(Duration::from_secs(2), quiet).await.is_err());
 }
 
-#[tokio::test]
-async fn earliest_begins_with_what_the_server_still_has() {
-    let mut server = Server::new("earliest").await;
+async fn earliest_begins_with_what_the_server_still_has(at: At) {
+    let mut server = Server::on(at, "earliest").await;
     server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
     server.run("INSERT INTO t VALUES (1)").await;
     let mut follower = server.follow().await;

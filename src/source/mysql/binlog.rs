@@ -6,6 +6,8 @@
 //! GTID ─ QUERY XA START ─ … ─ XA_PREPARE                               later: GTID ─ QUERY XA COMMIT
 //! ```
 //!
+//! MariaDB's GTID event stands for BEGIN and XA START as well, unless it says that a statement alone follows.
+//!
 //! Rows go into the batch as they come; they count with the commit frame, which carries the GTID. A transaction without
 //! followed rows adds its GTID to the set in memory, and a mark frame records the set between transactions, so often that
 //! the position never falls behind what the server purges. An event that is not understood is an error unless it says
@@ -16,6 +18,11 @@
 //! decided the sets of marks leave its GTID out, so that whoever goes on from the log is sent the PREPARE again before the XA COMMIT. An XA
 //! COMMIT of an id that was never seen might mean rows that were prepared before our position, and is an error.
 
+#[path = "binlog_compressed.rs"]
+mod compressed;
+#[cfg(feature = "mariadb")]
+#[path = "binlog_mariadb.rs"]
+mod mariadb;
 #[path = "binlog_rows.rs"]
 mod rows;
 #[path = "binlog_statements.rs"]
@@ -30,6 +37,7 @@ use crate::event::{Gtid, GtidSet, TableName};
 use crate::log::Noted;
 use crate::log::record::{Batch, Commit, Mark, Position, Synced};
 
+use super::compressed::Inflate;
 use super::control::FollowedKeys;
 use super::decode::{Change, Decoder};
 use super::error::{MysqlError, Place};
@@ -38,6 +46,7 @@ use super::marks::Marks;
 use super::options::MysqlOptions;
 use super::patterns::Patterns;
 use super::schema::TableMap;
+use super::server::{Family, Peer};
 use super::tables::{TableError, Tables};
 use super::wire::{Short, Wire};
 
@@ -60,6 +69,9 @@ fn needs_all(kind: u8) -> bool {
             | kind::XA_PREPARE
             | kind::ROTATE
             | kind::FORMAT_DESCRIPTION
+            | kind::MARIADB_GTID
+            | kind::GTID_LIST
+            | kind::QUERY_COMPRESSED
     )
 }
 
@@ -68,12 +80,17 @@ fn needs_all(kind: u8) -> bool {
 pub struct Binlog {
     tables: Tables,
     decoder: Decoder,
+    inflate: Inflate,
     gtids: GtidSet,
-    server: [u8; 16],
+    /// The most that an event may be when inflated, bytes.
+    largest: usize,
+    server: Peer,
     place: Place,
     /// Where the event stands that is being taken.
     within: Within,
     transaction: Option<Transaction>,
+    /// The server is looking for our place, which it may take long over without a heartbeat (MariaDB reads a whole file).
+    seeking: bool,
     /// XA transactions prepared without followed rows and not decided yet, and the GTIDs of their PREPAREs.
     prepared: HashMap<String, Gtid>,
     marks: Marks,
@@ -90,6 +107,8 @@ struct Transaction {
     time_micros: u64,
     /// BEGIN or XA START was seen: a statement inside does not end it.
     begun: bool,
+    /// Whatever its statement says, the table stays as it was (the first half of MariaDB's ALTER in two phases).
+    alters_nothing: bool,
     /// A followed table with rows in it.
     rows_of: Option<TableName>,
 }
@@ -100,11 +119,14 @@ impl Binlog {
         Binlog {
             tables: Tables::default(),
             decoder: Decoder::new(options.max_row_bytes),
+            inflate: Inflate::default(),
+            largest: options.max_row_bytes.saturating_mul(2),
             gtids: GtidSet::default(),
-            server: [0; 16],
+            server: Peer::default(),
             place: Place::default(),
             within: Within::Stream,
             transaction: None,
+            seeking: false,
             prepared: HashMap::new(),
             marks: Marks::new(options.mark_interval, options.mark_transactions),
             events: metrics::counter!("everrelay_source_events_total"),
@@ -115,11 +137,12 @@ impl Binlog {
     }
 
     /// A new stream begins after `after`.
-    pub fn restart(&mut self, after: GtidSet, server: [u8; 16], patterns: Patterns, keys: FollowedKeys) {
-        self.tables.restart(patterns, keys);
+    pub fn restart(&mut self, after: GtidSet, server: Peer, patterns: Patterns, keys: FollowedKeys) {
+        self.tables.restart(patterns, keys, server.family);
         self.tables.forget_schemas();
         (self.gtids, self.server) = (after, server);
         (self.place, self.transaction) = (Place::default(), None);
+        self.seeking = true;
         // The server sends the PREPAREs of those that are not decided again: the set has gaps there.
         self.prepared.clear();
         self.marks.clear();
@@ -138,6 +161,12 @@ impl Binlog {
     #[must_use]
     pub fn in_transaction(&self) -> bool {
         self.transaction.is_some()
+    }
+
+    /// A silence may be work: a large event is on its way, or the server looks for our place.
+    #[must_use]
+    pub fn may_be_silent(&self) -> bool {
+        self.transaction.is_some() || self.seeking
     }
 
     /// When the next mark is due, if one is.
@@ -172,7 +201,8 @@ impl Binlog {
 
     /// Everything read but the PREPAREs whose decision is to come.
     fn decided(&self) -> GtidSet {
-        if self.prepared.is_empty() {
+        // A place in MariaDB's domains has no gaps: whoever goes on from the log stops at the XA COMMIT.
+        if self.prepared.is_empty() || self.server.family == Family::Mariadb {
             return self.gtids.clone();
         }
         let mut undecided = GtidSet::default();
@@ -188,7 +218,7 @@ impl Binlog {
     /// What stops the source, see [`MysqlError`].
     pub fn event(&mut self, event: &RawEvent<'_>, batch: &mut Batch) -> Result<(), MysqlError> {
         self.events.increment(1);
-        self.advance(event.end());
+        self.advance(event.end(), if event.is_artificial() { 0 } else { event.size() });
         self.within = event.within();
         self.take(event, batch).map_err(|error| match self.within {
             // The checksum comes with the last one.
@@ -212,21 +242,49 @@ impl Binlog {
             kind::WRITE_ROWS_V1 => self.rows(event, "WRITE_ROWS_V1 event", Change::Write, 1, batch),
             kind::UPDATE_ROWS_V1 => self.rows(event, "UPDATE_ROWS_V1 event", Change::Update, 1, batch),
             kind::DELETE_ROWS_V1 => self.rows(event, "DELETE_ROWS_V1 event", Change::Delete, 1, batch),
+            kind::WRITE_ROWS_COMPRESSED => {
+                self.compressed_rows(event, "WRITE_ROWS_COMPRESSED event", Change::Write, 2, batch)
+            }
+            kind::UPDATE_ROWS_COMPRESSED => {
+                self.compressed_rows(event, "UPDATE_ROWS_COMPRESSED event", Change::Update, 2, batch)
+            }
+            kind::DELETE_ROWS_COMPRESSED => {
+                self.compressed_rows(event, "DELETE_ROWS_COMPRESSED event", Change::Delete, 2, batch)
+            }
+            kind::WRITE_ROWS_COMPRESSED_V1 => {
+                self.compressed_rows(event, "WRITE_ROWS_COMPRESSED_V1 event", Change::Write, 1, batch)
+            }
+            kind::UPDATE_ROWS_COMPRESSED_V1 => {
+                self.compressed_rows(event, "UPDATE_ROWS_COMPRESSED_V1 event", Change::Update, 1, batch)
+            }
+            kind::DELETE_ROWS_COMPRESSED_V1 => {
+                self.compressed_rows(event, "DELETE_ROWS_COMPRESSED_V1 event", Change::Delete, 1, batch)
+            }
             kind::TABLE_MAP => self.table_map(event),
             kind::GTID | kind::GTID_TAGGED => self.gtid(event),
+            #[cfg(feature = "mariadb")]
+            kind::MARIADB_GTID => self.mariadb_gtid(event),
+            #[cfg(feature = "mariadb")]
+            kind::GTID_LIST => self.gtid_list(event),
             kind::XID => self.commit(batch),
             kind::QUERY => self.query(event, 0, batch),
+            kind::QUERY_COMPRESSED => self.compressed_query(event, batch),
             // The statement stands behind the numbers of the file that it loaded.
             kind::EXECUTE_LOAD_QUERY => self.query(event, 13, batch),
             kind::FORMAT_DESCRIPTION => self.between_transactions("a FORMAT_DESCRIPTION event"),
             kind::ROTATE => self.rotate(event),
             kind::STOP => self.between_transactions("a STOP event"),
             kind::HEARTBEAT | kind::HEARTBEAT_V2 => {
+                self.seeking = false;
                 self.marks.idle();
                 Ok(())
             }
             kind::PREVIOUS_GTIDS
             | kind::ROWS_QUERY
+            | kind::ANNOTATE_ROWS
+            // How far back the server would look after a crash, and of what key its file is: what is streamed is not encrypted.
+            | kind::BINLOG_CHECKPOINT
+            | kind::START_ENCRYPTION
             // What a statement in statement format needs: the statement decides.
             | kind::INTVAR
             | kind::RAND
@@ -252,17 +310,20 @@ impl Binlog {
         }
     }
 
-    /// Notes where the event ends. `end`: the offset's lower 32 bits; files grow past them within a large transaction.
-    fn advance(&mut self, end: u32) {
+    /// Notes where the event ends. `end`: the offset's lower 32 bits; files grow past them within a large transaction. Inside one MariaDB 11.8
+    /// does not say it: there `size`, the event's bytes, tell people about where it is.
+    fn advance(&mut self, end: u32, size: usize) {
         if end != 0 {
             let (high, low) = (self.place.offset >> 32, self.place.offset & 0xffff_ffff);
             let high = if u64::from(end) < low { high + 1 } else { high };
             self.place.offset = high << 32 | u64::from(end);
+        } else if self.transaction.is_some() {
+            self.place.offset = self.place.offset.saturating_add(size as u64);
         }
     }
 
     fn position(&self) -> Position {
-        Position { server: self.server, file: self.place.file.clone(), offset: self.place.offset }
+        Position { server: self.server.uuid, file: self.place.file.clone(), offset: self.place.offset }
     }
 
     fn garbled(&self, what: impl Into<String>) -> MysqlError {
@@ -318,8 +379,10 @@ impl Binlog {
             0 => u64::from(event.seconds()) * 1_000_000,
             micros => micros,
         };
+        self.seeking = false;
         self.place.gtid = Some(gtid.clone());
-        self.transaction = Some(Transaction { gtid, time_micros, begun: false, rows_of: None });
+        self.transaction =
+            Some(Transaction { gtid, time_micros, begun: false, alters_nothing: false, rows_of: None });
         Ok(())
     }
 

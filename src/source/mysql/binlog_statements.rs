@@ -24,6 +24,9 @@ impl Binlog {
         let query = Query::parse(event.body(), extra).map_err(self.short("a QUERY event"))?;
         let meaning = match query.sql {
             b"BEGIN" => Meaning::Begin,
+            _ if self.transaction.as_ref().is_some_and(|transaction| transaction.alters_nothing) => {
+                Meaning::Nothing
+            }
             _ => classify(&query.text(), &query.schema(), query.mode, self.tables.patterns()),
         };
         let Some(transaction) = &mut self.transaction else {

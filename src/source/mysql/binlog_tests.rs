@@ -4,15 +4,18 @@ use crate::secret::Secret;
 use crate::source::SourceError;
 use crate::source::mysql::options::Address;
 use crate::source::mysql::patterns::NameCase;
+use crate::source::mysql::server::Family;
 
 const UUID: [u8; 16] = [7; 16];
+
+const PEER: Peer = Peer { family: Family::Mysql, uuid: [1; 16] };
 
 fn binlog() -> Binlog {
     let mut options = MysqlOptions::new(Address::Socket("/s".into()), "u", Secret::default(), 1);
     options.mark_transactions = 3;
     let mut binlog = Binlog::new(&options);
     let patterns = Patterns::parse(&["shop.*"]).unwrap();
-    binlog.restart(GtidSet::default(), [1; 16], patterns, FollowedKeys::new());
+    binlog.restart(GtidSet::default(), PEER, patterns, FollowedKeys::new());
     binlog
 }
 
@@ -86,12 +89,7 @@ fn a_gtid_counts_with_its_commit() {
     // The schema is not repeated within a connection.
     let again = |number| vec![gtid(number), query("BEGIN"), table_map("shop"), insert(2), xid()];
     assert_eq!(feed(&mut binlog, again(2)).unwrap(), [Kind::Change, Kind::Commit]);
-    binlog.restart(
-        binlog.gtids().clone(),
-        [1; 16],
-        Patterns::parse(&["shop.*"]).unwrap(),
-        FollowedKeys::new(),
-    );
+    binlog.restart(binlog.gtids().clone(), PEER, Patterns::parse(&["shop.*"]).unwrap(), FollowedKeys::new());
     assert_eq!(feed(&mut binlog, again(3)).unwrap(), [Kind::Schema, Kind::Change, Kind::Commit]);
 }
 
@@ -108,7 +106,7 @@ fn a_column_may_go_only_where_the_stream_goes_back() {
     let both = vec![gtid(1), query("BEGIN"), wider_table_map(), table_map("shop")];
     assert!(definite(feed(&mut binlog, both)).contains("TABLE_MAP event of shop.t"));
     let patterns = Patterns::parse(&["shop.*"]).unwrap();
-    binlog.restart(GtidSet::default(), [1; 16], patterns, FollowedKeys::new());
+    binlog.restart(GtidSet::default(), PEER, patterns, FollowedKeys::new());
     let narrow = vec![gtid(1), query("BEGIN"), table_map("shop"), insert(1), xid()];
     assert_eq!(feed(&mut binlog, narrow).unwrap(), [Kind::Schema, Kind::Change, Kind::Commit]);
 }
@@ -226,7 +224,7 @@ fn whoever_resumes_from_a_mark_is_sent_the_undecided_prepare_again() {
         let after: GtidSet = format!("{uuid}:1:3-4").parse().unwrap();
         let mut second = binlog();
         let patterns = Patterns::parse(&["shop.*"]).unwrap();
-        second.restart(after, [1; 16], patterns, FollowedKeys::new());
+        second.restart(after, PEER, patterns, FollowedKeys::new());
         let mut events =
             vec![prepare(2), vec![gtid(5), query(decision)]].into_iter().flatten().collect::<Vec<_>>();
         events.push(idle());
@@ -235,7 +233,7 @@ fn whoever_resumes_from_a_mark_is_sent_the_undecided_prepare_again() {
     }
     // What one stream prepared, the next knows only if it is sent again.
     let patterns = Patterns::parse(&["shop.*"]).unwrap();
-    first.restart(format!("{uuid}:1-4").parse().unwrap(), [1; 16], patterns, FollowedKeys::new());
+    first.restart(format!("{uuid}:1-4").parse().unwrap(), PEER, patterns, FollowedKeys::new());
     definite(feed(&mut first, vec![gtid(5), query("XA COMMIT X'61',X'',1")]));
 }
 
@@ -246,7 +244,7 @@ fn binlog_of(patterns: &[&str], case: NameCase, keys: &[(&str, &str, &[&str])]) 
         (TableName::new(*schema, *table), key.iter().map(|name| (*name).to_owned()).collect())
     });
     let patterns = Patterns::parse(patterns).unwrap().with_case(case);
-    binlog.restart(GtidSet::default(), [1; 16], patterns, keys.collect());
+    binlog.restart(GtidSet::default(), PEER, patterns, keys.collect());
     binlog
 }
 
@@ -261,7 +259,7 @@ fn keyless_table_map() -> RawEvent<'static> {
 fn the_key_of_a_table_made_after_connecting_is_read_once() {
     let rows = || vec![gtid(1), query("BEGIN"), keyless_table_map(), insert(1), xid()];
     let again = |binlog: &mut Binlog, keys| {
-        binlog.restart(GtidSet::default(), [1; 16], Patterns::parse(&["shop.*"]).unwrap(), keys);
+        binlog.restart(GtidSet::default(), PEER, Patterns::parse(&["shop.*"]).unwrap(), keys);
         feed(binlog, rows())
     };
     let mut binlog = binlog();
@@ -330,8 +328,10 @@ fn places_name_file_offset_and_gtid_also_past_4_gib() {
     rotate.extend_from_slice(b"binlog.000009");
     feed(&mut binlog, vec![RawEvent::of(kind::ROTATE, 0, &rotate)]).unwrap();
     feed(&mut binlog, vec![gtid(5)]).unwrap();
-    binlog.advance(4_000_000_000);
-    binlog.advance(100);
+    binlog.advance(4_000_000_000, 50);
+    binlog.advance(0, 200_000_000);
+    binlog.advance(0, 94_967_346);
+    binlog.advance(100, 50);
     assert_eq!(
         binlog.place().to_string(),
         "binlog.000009:4294967396 (GTID 07070707-0707-0707-0707-070707070707:5)"

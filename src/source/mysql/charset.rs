@@ -9,6 +9,7 @@
 use encoding_rs::{EUC_KR, Encoding, GBK, SHIFT_JIS, WINDOWS_1252};
 use mysql_common::collations::{Collation, CollationId};
 
+use super::server::Family;
 use super::wire::big_endian;
 
 /// How a text column's bytes become UTF-8.
@@ -67,6 +68,26 @@ impl Charset {
             "utf32" => Charset::Utf32,
             name => return Err(unknown(name)),
         })
+    }
+
+    /// The character set of collation number `collation` at a server of this family.
+    ///
+    /// MariaDB has numbers of its own: from 1024 on those of 0 on once more, without padding (MySQL leaves them to users); from 2048 on 256
+    /// of UCA 14 for each of five sets; and some between (MariaDB, include/my_sys.h, *mysys/charset-def.c*).
+    ///
+    /// # Errors
+    /// As [`Charset::of_collation`].
+    pub fn of(family: Family, collation: u64) -> Result<Charset, UnknownCharset> {
+        if family == Family::Mysql {
+            return Charset::of_collation(collation);
+        }
+        match collation {
+            2048..2560 | 576..640 => Ok(Charset::Utf8),
+            2560..3072 | 640..704 => Ok(Charset::Utf16),
+            3072..3328 | 736..768 => Ok(Charset::Utf32),
+            1024..2048 => Charset::of(family, collation - 1024),
+            _ => Charset::of_collation(collation),
+        }
     }
 
     /// `bytes` as UTF-8: borrowed where they are so already, else written into `scratch`; the flag says that something
@@ -137,6 +158,24 @@ mod tests {
         assert_eq!(Charset::of_collation(8), Ok(Charset::Other(WINDOWS_1252)));
         assert_eq!(Charset::of_collation(3).unwrap_err().name, "dec8");
         assert!(Charset::of_collation(60_000).is_err());
+    }
+
+    #[test]
+    fn mariadbs_own_collations_are_known_where_they_are_its_own() {
+        let of = |collation| Charset::of(Family::Mariadb, collation);
+        for utf8 in [11, 45, 255, 576, 608, 1035, 1069, 1070, 1216, 1248, 2048, 2304, 2559] {
+            assert_eq!(of(utf8), Ok(Charset::Utf8), "{utf8}");
+        }
+        for utf16 in [35, 54, 640, 672, 1059, 1078, 1125, 1152, 2560, 2816] {
+            assert_eq!(of(utf16), Ok(Charset::Utf16), "{utf16}");
+        }
+        for utf32 in [60, 736, 1084, 1184, 3072, 3327] {
+            assert_eq!(of(utf32), Ok(Charset::Utf32), "{utf32}");
+        }
+        assert_eq!((of(8), of(1032)), (Ok(Charset::Other(WINDOWS_1252)), Ok(Charset::Other(WINDOWS_1252))));
+        assert_eq!(of(1027).unwrap_err().name, "dec8");
+        assert!(of(704).is_err() && of(3328).is_err());
+        assert!(Charset::of(Family::Mysql, 1032).is_err() && Charset::of(Family::Mysql, 2304).is_err());
     }
 
     #[test]

@@ -19,7 +19,7 @@
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use mysql_common::packets::{ComBinlogDumpGtid, ComRegisterSlave, GnoInterval, Sid, Tag};
+use mysql_common::packets::{ComBinlogDump, ComBinlogDumpGtid, ComRegisterSlave, GnoInterval, Sid, Tag};
 use mysql_common::proto::MySerialize;
 use tokio::time::{Instant, timeout_at};
 
@@ -32,6 +32,7 @@ use super::event::{CHECKSUM, HEAD, Head, KEPT, RawEvent, Within, checksum_of, ki
 use super::link::{Link, LinkError, Served, ServerSaid};
 use super::options::MysqlOptions;
 use super::payload::{FIELDS, Fields, Inflater, Inner};
+use super::server::Family;
 
 /// The largest event that MySQL's protocol carries, bytes.
 const MOST: usize = 1 << 30;
@@ -110,28 +111,20 @@ impl std::fmt::Debug for BinlogConnection {
 }
 
 impl BinlogConnection {
-    /// Registers as a replica and asks for what follows `after`.
+    /// Registers as a replica and asks a server of this family for what follows `after`.
     ///
     /// # Errors
     /// The server refuses, or is gone.
     pub async fn start(
         mut link: Link,
         server: &str,
+        family: Family,
         after: &GtidSet,
         options: &MysqlOptions,
     ) -> Result<BinlogConnection, MysqlError> {
         let doing = "asking for the binlog";
         let fail = |source| MysqlError::link(doing, server, source);
-        // The names with "source" are read first since 8.0.26 and the others before that (sql/rpl_binlog_sender.cc). Semi-synchronous
-        // replication is not asked for: nothing here answers it.
-        let (nanos, uuid) = (options.heartbeat.as_nanos(), options.replica_uuid());
-        link.ask(&format!(
-            "SET @source_heartbeat_period = {nanos}, @master_heartbeat_period = {nanos}, \
-             @source_binlog_checksum = 'CRC32', @master_binlog_checksum = 'CRC32', @replica_uuid = '{uuid}', @slave_uuid = '{uuid}', \
-             SESSION net_write_timeout = 600"
-        ))
-        .await
-        .map_err(fail)?;
+        link.ask(&session(family, after, options)).await.map_err(fail)?;
         let register = ComRegisterSlave::new(options.server_id()).with_hostname(b"everrelay");
         link.tell(&bytes(&register)).await.map_err(|source| match source {
             // Logging in worked, so this is the registration: it wants the privilege.
@@ -143,9 +136,14 @@ impl BinlogConnection {
             },
             source => fail(source),
         })?;
-        let dump = ComBinlogDumpGtid::new(options.server_id()).with_pos(4).with_sids(sids(after));
-        let packets = link.into_stream(&bytes(&dump)).await.map_err(fail)?;
-        let nothing = Head { seconds: 0, kind: 0, size: HEAD, end: 0, flags: 0 };
+        let id = options.server_id();
+        let dump = match family {
+            Family::Mysql => bytes(&ComBinlogDumpGtid::new(id).with_pos(4).with_sids(sids(after))),
+            // Where to begin the session says.
+            Family::Mariadb => bytes(&ComBinlogDump::new(id).with_pos(4)),
+        };
+        let packets = link.into_stream(&dump).await.map_err(fail)?;
+        let nothing = Head { seconds: 0, kind: 0, server: 0, size: HEAD, end: 0, flags: 0 };
         Ok(BinlogConnection {
             packets,
             server: server.to_owned(),
@@ -378,6 +376,30 @@ impl BinlogConnection {
             self.kept = Vec::new();
         }
         self.inflater.give_back();
+    }
+}
+
+/// What the server is to know of its replica before it streams. Semi-synchronous replication is not asked for: nothing here answers it.
+fn session(family: Family, after: &GtidSet, options: &MysqlOptions) -> String {
+    let (nanos, uuid) = (options.heartbeat.as_nanos(), options.replica_uuid());
+    let common = format!(
+        "SET @master_heartbeat_period = {nanos}, @master_binlog_checksum = 'CRC32', @slave_uuid = '{uuid}', \
+         SESSION net_write_timeout = 600"
+    );
+    match family {
+        // The names with "source" are read first since 8.0.26 and the others before that (sql/rpl_binlog_sender.cc).
+        Family::Mysql => format!(
+            "{common}, @source_heartbeat_period = {nanos}, @source_binlog_checksum = 'CRC32', @replica_uuid = '{uuid}'"
+        ),
+        // 4: GTIDs are understood (MARIA_SLAVE_CAPABILITY_GTID, sql/log_event.h). Strict: a place that is not in the binlog is an error, and
+        // not the next one that is.
+        Family::Mariadb => {
+            let state = after.domains().map(|gtid| gtid.to_string()).collect::<Vec<_>>().join(",");
+            format!(
+                "{common}, @mariadb_slave_capability = 4, @slave_connect_state = '{state}', @slave_gtid_strict_mode = 1, \
+                 @slave_gtid_ignore_duplicates = 0"
+            )
+        }
     }
 }
 

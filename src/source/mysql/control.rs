@@ -3,12 +3,13 @@
 //! One connection asks for settings, history and keys, and then becomes the stream itself: what was checked and what is streamed are the
 //! same server, behind whatever proxy.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::event::{GtidSet, TableName};
+use crate::event::gtid::Origin;
+use crate::event::{Gtid, GtidSet, TableName};
 use crate::log::Standing;
 
 use super::connection::BinlogConnection;
@@ -16,7 +17,7 @@ use super::error::MysqlError;
 use super::link::{Link, LinkError, Row};
 use super::options::MysqlOptions;
 use super::patterns::Patterns;
-use super::server::Server;
+use super::server::{Family, Server};
 
 /// Pause between looks at a server that lacks transactions of ours.
 const GRACE_PAUSE: Duration = Duration::from_millis(200);
@@ -32,58 +33,114 @@ pub type FollowedKeys = HashMap<TableName, Vec<String>>;
 pub struct Control {
     link: Link,
     server: String,
+    about: Server,
     patience: Duration,
 }
 
 impl Control {
+    /// Connects, and asks for everything that [`Server::check`] judges.
+    ///
     /// # Errors
-    /// The server cannot be reached (transient) or says no (definite).
+    /// The server cannot be reached (transient), says no or is too old (definite).
     pub async fn connect(options: &MysqlOptions) -> Result<Control, MysqlError> {
         let (server, doing) = (options.address.to_string(), "connecting");
         if !options.tls.encrypts() && !options.address.is_local() {
             tracing::warn!(%server, "TLS is disabled: the password and all rows cross the network as they are");
         }
-        let link = match timeout(options.connect_timeout, Link::connect(options)).await {
+        let patience = options.connect_timeout;
+        let mut link = match timeout(patience, Link::connect(options)).await {
             Ok(link) => link.map_err(|source| MysqlError::link(doing, &server, source))?,
             Err(_) => {
-                let seconds = options.connect_timeout.as_secs();
-                return Err(MysqlError::NoAnswer { doing, server, seconds });
+                return Err(MysqlError::NoAnswer { doing, server, seconds: patience.as_secs() });
             }
         };
-        Ok(Control { link, server, patience: options.connect_timeout })
+        let rows =
+            asked(&mut link, &server, patience, "reading the server's settings", Server::QUESTION).await?;
+        let about = Server::new(&server, rows)?;
+        Ok(Control { link, server, about, patience })
     }
 
-    /// Asks for everything that [`Server::check`] judges.
-    ///
-    /// # Errors
-    /// The question fails, or the server is no MySQL 8.
-    pub async fn server(&mut self) -> Result<Server, MysqlError> {
-        // SHOW leaves out what a version does not know, where @@ would be an error.
-        let rows: Vec<[String; 2]> = self
-            .ask(
-                "reading the server's settings",
-                "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('version', 'version_comment', 'server_uuid', 'server_id', \
-                 'gtid_mode', 'log_bin', 'log_replica_updates', 'binlog_format', 'binlog_row_image', 'binlog_row_metadata', \
-                 'binlog_row_value_options', 'lower_case_table_names')",
-            )
-            .await?;
-        Server::new(&self.server, rows)
+    /// What the server says about itself.
+    #[must_use]
+    pub fn server(&self) -> &Server {
+        &self.about
     }
 
-    /// Everything that the server has executed.
+    /// Everything that the server has executed; of MariaDB everything that is or was in its binlog.
     ///
     /// # Errors
-    /// The question fails.
+    /// The question fails, or sequences fall in one of MariaDB's domains.
     pub async fn executed(&mut self) -> Result<GtidSet, MysqlError> {
-        self.gtid_set("reading gtid_executed", "SELECT @@GLOBAL.gtid_executed").await
+        match self.about.peer.family {
+            Family::Mysql => self.gtid_set("reading gtid_executed", "SELECT @@GLOBAL.gtid_executed").await,
+            Family::Mariadb => self.binlog_state().await,
+        }
     }
 
     /// What the server has executed and no longer has.
     ///
     /// # Errors
-    /// The question fails.
+    /// The question fails, or sequences fall in one of MariaDB's domains.
     pub async fn purged(&mut self) -> Result<GtidSet, MysqlError> {
-        self.gtid_set("reading gtid_purged", "SELECT @@GLOBAL.gtid_purged").await
+        match self.about.peer.family {
+            Family::Mysql => self.gtid_set("reading gtid_purged", "SELECT @@GLOBAL.gtid_purged").await,
+            Family::Mariadb => self.before_oldest_file().await,
+        }
+    }
+
+    async fn binlog_state(&mut self) -> Result<GtidSet, MysqlError> {
+        let doing = "reading gtid_binlog_state";
+        let (state, last) = ("SELECT @@GLOBAL.gtid_binlog_state", "SELECT @@GLOBAL.gtid_binlog_pos");
+        let state = self.gtid_set(doing, state).await?;
+        // Asked later, it may be further on, never behind.
+        let last = self.gtid_set(doing, last).await?;
+        self.rising(&state, last.domains())?;
+        Ok(state)
+    }
+
+    /// MariaDB's oldest binlog file begins with a list of what stood in files before it.
+    async fn before_oldest_file(&mut self) -> Result<GtidSet, MysqlError> {
+        let doing = "reading the head of the oldest binlog file";
+        let files: Vec<Vec<String>> = self.ask(doing, "SHOW BINARY LOGS").await?;
+        let oldest = files.first().and_then(|file| file.first());
+        let server = self.server.clone();
+        let unusable = |problem: &str| MysqlError::GtidSet {
+            server: server.clone(),
+            problem: format!("{doing}: {problem}"),
+        };
+        let oldest =
+            oldest.ok_or_else(|| unusable("there is none"))?.replace('\\', "\\\\").replace('\'', "''");
+        let asked = format!("SHOW BINLOG EVENTS IN '{oldest}' LIMIT 4");
+        let events: Vec<[String; 6]> = self.ask(doing, &asked).await?;
+        let list = events.iter().find(|[_, _, kind, ..]| kind == "Gtid_list");
+        let [.., list] = list.ok_or_else(|| unusable("it has no list of GTIDs"))?;
+        let list = list.trim_start_matches('[').trim_end_matches(']');
+        let parse = |text: &str| text.parse::<GtidSet>().map_err(|error| unusable(&error.to_string()));
+        let set = parse(list)?;
+        // The last of each domain stands behind the others of it.
+        let mut last = BTreeMap::new();
+        for gtid in list.split(',').map(parse) {
+            if let Some(Gtid { origin: Origin::Domain { domain, server }, number }) = gtid?.only() {
+                last.insert(domain, Gtid { origin: Origin::Domain { domain, server }, number });
+            }
+        }
+        self.rising(&set, last.into_values())?;
+        Ok(set)
+    }
+
+    /// Sees that in each domain the last GTID is the highest: a domain's place is told by its sequence.
+    fn rising(&self, set: &GtidSet, last: impl Iterator<Item = Gtid>) -> Result<(), MysqlError> {
+        let of = |gtid: &Gtid| match gtid.origin {
+            Origin::Domain { domain, .. } => Some(domain),
+            Origin::Server { .. } => None,
+        };
+        for last in last {
+            let highest = set.domains().find(|highest| of(highest) == of(&last));
+            if let Some(highest) = highest.filter(|highest| highest.number > last.number) {
+                return Err(MysqlError::Falling { at: self.server.clone(), last, highest });
+            }
+        }
+        Ok(())
     }
 
     /// Refuses a server whose history is not ours.
@@ -210,13 +267,15 @@ impl Control {
         after: &GtidSet,
         options: &MysqlOptions,
     ) -> Result<BinlogConnection, MysqlError> {
-        match timeout(self.patience, BinlogConnection::start(self.link, &self.server, after, options)).await {
+        let Control { link, server, about, patience } = self;
+        match timeout(patience, BinlogConnection::start(link, &server, about.peer.family, after, options))
+            .await
+        {
             Ok(stream) => stream,
-            Err(_) => Err(MysqlError::NoAnswer {
-                doing: "asking for the binlog",
-                server: self.server,
-                seconds: self.patience.as_secs(),
-            }),
+            Err(_) => {
+                let (doing, seconds) = ("asking for the binlog", patience.as_secs());
+                Err(MysqlError::NoAnswer { doing, server, seconds })
+            }
         }
     }
 
@@ -228,30 +287,37 @@ impl Control {
         text.parse().map_err(|error: crate::event::gtid::ParseGtidError| unusable(error.to_string()))
     }
 
-    async fn ask<const N: usize>(
+    async fn ask<R: TryFrom<Vec<String>>>(
         &mut self,
         doing: &'static str,
         query: &str,
-    ) -> Result<Vec<[String; N]>, MysqlError> {
+    ) -> Result<Vec<R>, MysqlError> {
         self.ask_within(self.patience, doing, query).await
     }
 
-    async fn ask_within<const N: usize>(
+    async fn ask_within<R: TryFrom<Vec<String>>>(
         &mut self,
         patience: Duration,
         doing: &'static str,
         query: &str,
-    ) -> Result<Vec<[String; N]>, MysqlError> {
-        match timeout(patience, self.link.ask(query)).await {
-            Ok(rows) => rows
-                .and_then(|rows| rows.into_iter().map(values).collect())
-                .map_err(|source| MysqlError::link(doing, &self.server, source)),
-            Err(_) => Err(self.no_answer(doing, patience)),
-        }
+    ) -> Result<Vec<R>, MysqlError> {
+        asked(&mut self.link, &self.server, patience, doing, query).await
     }
+}
 
-    fn no_answer(&self, doing: &'static str, patience: Duration) -> MysqlError {
-        MysqlError::NoAnswer { doing, server: self.server.clone(), seconds: patience.as_secs() }
+/// What a question is answered with, within so long.
+async fn asked<R: TryFrom<Vec<String>>>(
+    link: &mut Link,
+    server: &str,
+    patience: Duration,
+    doing: &'static str,
+    query: &str,
+) -> Result<Vec<R>, MysqlError> {
+    match timeout(patience, link.ask(query)).await {
+        Ok(rows) => rows
+            .and_then(|rows| rows.into_iter().map(values).collect())
+            .map_err(|source| MysqlError::link(doing, server, source)),
+        Err(_) => Err(MysqlError::NoAnswer { doing, server: server.to_owned(), seconds: patience.as_secs() }),
     }
 }
 
@@ -261,9 +327,9 @@ fn literal(value: &str) -> String {
     format!("_utf8mb4 x'{hex}'")
 }
 
-/// A row of so many values; none of them NULL.
-fn values<const N: usize>(row: Row) -> Result<[String; N], LinkError> {
+/// A row of as many values as are expected; none of them NULL.
+fn values<R: TryFrom<Vec<String>>>(row: Row) -> Result<R, LinkError> {
     let values = row.into_iter().collect::<Option<Vec<_>>>();
-    let values = values.and_then(|values| <[String; N]>::try_from(values).ok());
+    let values = values.and_then(|values| R::try_from(values).ok());
     values.ok_or(LinkError::Unlike("a row is not what was asked for"))
 }

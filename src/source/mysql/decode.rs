@@ -18,6 +18,7 @@ use crate::event::{Op, TableNo};
 use crate::log::record::Batch;
 
 use super::charset::Charset;
+use super::compressed::{Inflate, Inflating};
 use super::json::{self, JsonError};
 use super::numbers::Decimal;
 use super::temporal;
@@ -65,6 +66,9 @@ pub enum ColumnKind {
     OldTime,
     Text(Charset),
     Bytes,
+    /// MariaDB's COMPRESSED columns.
+    CompressedText(Charset),
+    CompressedBytes,
     /// BINARY(n): stored without the zeros at its end.
     PaddedBytes(usize),
     Enum(Box<[String]>),
@@ -93,7 +97,7 @@ pub enum DecodeError {
     Json { column: usize, source: JsonError },
     #[error(
         "its row images do not have all columns: a session or the server had another binlog_row_image than FULL \
-         when it was written"
+         when it was written, or it is an update at MariaDB 11.8, which leaves generated columns out"
     )]
     Incomplete,
     #[error("a row takes {bytes} bytes, more than max_row_bytes allows ({limit})")]
@@ -161,11 +165,12 @@ pub struct RowPlan {
 /// Memory that decoding uses again and again.
 pub struct Decoder {
     scratch: String,
+    inflate: Inflate,
     old_key: Vec<u8>,
     new_key: Vec<u8>,
     limit: usize,
-    /// Bytes of JSON text that the row may yet have: a binary document of few bytes can say the same part many times over.
-    json_left: usize,
+    /// Bytes of text and inflated values that the row may yet have: few bytes of a binary document can say the same part many times over.
+    grows_left: usize,
     /// Values in which bytes that their character set does not know became U+FFFD.
     pub replaced: u64,
 }
@@ -183,10 +188,11 @@ impl Decoder {
     pub fn new(max_row_bytes: usize) -> Decoder {
         Decoder {
             scratch: String::new(),
+            inflate: Inflate::default(),
             old_key: Vec::new(),
             new_key: Vec::new(),
             limit: max_row_bytes,
-            json_left: 0,
+            grows_left: 0,
             replaced: 0,
         }
     }
@@ -255,7 +261,7 @@ impl Decoder {
             self.check_size(start - rows.len())?;
         }
 
-        self.json_left = self.limit;
+        self.grows_left = self.limit;
         let mut writer = batch.change(table);
         let values = writer.values();
         let (first, start) = (values.len(), rows.len());
@@ -351,12 +357,21 @@ impl Decoder {
                 out.set_labels(chosen.map(|(_, label)| label.as_str()));
             }
             ColumnKind::Bytes => out.bytes(raw),
+            ColumnKind::CompressedText(charset) => {
+                let plain = inflated(&mut self.inflate, raw, index, &mut self.grows_left, self.limit)?;
+                let (text, replaced) = charset.decode(plain, &mut self.scratch);
+                self.replaced += u64::from(replaced);
+                out.text(text);
+            }
+            ColumnKind::CompressedBytes => {
+                out.bytes(inflated(&mut self.inflate, raw, index, &mut self.grows_left, self.limit)?);
+            }
             ColumnKind::PaddedBytes(length) => out.padded_bytes(raw, *length),
             ColumnKind::Json => {
                 self.scratch.clear();
-                json::write_text(raw, &mut self.scratch, self.json_left)
+                json::write_text(raw, &mut self.scratch, self.grows_left)
                     .map_err(|source| DecodeError::Json { column: index, source })?;
-                self.json_left = self.json_left.saturating_sub(self.scratch.len());
+                self.grows_left = self.grows_left.saturating_sub(self.scratch.len());
                 out.json(&self.scratch);
             }
             // Years since 1900; 0 is the year 0000.
@@ -371,6 +386,22 @@ impl Decoder {
         }
         Ok(())
     }
+}
+
+/// A compressed column's value, and how many bytes the row may have besides.
+fn inflated<'a>(
+    inflate: &'a mut Inflate,
+    raw: &'a [u8],
+    column: usize,
+    left: &mut usize,
+    limit: usize,
+) -> Result<&'a [u8], DecodeError> {
+    let value = inflate.column(raw, *left).map_err(|problem| match problem {
+        Inflating::Damaged => DecodeError::Value { column },
+        Inflating::TooLong(bytes) => DecodeError::TooLarge { bytes, limit },
+    })?;
+    *left = left.saturating_sub(value.len());
+    Ok(value)
 }
 
 impl RowPlan {

@@ -39,7 +39,9 @@ pub enum MysqlError {
     Refused { doing: &'static str, server: String, source: Box<LinkError>, advice: String },
     #[error("{doing} at {server}: no answer within {seconds} s")]
     NoAnswer { doing: &'static str, server: String, seconds: u64 },
-    #[error("{server} is {found}: this source reads MySQL 8.0 and newer")]
+    #[error(
+        "{server} is {found}: this source reads MySQL 8.0 and newer, and MariaDB 10.11 and newer where it is built with it"
+    )]
     Version { server: String, found: String },
     #[error("{server} has {name} = {found}, and {needed} is needed: run {statement}")]
     Setting {
@@ -67,6 +69,11 @@ pub enum MysqlError {
          with, or start from a new state folder"
     )]
     AnotherHistory { server: String, missing: GtidSet },
+    #[error(
+        "{at}: {last} was written after {highest}, so that no sequence tells a place in that GTID domain: give servers that write independently \
+         domains of their own (gtid_domain_id), SET GLOBAL gtid_strict_mode = ON, and start from a new state folder after it"
+    )]
+    Falling { at: String, last: Gtid, highest: Gtid },
     #[error("the stream from {server} was silent for {seconds} s, without a heartbeat, after {place}")]
     Silent { server: String, seconds: u64, place: Box<Place> },
     #[error("{server} ended the stream after {place}")]

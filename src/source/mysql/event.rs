@@ -19,7 +19,7 @@ use crate::lifecycle::contain;
 
 use super::wire::{Short, Wire};
 
-/// Event types (MySQL, libs/mysql/binlog/event/binlog_event.h, *Log_event_type*).
+/// Event types (MySQL, libs/mysql/binlog/event/binlog_event.h, *Log_event_type*; from 160 on MariaDB's own, sql/log_event.h).
 pub mod kind {
     pub const QUERY: u8 = 2;
     pub const STOP: u8 = 3;
@@ -52,6 +52,18 @@ pub mod kind {
     pub const TRANSACTION_PAYLOAD: u8 = 40;
     pub const HEARTBEAT_V2: u8 = 41;
     pub const GTID_TAGGED: u8 = 42;
+    pub const ANNOTATE_ROWS: u8 = 160;
+    pub const BINLOG_CHECKPOINT: u8 = 161;
+    pub const MARIADB_GTID: u8 = 162;
+    pub const GTID_LIST: u8 = 163;
+    pub const START_ENCRYPTION: u8 = 164;
+    pub const QUERY_COMPRESSED: u8 = 165;
+    pub const WRITE_ROWS_COMPRESSED_V1: u8 = 166;
+    pub const UPDATE_ROWS_COMPRESSED_V1: u8 = 167;
+    pub const DELETE_ROWS_COMPRESSED_V1: u8 = 168;
+    pub const WRITE_ROWS_COMPRESSED: u8 = 169;
+    pub const UPDATE_ROWS_COMPRESSED: u8 = 170;
+    pub const DELETE_ROWS_COMPRESSED: u8 = 171;
 }
 
 /// Bytes before an event's body.
@@ -71,6 +83,8 @@ pub const KEPT: usize = 128 << 10;
 pub struct Head {
     pub seconds: u32,
     pub kind: u8,
+    /// Id of the server that wrote it first.
+    pub server: u32,
     /// All of the event, bytes.
     pub size: usize,
     pub end: u32,
@@ -82,10 +96,9 @@ impl Head {
     /// The bytes are fewer than an event's head, or say that the event is shorter than that.
     pub fn parse(bytes: &[u8]) -> Result<Head, Short> {
         let mut wire = Wire::new(bytes);
-        let (seconds, kind) = (wire.u32()?, wire.u8()?);
-        wire.u32()?;
+        let (seconds, kind, server) = (wire.u32()?, wire.u8()?, wire.u32()?);
         let (size, end, flags) = (wire.u32()? as usize, wire.u32()?, wire.u16()?);
-        if size < HEAD { Err(Short) } else { Ok(Head { seconds, kind, size, end, flags }) }
+        if size < HEAD { Err(Short) } else { Ok(Head { seconds, kind, server, size, end, flags }) }
     }
 }
 
@@ -137,10 +150,29 @@ impl<'a> RawEvent<'a> {
         self.head.seconds
     }
 
-    /// Offset of the next event, its lower 32 bits; 0 in artificial events.
+    /// Id of the server that wrote it first.
+    #[must_use]
+    pub fn server_id(&self) -> u32 {
+        self.head.server
+    }
+
+    /// Offset of the next event, its lower 32 bits; 0 in artificial events, and inside transactions of MariaDB 11.8 and newer
+    /// (*binlog_legacy_event_pos*).
     #[must_use]
     pub fn end(&self) -> u32 {
         self.head.end
+    }
+
+    /// LOG_EVENT_ARTIFICIAL_F: the server made it for its replica, and it is in no file.
+    #[must_use]
+    pub fn is_artificial(&self) -> bool {
+        self.head.flags & 0x20 != 0
+    }
+
+    /// All of the event with its checksum, bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.head.size
     }
 
     /// LOG_EVENT_IGNORABLE_F: a reader that does not know the event may pass over it.
@@ -169,7 +201,19 @@ impl<'a> RawEvent<'a> {
         self.bytes.get(HEAD..).unwrap_or_default()
     }
 
-    /// A GTID event of either form, parsed.
+    /// The same event with other bytes, head and body: what it says when inflated.
+    #[must_use]
+    pub fn with(&self, bytes: &'a [u8]) -> RawEvent<'a> {
+        RawEvent { head: Head { size: bytes.len(), ..self.head }, bytes, within: self.within }
+    }
+
+    /// Head and body, without a checksum.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// A GTID event of either of MySQL's forms, parsed.
     ///
     /// # Errors
     /// It is malformed.

@@ -1,4 +1,4 @@
-//! MySQL, read as a replica reads it.
+//! MySQL and MariaDB, read as a replica reads them.
 //!
 //! # Constraints
 //!
@@ -8,7 +8,8 @@
 //!
 //! # Format
 //!
-//! The server's binlog events, version 4, as *COM_BINLOG_DUMP_GTID* sends them (MySQL, sql/rpl_binlog_sender.cc). A row image becomes the
+//! The server's binlog events, version 4, as *COM_BINLOG_DUMP_GTID* sends them (MySQL, sql/rpl_binlog_sender.cc), or as
+//! *COM_BINLOG_DUMP* does (MariaDB, sql/sql_repl.cc). A row image becomes the
 //! log's bytes in one pass ([`decode`]); a table's columns come from its table map ([`schema`]), so they are those of the moment
 //! when the row was written, however far behind we read.
 //!
@@ -26,6 +27,7 @@
 //! | [`link`] | the connection: packets, TLS, logins, questions |
 //! | [`connection`] [`event`] | the binlog stream: raw events, checksums |
 //! | [`drawn`] [`payload`] | events that are not held whole, compressed transactions |
+//! | [`mariadb`] [`compressed`] | MariaDB's own events; what it compresses |
 //! | [`advice`] | what an operator can do about an error |
 //! | [`silence`] [`evictions`] | how long to wait for it, and who else takes it |
 //! | [`binlog`] [`xa`] | transactions: which events make one, and when it counts |
@@ -45,6 +47,7 @@
 pub mod advice;
 pub mod binlog;
 pub mod charset;
+pub mod compressed;
 pub mod connection;
 pub mod control;
 pub mod ddl;
@@ -55,6 +58,8 @@ pub mod event;
 pub mod evictions;
 pub mod json;
 pub mod link;
+#[cfg(feature = "mariadb")]
+pub mod mariadb;
 pub mod marks;
 pub mod numbers;
 pub mod options;
@@ -93,7 +98,7 @@ use silence::Silence;
 /// Size at which a batch is handed over even if more is at hand, bytes.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// A MySQL server's binlog as a [`Source`].
+/// A MySQL or MariaDB server's binlog as a [`Source`].
 #[derive(Debug)]
 pub struct MysqlSource {
     options: MysqlOptions,
@@ -129,14 +134,14 @@ impl MysqlSource {
     async fn connect_stream(&mut self, after: &Standing) -> Result<(), MysqlError> {
         self.stream = None;
         let mut control = Control::connect(&self.options).await?;
-        let server = control.server().await?;
+        let server = control.server().clone();
         server.check()?;
         let patterns = self.patterns.clone().with_case(server.name_case());
         control.check_history(after, self.options.failover_grace).await?;
         let keys = control.keys(&patterns).await?;
-        self.binlog.restart(after.gtids.clone(), server.uuid, patterns, keys);
+        self.binlog.restart(after.gtids.clone(), server.peer, patterns, keys);
         let stream = control.stream(&after.gtids, &self.options).await?;
-        tracing::info!(server = %self.options.address, version = %server.version, "connected to the binlog stream");
+        tracing::info!(server = %self.options.address, version = %server.title(), "connected to the binlog stream");
         self.stream = Some(stream);
         Ok(())
     }
@@ -152,7 +157,7 @@ impl MysqlSource {
                 None if waited && !(binlog.in_transaction() && batch.commits() == 0) => break,
                 None => {
                     let until = binlog.mark_due().unwrap_or_else(|| Instant::now() + FAR);
-                    let inside = binlog.in_transaction();
+                    let inside = binlog.may_be_silent();
                     let next = stream.wait(until, silence.patience(inside), binlog.place()).await;
                     if let Err(MysqlError::Silent { .. }) = next {
                         silence.fell(inside);
@@ -186,7 +191,7 @@ impl Source for MysqlSource {
             return Ok(Standing::after(set.clone()));
         }
         let mut control = Control::connect(&self.options).await?;
-        control.server().await?.check()?;
+        control.server().check()?;
         if *start == Start::Now {
             return Ok(Standing::after(control.executed().await?));
         }

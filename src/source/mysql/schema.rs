@@ -13,6 +13,7 @@ use crate::event::{Column, ColumnType, TableName, TableSchema};
 use super::charset::{Charset, UnknownCharset};
 use super::decode::{ColumnKind, ColumnPlan, MAX_KEY_PARTS, RowPlan, Store};
 use super::numbers::Decimal;
+use super::server::Family;
 use super::temporal::fraction_bytes;
 use super::wire::{Short, Wire, bit};
 
@@ -100,6 +101,8 @@ struct Optional<'a> {
     set_labels: Wire<'a>,
     enum_labels: Wire<'a>,
     key: Vec<u16>,
+    /// Whose collations they are.
+    family: Family,
 }
 
 /// Collations: a default with exceptions, or one for each column.
@@ -132,8 +135,8 @@ impl<'a> Charsets<'a> {
 }
 
 impl<'a> Optional<'a> {
-    fn parse(mut wire: Wire<'a>) -> Result<Optional<'a>, SchemaError> {
-        let mut optional = Optional::default();
+    fn parse(mut wire: Wire<'a>, family: Family) -> Result<Optional<'a>, SchemaError> {
+        let mut optional = Optional { family, ..Optional::default() };
         while !wire.is_empty() {
             let field = wire.u8()?;
             let value = wire.string()?;
@@ -176,6 +179,7 @@ impl<'a> Optional<'a> {
 pub fn build(
     map: &TableMap<'_>,
     fallback_key: Option<&[String]>,
+    family: Family,
 ) -> Result<(TableSchema, RowPlan), SchemaError> {
     let mut wire = Wire::new(map.shape);
     let count = wire.size()?;
@@ -185,7 +189,7 @@ pub fn build(
     let types = wire.take(count)?;
     let mut metadata = Wire::new(wire.string()?);
     let nulls = wire.take(count.div_ceil(8))?;
-    let mut optional = Optional::parse(wire)?;
+    let mut optional = Optional::parse(wire, family)?;
     let mut names = optional.names.take().ok_or(SchemaError::Minimal)?;
 
     let mut columns = Vec::with_capacity(count);
@@ -217,6 +221,39 @@ pub fn build(
     }
     let schema = TableSchema { name: map.name(), columns, key: key.clone() };
     Ok((schema, RowPlan { columns: plans, key }))
+}
+
+/// Columns of a sequence, MariaDB's table of one row (sql/sql_sequence.cc).
+const SEQUENCE: [&[u8]; 8] = [
+    b"next_not_cached_value",
+    b"minimum_value",
+    b"maximum_value",
+    b"start_value",
+    b"increment",
+    b"cache_size",
+    b"cycle_option",
+    b"cycle_count",
+];
+
+/// Whether the map is that of a sequence, which nothing else says: those columns, and no primary key.
+#[must_use]
+pub fn is_sequence(map: &TableMap<'_>, family: Family) -> bool {
+    let names = || -> Result<bool, SchemaError> {
+        let mut wire = Wire::new(map.shape);
+        let count = wire.size()?;
+        if count != SEQUENCE.len() {
+            return Ok(false);
+        }
+        wire.take(count)?;
+        wire.string()?;
+        wire.take(count.div_ceil(8))?;
+        let optional = Optional::parse(wire, family)?;
+        let mut names = optional.names.ok_or(SchemaError::Minimal)?;
+        let same =
+            SEQUENCE.iter().map(|name| Ok(names.string()? == *name)).collect::<Result<Vec<_>, Short>>()?;
+        Ok(same.iter().all(|same| *same) && optional.key.is_empty())
+    };
+    family == Family::Mariadb && names() == Ok(true)
 }
 
 /// How many columns of each sort came before: the optional fields count by sort.
@@ -303,6 +340,22 @@ fn column(
             let length = metadata.u16()?;
             text(ColumnType::Varchar, prefix(u32::from(length)), None, optional, seen, name)?
         }
+        140 | 141 => {
+            let prefix = match binlog_type {
+                140 => metadata.u8()?,
+                _ => prefix(u32::from(metadata.u16()?)),
+            };
+            if !(1..=4).contains(&prefix) {
+                return Err(SchemaError::Malformed);
+            }
+            let ty = if binlog_type == 140 { ColumnType::Text } else { ColumnType::Varchar };
+            let (ty, store, kind) = text(ty, prefix, None, optional, seen, name)?;
+            let kind = match kind {
+                ColumnKind::Text(charset) => ColumnKind::CompressedText(charset),
+                _ => ColumnKind::CompressedBytes,
+            };
+            (ty, store, kind)
+        }
         249..=252 => {
             let prefix = metadata.u8()?;
             if !(1..=4).contains(&prefix) {
@@ -358,7 +411,7 @@ fn text(
 ) -> Result<Described, SchemaError> {
     let collation = optional.charsets.next(seen.character)?;
     seen.character += 1;
-    let charset = Charset::of_collation(collation)
+    let charset = Charset::of(optional.family, collation)
         .map_err(|source| SchemaError::Charset { column: name.to_owned(), source })?;
     Ok(match (charset, padded) {
         (Charset::Binary, None) => (ColumnType::Binary, Store::Prefixed(prefix), ColumnKind::Bytes),
@@ -379,7 +432,7 @@ fn labelled(
 ) -> Result<Described, SchemaError> {
     let collation = optional.label_charsets.next(seen.label)?;
     seen.label += 1;
-    let charset = Charset::of_collation(collation)
+    let charset = Charset::of(optional.family, collation)
         .map_err(|source| SchemaError::Charset { column: name.to_owned(), source })?;
     let list = if real_type == 247 { &mut optional.enum_labels } else { &mut optional.set_labels };
     let count = list.size()?;

@@ -49,7 +49,7 @@ fn shop() -> Vec<u8> {
 }
 
 fn built(bytes: &[u8]) -> Result<(TableSchema, RowPlan), SchemaError> {
-    build(&TableMap::parse(bytes)?, None)
+    build(&TableMap::parse(bytes)?, None, Family::Mysql)
 }
 
 #[test]
@@ -87,11 +87,14 @@ fn minimal_metadata_is_an_error_that_prints_the_statement() {
 fn a_table_without_primary_key_needs_a_unique_key_from_elsewhere() {
     let bytes = body(("s", "t"), &[3, 3], &[], &[0b10], &[(4, b"\x01a\x01b")]);
     let map = TableMap::parse(&bytes).unwrap();
-    assert_eq!(build(&map, None).unwrap_err(), SchemaError::NoKey);
-    assert_eq!(build(&map, Some(&["a".to_owned()])).unwrap().0.key, [0]);
+    assert_eq!(build(&map, None, Family::Mysql).unwrap_err(), SchemaError::NoKey);
+    assert_eq!(build(&map, Some(&["a".to_owned()]), Family::Mysql).unwrap().0.key, [0]);
     // NULL in this version of the table, or not in it at all.
-    assert_eq!(build(&map, Some(&["b".to_owned()])).unwrap_err(), SchemaError::NoKey);
-    assert_eq!(build(&map, Some(&["a".to_owned(), "c".to_owned()])).unwrap_err(), SchemaError::NoKey);
+    assert_eq!(build(&map, Some(&["b".to_owned()]), Family::Mysql).unwrap_err(), SchemaError::NoKey);
+    assert_eq!(
+        build(&map, Some(&["a".to_owned(), "c".to_owned()]), Family::Mysql).unwrap_err(),
+        SchemaError::NoKey
+    );
 }
 
 #[test]

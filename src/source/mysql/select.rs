@@ -229,11 +229,13 @@ fn coming(kind: &ColumnKind, store: Store, definition: &Definition) -> Option<Co
         ColumnKind::OldDateTime => of_decimals(12, 0, Coming::DateTime(0)),
         ColumnKind::OldTimestamp => of_decimals(7, 0, Coming::Timestamp(0)),
         ColumnKind::OldTime => of_decimals(11, 0, Coming::Time(0)),
-        ColumnKind::Text(charset) => {
+        ColumnKind::Text(charset) | ColumnKind::CompressedText(charset) => {
             let same = Charset::of_collation(u64::from(collation)).is_ok_and(|found| found == *charset);
             (string && same && flags & (ENUM | SET) == 0).then_some(Coming::Text(*charset))
         }
-        ColumnKind::Bytes => (string && collation == BINARY).then_some(Coming::Bytes),
+        ColumnKind::Bytes | ColumnKind::CompressedBytes => {
+            (string && collation == BINARY).then_some(Coming::Bytes)
+        }
         ColumnKind::PaddedBytes(length) => {
             (ty == 254 && collation == BINARY).then_some(Coming::PaddedBytes(*length))
         }

@@ -2,56 +2,122 @@
 
 use std::collections::HashMap;
 
+use sha2::{Digest, Sha256};
+
 use super::error::MysqlError;
 use super::link::shown;
 use super::patterns::NameCase;
 use super::schema::FULL_METADATA;
 
+/// Whose server it is: what they do not have in common is decided by this.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Family {
+    #[default]
+    Mysql,
+    Mariadb,
+}
+
+/// Who streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    pub family: Family,
+    /// `server_uuid`; MariaDB has none: 16 bytes of a hash over what tells its servers apart.
+    pub uuid: [u8; 16],
+}
+
 /// What a server says about itself.
 #[derive(Clone, Debug)]
 pub struct Server {
     name: String,
+    pub peer: Peer,
     pub version: String,
-    pub uuid: [u8; 16],
     variables: HashMap<String, String>,
 }
 
+/// A setting that changes need: its name, the value, and what sets it.
+type Needed = (&'static str, &'static str, &'static str);
+
+const LOG_BIN: Needed = ("log_bin", "ON", "the server with --log-bin (a restart)");
+
+const MYSQL_NEEDS: [Needed; 6] = [
+    LOG_BIN,
+    (
+        "gtid_mode",
+        "ON",
+        "SET PERSIST enforce_gtid_consistency = ON; SET PERSIST gtid_mode = OFF_PERMISSIVE; \
+         SET PERSIST gtid_mode = ON_PERMISSIVE; SET PERSIST gtid_mode = ON",
+    ),
+    ("binlog_format", "ROW", "SET PERSIST binlog_format = 'ROW'"),
+    ("binlog_row_image", "FULL", "SET PERSIST binlog_row_image = 'FULL'"),
+    ("binlog_row_metadata", "FULL", FULL_METADATA),
+    ("binlog_row_value_options", "", "SET PERSIST binlog_row_value_options = ''"),
+];
+
+/// It has no SET PERSIST.
+const MARIADB_NEEDS: [Needed; 4] = [
+    LOG_BIN,
+    ("binlog_format", "ROW", "SET GLOBAL binlog_format = 'ROW', and write it into the server's option file"),
+    (
+        "binlog_row_image",
+        "FULL",
+        "SET GLOBAL binlog_row_image = 'FULL', and write it into the server's option file",
+    ),
+    (
+        "binlog_row_metadata",
+        "FULL",
+        "SET GLOBAL binlog_row_metadata = 'FULL', and write it into the server's option file",
+    ),
+];
+
 impl Server {
+    /// The question whose answer [`Server::new`] takes. SHOW leaves out what a version does not know, where @@ would be an error.
+    pub const QUESTION: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('version', 'version_comment', 'server_uuid', 'server_uid', \
+        'server_id', 'hostname', 'port', 'gtid_mode', 'gtid_strict_mode', 'log_bin', 'log_replica_updates', 'log_slave_updates', \
+        'binlog_format', 'binlog_row_image', 'binlog_row_metadata', 'binlog_row_value_options', 'lower_case_table_names')";
+
     /// `rows`: names and values of the server's variables, asked for at `address`.
     ///
     /// # Errors
-    /// It is no MySQL 8.
+    /// It is older than what this source reads.
     pub fn new(address: &str, rows: Vec<[String; 2]>) -> Result<Server, MysqlError> {
         let variables: HashMap<String, String> =
             rows.into_iter().map(|[name, value]| (name.to_ascii_lowercase(), value)).collect();
         let version = variables.get("version").map(|version| shown(version.as_bytes())).unwrap_or_default();
-        let uuid = variables.get("server_uuid").and_then(|uuid| uuid::Uuid::try_parse(uuid).ok());
-        let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        let mut numbers = version.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+        let number = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        let (family, uuid) = if version.contains("MariaDB") {
+            let known = cfg!(feature = "mariadb") && number >= (10, 11);
+            (Family::Mariadb, known.then(|| identity(&variables)))
+        } else {
+            let uuid = variables.get("server_uuid").and_then(|uuid| uuid::Uuid::try_parse(uuid).ok());
+            (Family::Mysql, uuid.filter(|_| number >= (8, 0)).map(|uuid| *uuid.as_bytes()))
+        };
         match uuid {
-            Some(uuid) if major.is_some_and(|major| major >= 8) && !version.contains("MariaDB") => {
-                Ok(Server { name: address.to_owned(), version, uuid: *uuid.as_bytes(), variables })
+            Some(uuid) => {
+                Ok(Server { name: address.to_owned(), peer: Peer { family, uuid }, version, variables })
             }
-            _ => Err(MysqlError::Version { server: address.to_owned(), found: version }),
+            None => Err(MysqlError::Version { server: address.to_owned(), found: version }),
+        }
+    }
+
+    /// Family and version, for people.
+    #[must_use]
+    pub fn title(&self) -> String {
+        match self.peer.family {
+            Family::Mysql => format!("MySQL {}", self.version),
+            // Its versions say so themselves.
+            Family::Mariadb => self.version.clone(),
         }
     }
 
     /// # Errors
     /// A setting under which changes cannot be carried whole, with the statement that changes it.
     pub fn check(&self) -> Result<(), MysqlError> {
-        const NEEDED: [(&str, &str, &str); 6] = [
-            ("log_bin", "ON", "mysqld with --log-bin (a restart)"),
-            (
-                "gtid_mode",
-                "ON",
-                "SET PERSIST enforce_gtid_consistency = ON; SET PERSIST gtid_mode = OFF_PERMISSIVE; \
-                 SET PERSIST gtid_mode = ON_PERMISSIVE; SET PERSIST gtid_mode = ON",
-            ),
-            ("binlog_format", "ROW", "SET PERSIST binlog_format = 'ROW'"),
-            ("binlog_row_image", "FULL", "SET PERSIST binlog_row_image = 'FULL'"),
-            ("binlog_row_metadata", "FULL", FULL_METADATA),
-            ("binlog_row_value_options", "", "SET PERSIST binlog_row_value_options = ''"),
-        ];
-        for (name, needed, statement) in NEEDED {
+        let needs = match self.peer.family {
+            Family::Mysql => &MYSQL_NEEDS[..],
+            Family::Mariadb => &MARIADB_NEEDS[..],
+        };
+        for &(name, needed, statement) in needs {
             // A server without the variable has only the way that is needed; but metadata are missing before 8.0.1.
             let found = match self.variable(name) {
                 Some(found) => found,
@@ -64,10 +130,22 @@ impl Server {
                 return Err(MysqlError::Setting { server, name, found, needed, statement });
             }
         }
-        if self.variable("log_replica_updates").is_some_and(|v| v.eq_ignore_ascii_case("OFF")) {
-            tracing::warn!(server = %self.name, "log_replica_updates is OFF: what this server replicates is not in its binlog");
+        for name in ["log_replica_updates", "log_slave_updates"] {
+            if self.is_off(name) {
+                tracing::warn!(server = %self.name, "{name} is OFF: what this server replicates is not in its binlog");
+            }
+        }
+        if self.is_off("gtid_strict_mode") {
+            tracing::warn!(
+                server = %self.name,
+                "gtid_strict_mode is OFF: should two servers write in one GTID domain, their sequences may fall, and this source stops there"
+            );
         }
         Ok(())
+    }
+
+    fn is_off(&self, name: &str) -> bool {
+        self.variable(name).is_some_and(|value| value.eq_ignore_ascii_case("OFF"))
     }
 
     /// How this server compares table names.
@@ -84,6 +162,19 @@ impl Server {
     }
 }
 
+/// What tells a MariaDB server apart from others. `server_uid` comes from the machine and the port alone.
+fn identity(variables: &HashMap<String, String>) -> [u8; 16] {
+    let mut hash = Sha256::new();
+    for name in ["server_uid", "server_id", "hostname", "port"] {
+        let value = variables.get(name).map_or("", String::as_str);
+        hash.update((value.len() as u64).to_le_bytes());
+        hash.update(value);
+    }
+    let mut identity = [0; 16];
+    identity.iter_mut().zip(hash.finalize()).for_each(|(to, from)| *to = from);
+    identity
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,7 +189,67 @@ mod tests {
             ("binlog_row_value_options", ""),
         ];
         let variables = good.iter().chain(changed).map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        Server { name: "db:3306".into(), version: "8.4.0".into(), uuid: [0; 16], variables }
+        Server { name: "db:3306".into(), peer: Peer::default(), version: "8.4.0".into(), variables }
+    }
+
+    fn of_version(version: &str, others: &[[&str; 2]]) -> Result<Server, MysqlError> {
+        let rows = [["version", version]]
+            .into_iter()
+            .chain(others.iter().copied())
+            .map(|row| row.map(str::to_owned));
+        Server::new("db:3306", rows.collect())
+    }
+
+    #[test]
+    fn families_and_versions_are_told_apart() {
+        let uuid = ["server_uuid", "3e11fa47-71ca-11e1-9e33-c80aa9429562"];
+        for (version, family) in [
+            ("8.0.11", Family::Mysql),
+            ("9.7.0-debug", Family::Mysql),
+            ("10.11.18-MariaDB-0+deb12u1-log", Family::Mariadb),
+            ("11.8.9-MariaDB-0+deb13u1 from Debian-log", Family::Mariadb),
+        ] {
+            assert_eq!(of_version(version, &[uuid]).unwrap().peer.family, family, "{version}");
+        }
+        for old in ["5.7.44", "10.6.20-MariaDB", "10.10.7-MariaDB", "", "x"] {
+            let text = of_version(old, &[uuid]).unwrap_err().to_string();
+            assert!(text.contains("MySQL 8.0 and newer") && text.contains(old), "{text}");
+        }
+        assert!(of_version("8.4.0", &[]).is_err(), "it has no UUID");
+    }
+
+    #[test]
+    fn servers_of_mariadb_are_told_apart_by_all_that_they_say_of_themselves() {
+        let identity = |uid, id, port| {
+            of_version("11.8.9-MariaDB", &[["server_uid", uid], ["server_id", id], ["port", port]])
+                .unwrap()
+                .peer
+                .uuid
+        };
+        assert_eq!(identity("x", "1", "3306"), identity("x", "1", "3306"));
+        assert_ne!(identity("x", "1", "3306"), identity("y", "1", "3306"));
+        assert_ne!(identity("x", "1", "3306"), identity("x", "2", "3306"));
+        assert_ne!(identity("x", "11", "1"), identity("x", "1", "11"));
+    }
+
+    #[test]
+    fn mariadb_is_told_what_it_needs_in_its_own_words() {
+        let settings = [
+            ["log_bin", "ON"],
+            ["binlog_format", "ROW"],
+            ["binlog_row_image", "FULL"],
+            ["binlog_row_metadata", "FULL"],
+        ];
+        assert!(of_version("11.8.9-MariaDB", &settings).unwrap().check().is_ok());
+        for (name, value) in [
+            ("binlog_format", "MIXED"),
+            ("binlog_row_image", "FULL_NODUP"),
+            ("binlog_row_metadata", "NO_LOG"),
+        ] {
+            let changed = settings.map(|[own, good]| if own == name { [own, value] } else { [own, good] });
+            let text = of_version("11.8.9-MariaDB", &changed).unwrap().check().unwrap_err().to_string();
+            assert!(text.contains(&format!("SET GLOBAL {name}")) && text.contains(value), "{text}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::control::FollowedKeys;
 use super::decode::RowPlan;
 use super::patterns::{NameCase, Patterns};
 use super::schema::{self, SchemaError, TableMap};
+use super::server::Family;
 
 /// Most tables that are not followed to remember; beyond, all of those are forgotten.
 const MAX_UNFOLLOWED: usize = 100_000;
@@ -30,6 +31,8 @@ pub struct Version {
 #[derive(Debug)]
 enum Known {
     Unfollowed,
+    /// The shape of a sequence of MariaDB's, by whatever name: it has no rows.
+    Sequence(Vec<u8>),
     /// The shape of its last table map, and its version.
     Followed {
         shape: Vec<u8>,
@@ -59,6 +62,7 @@ pub enum TableError {
 pub struct Tables {
     patterns: Patterns,
     keys: FollowedKeys,
+    family: Family,
     known: HashMap<Box<[u8]>, Known>,
     unfollowed: usize,
     /// Tables that [`TableError::UnreadKey`] was said of.
@@ -70,10 +74,10 @@ pub struct Tables {
 
 impl Tables {
     /// For a new connection. It may begin before what was read last, so a table may have an older shape again.
-    pub fn restart(&mut self, patterns: Patterns, keys: FollowedKeys) {
+    pub fn restart(&mut self, patterns: Patterns, keys: FollowedKeys, family: Family) {
         self.known.clear();
         self.unfollowed = 0;
-        (self.patterns, self.keys) = (patterns, keys);
+        (self.patterns, self.keys, self.family) = (patterns, keys, family);
         self.open.clear();
     }
 
@@ -89,6 +93,7 @@ impl Tables {
     pub fn map(&mut self, map: &TableMap<'_>) -> Result<(), TableError> {
         let target = match self.known.get(map.names) {
             Some(Known::Unfollowed) => Target::Unfollowed,
+            Some(Known::Sequence(shape)) if shape == map.shape => Target::Unfollowed,
             Some(Known::Followed { shape, version }) if shape == map.shape => Target::Followed(*version),
             _ => self.learn(map)?,
         };
@@ -102,14 +107,18 @@ impl Tables {
         if !self.patterns.follows_table(&name) {
             self.unfollowed += 1;
             if self.unfollowed > MAX_UNFOLLOWED {
-                self.known.retain(|_, known| matches!(known, Known::Followed { .. }));
+                self.known.retain(|_, known| !matches!(known, Known::Unfollowed));
                 self.unfollowed = 1;
             }
             self.known.insert(map.names.into(), Known::Unfollowed);
             return Ok(Target::Unfollowed);
         }
+        if schema::is_sequence(map, self.family) {
+            self.known.insert(map.names.into(), Known::Sequence(map.shape.to_vec()));
+            return Ok(Target::Unfollowed);
+        }
         let key = self.key(&name);
-        let (schema, plan) = match schema::build(map, key) {
+        let (schema, plan) = match schema::build(map, key, self.family) {
             // Once: a table that is gone again by then has no key to be read.
             Err(SchemaError::NoKey) if key.is_none() && self.unread.insert(name.clone()) => {
                 return Err(TableError::UnreadKey);
