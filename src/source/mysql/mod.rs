@@ -35,7 +35,7 @@
 //! | [`query`] [`statement`] [`ddl`] [`tokens`] | what statements in the binlog mean for followed tables |
 //! | [`patterns`] | which tables are followed |
 //! | [`tables`] | the tables seen so far, by their table maps |
-//! | [`schema`] | a table map as schema and decode plan |
+//! | [`schema`] [`columns`] | a table map as schema and decode plan |
 //! | [`decode`] | row images to log bytes |
 //! | [`select`] | rows of SELECT to the same log bytes |
 //! | [`numbers`] [`temporal`] [`charset`] [`json`] | the types |
@@ -47,6 +47,7 @@
 pub mod advice;
 pub mod binlog;
 pub mod charset;
+pub mod columns;
 pub mod compressed;
 pub mod connection;
 pub mod control;

@@ -1,4 +1,6 @@
 use super::*;
+use crate::event::ColumnType;
+use crate::source::mysql::decode::{ColumnKind, Store};
 
 /// A table map's body, optional fields as (type, value).
 pub(crate) fn body(
