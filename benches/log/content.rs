@@ -40,7 +40,13 @@ pub fn record(batch: &mut Batch, row: &[u8]) {
 
 pub fn commit(batch: &mut Batch, number: u64) {
     let origin = Origin::Server { uuid: [7; 16], tag: String::new() };
-    let position = Position { server: [7; 16], file: "binlog.000001".into(), offset: number * 30_000 };
+    let position = Position {
+        server: [7; 16],
+        file: "binlog.000001".into(),
+        offset: number * 30_000,
+        began: number * 30_000 - 29_000,
+        by_place: false,
+    };
     let (synced, gtid) = (Synced::default(), Gtid { origin, number });
     batch.commit(&Commit {
         synced,

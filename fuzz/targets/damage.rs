@@ -115,7 +115,8 @@ fn transaction(batch: &mut Batch, number: u64) {
         change.finish(Op::Insert);
     }
     let gtid = Gtid { origin: Origin::Server { uuid: [3; 16], tag: String::new() }, number };
-    let position = Position { server: [3; 16], file: "binlog.000001".into(), offset: number };
+    let position =
+        Position { server: [3; 16], file: "binlog.000001".into(), offset: number, ..Position::default() };
     batch.commit(&Commit {
         synced: Synced::default(),
         gtid: Some(gtid),

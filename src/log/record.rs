@@ -110,13 +110,18 @@ pub struct Commit {
     pub position: Position,
 }
 
-/// A place in a binlog file. Where transactions have GTIDs it is for people; where they have none the source resumes from it.
+/// A place in a binlog file: where the last transaction ends. Where transactions have GTIDs it is for people, and to find out whether the server
+/// still has that transaction there; where they have none the source resumes from it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Position {
     /// UUID of the server that sent it.
     pub server: [u8; 16],
     pub file: String,
-    /// Offset after the event, bytes.
+    /// Transactions without GTIDs may stand not far before it: a GTID set does not say where to go on, this place alone does.
+    pub by_place: bool,
+    /// Offset of the transaction's first event, whose time is the commit's or mark's, bytes; 0 where that is not known.
+    pub began: u64,
+    /// Offset after its last event, bytes.
     pub offset: u64,
 }
 

@@ -15,6 +15,8 @@ pub struct Standing {
     pub gtids: GtidSet,
     /// Where that ends in the source's binlog; its file is empty where that is not known.
     pub position: Position,
+    /// The source's time of the transaction that ends there, microseconds since 1970 UTC; 0 where it is not known.
+    pub time_micros: u64,
     /// The read horizon: what the source had executed when rows of it were read by SELECT. Empty once `gtids` contains it.
     pub horizon: GtidSet,
     /// Tables whose documents are not what their rows are, by name.
@@ -51,18 +53,18 @@ impl Standing {
         if let Some(gtid) = &commit.gtid {
             self.gtids.insert(gtid);
         }
-        self.moved(commit.position, commit.noted);
+        self.moved(commit.position, commit.time_micros, commit.noted);
     }
 
     /// A mark was passed.
     pub fn marked(&mut self, mark: Mark) {
         self.gtids = mark.gtids;
-        self.moved(mark.position, mark.noted);
+        self.moved(mark.position, mark.time_micros, mark.noted);
     }
 
-    fn moved(&mut self, position: Position, noted: Noted) {
+    fn moved(&mut self, position: Position, time_micros: u64, noted: Noted) {
         if !position.file.is_empty() {
-            self.position = position;
+            (self.position, self.time_micros) = (position, time_micros);
         }
         if !noted.horizon.is_empty() {
             self.horizon.union(&noted.horizon);
@@ -90,8 +92,8 @@ mod tests {
     }
 
     fn commit(gtid: Option<Gtid>, file: &str, noted: Noted) -> Commit {
-        let position = Position { server: [1; 16], file: file.to_owned(), offset: 9 };
-        Commit { synced: Synced::default(), gtid, time_micros: 0, position, noted }
+        let position = Position { server: [1; 16], file: file.to_owned(), offset: 9, ..Position::default() };
+        Commit { synced: Synced::default(), gtid, time_micros: 7, position, noted }
     }
 
     #[test]
@@ -102,7 +104,11 @@ mod tests {
         assert_eq!((standing.horizon.to_string(), standing.position.file.as_str()), ("0-1-7".into(), "b.1"));
         standing.committed(commit(set("0-1-7").only(), "", Noted::default()));
         assert!(standing.horizon.is_empty());
-        assert_eq!(standing.position.file, "b.1", "an unknown place leaves the known one");
+        assert_eq!(
+            (standing.position.file.as_str(), standing.time_micros),
+            ("b.1", 7),
+            "an unknown place leaves the known one"
+        );
     }
 
     #[test]

@@ -114,7 +114,13 @@ fn set() -> GtidSet {
 }
 
 fn mark(gtids: GtidSet) -> Mark {
-    let position = Position { server: [9; 16], file: "binlog.000002".into(), offset: 70_000 };
+    let position = Position {
+        server: [9; 16],
+        file: "binlog.000002".into(),
+        offset: 70_000,
+        began: 69_000,
+        by_place: true,
+    };
     Mark {
         synced: Synced::default(),
         gtids,

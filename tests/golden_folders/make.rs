@@ -74,7 +74,8 @@ impl Making {
 
     fn position(&self) -> Position {
         let server = *uuid::Uuid::parse_str(A).unwrap().as_bytes();
-        Position { server, file: "binlog.000007".into(), offset: 1000 * self.seconds.get() }
+        let offset = 1000 * self.seconds.get();
+        Position { server, file: "binlog.000007".into(), offset, began: offset - 400, by_place: false }
     }
 
     fn mark(&mut self, gtids: &str) {

@@ -35,8 +35,12 @@ fn payload(frame: &Frame<'_>, tables: &mut HashMap<TableNo, TableSchema>) -> Str
         Kind::State => {
             let State { standing, open_since, latest_micros } = State::decode(frame.payload).unwrap();
             let standing = standing.map_or("none".to_owned(), |standing| {
-                let Standing { gtids, position, horizon, gaps } = standing;
-                format!("gtids {gtids}, {}{}", place(&position), noted(&Noted { horizon, gaps }))
+                let Standing { gtids, position, time_micros, horizon, gaps } = standing;
+                format!(
+                    "gtids {gtids} at {time_micros}, {}{}",
+                    place(&position),
+                    noted(&Noted { horizon, gaps })
+                )
             });
             format!("{standing}, open since {open_since:?}, latest {latest_micros}")
         }
@@ -74,8 +78,9 @@ fn noted(Noted { horizon, gaps }: &Noted) -> String {
     text
 }
 
-fn place(Position { server, file, offset }: &Position) -> String {
-    format!("{file}:{offset} of {}", uuid::Uuid::from_bytes(*server))
+fn place(Position { server, file, offset, began, by_place }: &Position) -> String {
+    let alone = if *by_place { ", by place" } else { "" };
+    format!("{file}:{offset} (from {began}{alone}) of {}", uuid::Uuid::from_bytes(*server))
 }
 
 fn change(frame: &Frame<'_>, tables: &HashMap<TableNo, TableSchema>) -> String {

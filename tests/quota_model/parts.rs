@@ -173,7 +173,12 @@ impl Source for ModelSource {
                         number: transaction,
                     }),
                     time_micros: 1,
-                    position: Position { server: [7; 16], file: "binlog.000001".into(), offset: transaction },
+                    position: Position {
+                        server: [7; 16],
+                        file: "binlog.000001".into(),
+                        offset: transaction,
+                        ..Position::default()
+                    },
                     noted: Noted::default(),
                 });
                 self.at = (transaction + 1, 0);

@@ -86,6 +86,8 @@ pub struct Binlog {
     largest: usize,
     server: Peer,
     place: Place,
+    /// Where the last transaction ends.
+    position: Position,
     /// Where the event stands that is being taken.
     within: Within,
     transaction: Option<Transaction>,
@@ -104,6 +106,8 @@ pub struct Binlog {
 #[derive(Debug)]
 struct Transaction {
     gtid: Gtid,
+    /// Offset of its first event; 0 where the server does not say where that ends.
+    began: u64,
     time_micros: u64,
     /// BEGIN or XA START was seen: a statement inside does not end it.
     begun: bool,
@@ -124,6 +128,7 @@ impl Binlog {
             gtids: GtidSet::default(),
             server: Peer::default(),
             place: Place::default(),
+            position: Position::default(),
             within: Within::Stream,
             transaction: None,
             seeking: false,
@@ -141,7 +146,7 @@ impl Binlog {
         self.tables.restart(patterns, keys, server.family);
         self.tables.forget_schemas();
         (self.gtids, self.server) = (after, server);
-        (self.place, self.transaction) = (Place::default(), None);
+        (self.place, self.position, self.transaction) = (Place::default(), Position::default(), None);
         self.seeking = true;
         // The server sends the PREPAREs of those that are not decided again: the set has gaps there.
         self.prepared.clear();
@@ -194,7 +199,7 @@ impl Binlog {
             synced: Synced::default(),
             gtids: self.decided(),
             time_micros: self.last_micros,
-            position: self.position(),
+            position: self.position.clone(),
             noted: Noted::default(),
         });
     }
@@ -322,8 +327,9 @@ impl Binlog {
         }
     }
 
-    fn position(&self) -> Position {
-        Position { server: self.server.uuid, file: self.place.file.clone(), offset: self.place.offset }
+    /// Where an event began; 0 where the server does not say where it ends.
+    fn beginning(&self, event: &RawEvent<'_>) -> u64 {
+        if event.end() == 0 { 0 } else { self.place.offset.saturating_sub(event.size() as u64) }
     }
 
     fn garbled(&self, what: impl Into<String>) -> MysqlError {
@@ -381,8 +387,15 @@ impl Binlog {
         };
         self.seeking = false;
         self.place.gtid = Some(gtid.clone());
-        self.transaction =
-            Some(Transaction { gtid, time_micros, begun: false, alters_nothing: false, rows_of: None });
+        let began = self.beginning(event);
+        self.transaction = Some(Transaction {
+            gtid,
+            began,
+            time_micros,
+            begun: false,
+            alters_nothing: false,
+            rows_of: None,
+        });
         Ok(())
     }
 
@@ -406,12 +419,15 @@ impl Binlog {
         self.place.gtid = None;
         self.last_micros = transaction.time_micros;
         self.gtids.insert(&transaction.gtid);
+        self.position.server = self.server.uuid;
+        self.position.file.clone_from(&self.place.file);
+        (self.position.offset, self.position.began) = (self.place.offset, transaction.began);
         if transaction.rows_of.is_some() {
             batch.commit(&Commit {
                 synced: Synced::default(),
                 gtid: Some(transaction.gtid),
                 time_micros: transaction.time_micros,
-                position: self.position(),
+                position: self.position.clone(),
                 noted: Noted::default(),
             });
         } else {

@@ -28,8 +28,10 @@ impl Binlog {
         }
         self.seeking = false;
         self.place.gtid = Some(gtid.clone());
+        let began = self.beginning(event);
         self.transaction = Some(Transaction {
             gtid,
+            began,
             time_micros: u64::from(event.seconds()) * 1_000_000,
             begun: !standalone,
             alters_nothing,

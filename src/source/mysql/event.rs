@@ -169,7 +169,7 @@ impl<'a> RawEvent<'a> {
         self.head.flags & 0x20 != 0
     }
 
-    /// All of the event with its checksum, bytes.
+    /// All of it with its checksum, bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         self.head.size
