@@ -10,6 +10,8 @@ pub mod names {
     pub const SOURCE_CONNECTED: &str = "everrelay_source_connected";
     pub const SOURCE_RECONNECTS: &str = "everrelay_source_reconnects_total";
     pub const SOURCE_PAUSED: &str = "everrelay_source_paused";
+    pub const SOURCE_TABLES_NEEDING_SNAPSHOT: &str = "everrelay_source_tables_needing_snapshot";
+    pub const SOURCE_TABLE_NEEDS_SNAPSHOT: &str = "everrelay_source_table_needs_snapshot";
     pub const SOURCE_LAG: &str = "everrelay_source_lag_seconds";
     pub const LOG_CHANGES: &str = "everrelay_log_changes_total";
     pub const LOG_VISIBLE_SEQ: &str = "everrelay_log_visible_seq";
@@ -56,6 +58,11 @@ fn describe() {
         SOURCE_PAUSED,
         "1 while the source is not read because the log has no room; /readyz says why"
     );
+    describe_gauge!(
+        SOURCE_TABLES_NEEDING_SNAPSHOT,
+        "Tables whose documents are not what their rows are; everrelay status says which and why"
+    );
+    describe_gauge!(SOURCE_TABLE_NEEDS_SNAPSHOT, "1 while the table's documents are not what its rows are");
     describe_gauge!(SOURCE_LAG, Unit::Seconds, "Age of the last transaction read when it was read");
     describe_counter!(LOG_CHANGES, "Row changes appended to the log");
     describe_gauge!(LOG_VISIBLE_SEQ, "Sequence number of the last durable commit");

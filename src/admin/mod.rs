@@ -27,7 +27,7 @@ use tokio::net::TcpListener;
 
 use crate::disk::Disk;
 use crate::lifecycle::{Readiness, Shutdown};
-use crate::log::Log;
+use crate::log::{Gap, Log};
 use crate::metrics::names;
 use crate::settled::{Cursor, SettledError};
 
@@ -51,6 +51,18 @@ pub struct PipelineStatus {
     pub room: Room,
     /// Transactions settled in the search engine.
     pub gtids: String,
+    /// Tables whose documents are not what their rows are, by name.
+    pub needs_snapshot: Vec<NeedsSnapshot>,
+}
+
+/// A table that needs a snapshot.
+#[derive(Clone, Debug, Serialize, serde::Deserialize)]
+pub struct NeedsSnapshot {
+    pub table: String,
+    /// What changed its rows without a row event that says how.
+    pub why: String,
+    /// The server's time of it, microseconds since 1970 UTC; 0 where it is not known.
+    pub time_micros: u64,
 }
 
 /// What the log may take, and how long that will do.
@@ -82,7 +94,14 @@ impl PipelineStatus {
             log_segments: stats.segments as u64,
             room,
             gtids: cursor.gtids.to_string(),
+            needs_snapshot: log.gaps().borrow().iter().map(NeedsSnapshot::from).collect(),
         }
+    }
+}
+
+impl From<&Gap> for NeedsSnapshot {
+    fn from(Gap { table, why, time_micros }: &Gap) -> NeedsSnapshot {
+        NeedsSnapshot { table: table.to_string(), why: why.clone(), time_micros: *time_micros }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use super::{ConfigArgument, Failure, bytes_for_people};
-use crate::admin::{PipelineStatus, Room, Status};
+use crate::admin::{NeedsSnapshot, PipelineStatus, Room, Status};
 use crate::clock::{Clock, SystemClock, rfc3339_seconds};
 use crate::config::Settings;
 use crate::disk::{Disk, SystemDisk};
@@ -130,6 +130,11 @@ fn print(status: &Status, running: bool) {
     let behind = pipeline.visible.saturating_sub(pipeline.cursor);
     println!("settled   up to {}, {behind} records behind", pipeline.cursor);
     println!("          {}", if pipeline.gtids.is_empty() { "no transaction yet" } else { &pipeline.gtids });
+    for NeedsSnapshot { table, why, time_micros } in &pipeline.needs_snapshot {
+        let since =
+            if *time_micros > 0 { rfc3339_seconds(*time_micros) } else { "an unknown time".to_owned() };
+        println!("snapshot  {table} needs one since {since}: {why}");
+    }
 }
 
 fn print_room(pipeline: &PipelineStatus) {

@@ -75,7 +75,7 @@ pub use recovery::{Cut, Recovered, Torn};
 pub use retention::Retained;
 pub use segment::{FORMAT, LOCK};
 pub use shared::{Log, SegmentInfo, Stats};
-pub use standing::{Gap, Noted, Standing};
+pub use standing::{Gap, MAX_GAPS, MAX_SHAPE_BYTES, Noted, Shape, Standing};
 pub use writer::{Syncing, Writer};
 
 use std::time::Duration;

@@ -145,7 +145,7 @@ pub fn find_end<D: Disk>(disk: &D, dir: &Path, segments: &[Entry]) -> Result<Opt
     let scan = Scan::of(disk, dir, segments, last)?.run(None)?;
     let (open_since, mut end) = match scan {
         Ended::Inside { since, torn, next } => (since, End { torn, next, ..End::nowhere() }),
-        Ended::At(end) => return Ok(Some(end)),
+        Ended::At(end) => return Ok(Some(*end)),
     };
     // The last segment holds no end of the transaction that it begins inside of.
     let lost = || {
@@ -171,7 +171,7 @@ pub fn find_end_below<D: Disk>(
 ) -> Result<Option<End>, OpenError> {
     let Some(last) = segments.len().checked_sub(1) else { return Ok(None) };
     match Scan::of(disk, dir, segments, last)?.run(Some(upto))? {
-        Ended::At(end) => Ok(Some(end)),
+        Ended::At(end) => Ok(Some(*end)),
         Ended::Inside { since, .. } => end_before(disk, dir, segments, since),
     }
 }
@@ -187,7 +187,7 @@ fn end_before<D: Disk>(
         return Ok(None);
     };
     match Scan::of(disk, dir, segments, began)?.run(Some(since))? {
-        Ended::At(found) => Ok(Some(found)),
+        Ended::At(found) => Ok(Some(*found)),
         Ended::Inside { .. } => Ok(None),
     }
 }
@@ -210,7 +210,7 @@ impl End {
 
 /// How a scan of one segment ended.
 enum Ended {
-    At(End),
+    At(Box<End>),
     /// The segment begins inside a transaction and does not end it; `next` is the number after its last frame.
     Inside {
         since: Seq,
@@ -289,7 +289,7 @@ impl<F: DiskFile> Scan<F> {
         let next = self.scanner.next_seq();
         match inside {
             Some(since) => Ok(Ended::Inside { since, torn, next }),
-            None => Ok(Ended::At(End { open_frames: next.0 - end.next.0, torn, ..end })),
+            None => Ok(Ended::At(End { open_frames: next.0 - end.next.0, torn, ..end }.into())),
         }
     }
 

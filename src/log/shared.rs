@@ -14,7 +14,7 @@ use super::quota::{Limits, Space};
 use super::reader::{Frame, Reader};
 use super::record::{HEADER, Kind};
 use super::segment::{SEGMENT_HEADER, SegmentHeader, segment_name};
-use super::{Corrupt, Location, LogOptions, Visible};
+use super::{Corrupt, Gap, Location, LogOptions, Standing, Visible};
 use crate::disk::{Disk, DiskFile, Reserve};
 use crate::event::{Seq, Version};
 
@@ -42,6 +42,8 @@ pub(super) struct Shared<D: Disk> {
     /// In order, never empty; the writer appends to the last.
     segments: Mutex<Vec<Entry>>,
     pub visible: watch::Sender<Visible>,
+    /// Tables that need a snapshot, as of what is visible.
+    pub gaps: watch::Sender<Vec<Gap>>,
     /// Most recently used last.
     files: Mutex<Vec<Arc<Segment<D::File>>>>,
     pub index: Index,
@@ -118,6 +120,12 @@ impl<D: Disk> Log<D> {
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Visible> {
         self.shared.visible.subscribe()
+    }
+
+    /// The tables that need a snapshot, as of what is visible; over [`MAX_GAPS`](super::MAX_GAPS) one of `*.*` stands for the rest.
+    #[must_use]
+    pub fn gaps(&self) -> watch::Receiver<Vec<Gap>> {
+        self.shared.gaps.subscribe()
     }
 
     /// The first frame that is kept. A cursor is at least the one before it.
@@ -259,6 +267,7 @@ impl<D: Disk> Shared<D> {
             options,
             segments: Mutex::new(segments),
             visible: watch::Sender::new(visible),
+            gaps: watch::Sender::default(),
             files: Mutex::default(),
             index: Index::default(),
             retaining: Mutex::default(),
@@ -275,6 +284,18 @@ impl<D: Disk> Shared<D> {
 
     pub fn segments(&self) -> MutexGuard<'_, Vec<Entry>> {
         lock(&self.segments)
+    }
+
+    /// Tells the gaps at the visible end.
+    pub fn tell_gaps(&self, standing: Option<&Standing>) {
+        let gaps = standing.map_or(&[][..], |standing| &standing.gaps);
+        self.gaps.send_if_modified(|told| {
+            let news = told.as_slice() != gaps;
+            if news {
+                *told = gaps.to_vec();
+            }
+            news
+        });
     }
 
     /// Header of the segment that holds the frame `seq` or will hold it; `None` below the retained start.

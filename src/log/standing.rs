@@ -19,9 +19,17 @@ pub struct Standing {
     pub time_micros: u64,
     /// The read horizon: what the source had executed when rows of it were read by SELECT. Empty once `gtids` contains it.
     pub horizon: GtidSet,
-    /// Tables whose documents are not what their rows are, by name.
+    /// Tables whose documents are not what their rows are, by name; over [`MAX_GAPS`] of them one gap of `*.*` stands for the rest.
     pub gaps: Vec<Gap>,
+    /// How each table's rows were described last, by name; of tables beyond [`MAX_SHAPE_BYTES`] nothing is kept.
+    pub shapes: Vec<Shape>,
 }
+
+/// Most tables in [`Standing::gaps`]: whoever makes tables without end must not make a state that cannot be read.
+pub const MAX_GAPS: usize = 10_000;
+
+/// Most bytes of all [`Standing::shapes`] together: each segment begins with them.
+pub const MAX_SHAPE_BYTES: usize = 8 << 20;
 
 /// A followed table that needs a snapshot: its rows changed and no row event said how.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -33,12 +41,37 @@ pub struct Gap {
     pub time_micros: u64,
 }
 
+/// How rows of a followed table are described: what lies between two of its transactions is told by comparing, and rows that do not
+/// name their columns are named by it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Shape {
+    pub table: TableName,
+    /// The source's own description, which only the source reads.
+    pub described: Vec<u8>,
+    /// Where the source's log ended when the source was asked for what rows do not say of themselves: up to there that may be newer
+    /// than the rows are. `None` where the rows said all of it.
+    pub asked_at: Option<Position>,
+    /// A statement may have altered the table since.
+    pub altered: bool,
+}
+
 /// What becomes known with a commit or a mark besides its position.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Noted {
     /// What the source had executed when rows of this transaction were read by SELECT; else empty.
     pub horizon: GtidSet,
     pub gaps: Vec<Gap>,
+    /// Tables that a statement altered, made or removed.
+    pub altered: Vec<TableName>,
+    /// Tables whose rows are described otherwise than before; after what is in `altered`.
+    pub shapes: Vec<Shape>,
+}
+
+impl Noted {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Noted::default()
+    }
 }
 
 impl Standing {
@@ -73,10 +106,44 @@ impl Standing {
             self.horizon = GtidSet::default();
         }
         for gap in noted.gaps {
-            // The first reason says since when.
-            if let Err(place) = self.gaps.binary_search_by(|known| known.table.cmp(&gap.table)) {
-                self.gaps.insert(place, gap);
+            self.owes(gap);
+        }
+        for table in noted.altered {
+            if let Ok(place) = self.shapes.binary_search_by(|known| known.table.cmp(&table)) {
+                self.shapes[place].altered = true;
             }
+        }
+        for shape in noted.shapes {
+            self.describes(shape);
+        }
+    }
+
+    fn owes(&mut self, mut gap: Gap) {
+        let place = |table: &TableName| self.gaps.binary_search_by(|known| known.table.cmp(table));
+        // The first reason says since when.
+        let Err(mut free) = place(&gap.table) else { return };
+        if self.gaps.len() >= MAX_GAPS {
+            gap.table = TableName::new("*", "*");
+            gap.why = format!("more than {MAX_GAPS} tables need a snapshot");
+            match place(&gap.table) {
+                Ok(_) => return,
+                Err(place) => free = place,
+            }
+        }
+        self.gaps.insert(free, gap);
+    }
+
+    fn describes(&mut self, shape: Shape) {
+        let place = self.shapes.binary_search_by(|known| known.table.cmp(&shape.table));
+        let others = self.shapes.iter().filter(|known| known.table != shape.table);
+        let bytes: usize = others.map(|known| known.described.len()).sum();
+        match place {
+            _ if bytes + shape.described.len() > MAX_SHAPE_BYTES => {
+                // What is known is not true any more.
+                self.shapes.retain(|known| known.table != shape.table);
+            }
+            Ok(place) => self.shapes[place] = shape,
+            Err(place) => self.shapes.insert(place, shape),
         }
     }
 }
@@ -99,7 +166,7 @@ mod tests {
     #[test]
     fn a_horizon_is_kept_until_the_set_contains_it() {
         let mut standing = Standing::after(set("0-1-5"));
-        let noted = Noted { horizon: set("0-1-7"), gaps: Vec::new() };
+        let noted = Noted { horizon: set("0-1-7"), ..Noted::default() };
         standing.committed(commit(set("0-1-6").only(), "b.1", noted));
         assert_eq!((standing.horizon.to_string(), standing.position.file.as_str()), ("0-1-7".into(), "b.1"));
         standing.committed(commit(set("0-1-7").only(), "", Noted::default()));
@@ -111,18 +178,67 @@ mod tests {
         );
     }
 
+    fn gap(table: &str, why: &str) -> Gap {
+        Gap { table: TableName::new("shop", table), why: why.to_owned(), time_micros: 1 }
+    }
+
+    fn shape(table: &str, described: &[u8]) -> Shape {
+        let (table, described) = (TableName::new("shop", table), described.to_vec());
+        Shape { table, described, asked_at: None, altered: false }
+    }
+
     #[test]
     fn a_table_has_one_gap_with_its_first_reason() {
-        let gap = |table: &str, why: &str| Gap {
-            table: TableName::new("shop", table),
-            why: why.to_owned(),
-            time_micros: 1,
-        };
         let mut standing = Standing::default();
         let gaps = vec![gap("b", "first"), gap("a", "other"), gap("b", "second")];
-        standing.committed(commit(None, "b.1", Noted { horizon: GtidSet::default(), gaps }));
+        standing.committed(commit(None, "b.1", Noted { gaps, ..Noted::default() }));
         let found: Vec<_> =
             standing.gaps.iter().map(|gap| (gap.table.table.as_str(), gap.why.as_str())).collect();
         assert_eq!(found, [("a", "other"), ("b", "first")]);
+    }
+
+    #[test]
+    fn gaps_without_end_become_one_of_all_tables() {
+        let mut standing = Standing::default();
+        for number in 0..2 * MAX_GAPS {
+            let gaps = vec![gap(&format!("t{number}"), "DROP TABLE")];
+            standing.committed(commit(None, "b.1", Noted { gaps, ..Noted::default() }));
+        }
+        assert_eq!(standing.gaps.len(), MAX_GAPS + 1);
+        assert_eq!(standing.gaps[0].table.to_string(), "*.*");
+    }
+
+    #[test]
+    fn a_shape_is_the_last_one_and_altered_from_the_statement_on() {
+        let mut standing = Standing::default();
+        let noted = |altered: &[&str], shapes| Noted {
+            altered: altered.iter().map(|table| TableName::new("shop", *table)).collect(),
+            shapes,
+            ..Noted::default()
+        };
+        standing.committed(commit(None, "b.1", noted(&[], vec![shape("b", b"1"), shape("a", b"2")])));
+        standing.committed(commit(None, "b.1", noted(&["b", "unknown"], Vec::new())));
+        let found = |standing: &Standing| -> Vec<_> {
+            let shapes = standing.shapes.iter();
+            shapes.map(|shape| (shape.table.table.clone(), shape.described.clone(), shape.altered)).collect()
+        };
+        let known = |table: &str, described: &[u8], altered| (table.to_owned(), described.to_vec(), altered);
+        assert_eq!(found(&standing), [known("a", b"2", false), known("b", b"1", true)]);
+        standing.committed(commit(None, "b.1", noted(&["b"], vec![shape("b", b"3")])));
+        assert_eq!(found(&standing), [known("a", b"2", false), known("b", b"3", false)]);
+    }
+
+    #[test]
+    fn what_is_kept_of_shapes_is_bounded() {
+        let mut standing = Standing::default();
+        let half = vec![0; MAX_SHAPE_BYTES / 2];
+        for table in ["a", "b", "c"] {
+            let noted = Noted { shapes: vec![shape(table, &half)], ..Noted::default() };
+            standing.committed(commit(None, "b.1", noted));
+        }
+        assert_eq!(standing.shapes.iter().map(|shape| &*shape.table.table).collect::<Vec<_>>(), ["a", "b"]);
+        let noted = Noted { shapes: vec![shape("a", &[&half[..], b"more"].concat())], ..Noted::default() };
+        standing.committed(commit(None, "b.1", noted));
+        assert_eq!(standing.shapes.len(), 1, "an old description is not kept for the table's new one");
     }
 }

@@ -39,7 +39,7 @@ use crate::event::document::{Action, Verb};
 use crate::event::{Op, Seq, Version};
 use crate::lifecycle::{Readiness, Shutdown};
 use crate::log::record::{Change, Commit, Kind, Mark, SchemaRecord, State};
-use crate::log::{Frame, Log, Reader, Visible};
+use crate::log::{Frame, Gap, Log, Reader, Visible};
 use crate::metrics::names;
 use crate::settled::CursorStore;
 use crate::sink::{Disposition, Index, IndexNo, Sink};
@@ -114,6 +114,12 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             visible,
             progress,
         })
+    }
+
+    /// The tables that need a snapshot, by the log that is delivered.
+    #[must_use]
+    pub fn gaps(&self) -> watch::Receiver<Vec<Gap>> {
+        self.log.gaps()
     }
 
     /// Delivers until a drain is asked for, then waits for what is in flight within its bound and commits the cursor. Once

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`ingest`] | source to log: connect, stream, reconnect |
 //! | [`committer`] | the log's writer thread: group commit |
+//! | [`gaps`] | tables that need a snapshot, told |
 //! | [`retention`] | segments go, the disk reserve is held, what is left is told |
 //! | [`deliver`] | log to sink: read, build, launch, judge, commit the cursor |
 //! | [`flights`] | bulks under way and sent again |
@@ -24,6 +25,7 @@ pub mod deliver;
 pub mod documents;
 pub mod error;
 pub mod flights;
+pub mod gaps;
 pub mod ingest;
 pub mod options;
 pub mod outstanding;
@@ -64,6 +66,7 @@ where
     T: Clock,
 {
     let source_ended = CancellationToken::new();
+    let gaps = gaps::tell(deliver.gaps(), shutdown);
     // A task of its own: decoding is work for a processor, and so is building bulks. It ends when this future is dropped.
     let mut source_side = JoinSet::new();
     let (ended, draining) = (source_ended.clone(), shutdown.clone());
@@ -99,7 +102,7 @@ where
         }
         result
     };
-    let (ingested, delivered, retained) = tokio::join!(ingest, deliver, retention);
+    let (ingested, delivered, retained, ()) = tokio::join!(ingest, deliver, retention, gaps);
     let mut errors = [ingested, delivered, retained].into_iter().filter_map(Result::err);
     let Some(first) = errors.next() else { return Ok(()) };
     for error in errors {

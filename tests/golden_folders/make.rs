@@ -13,7 +13,7 @@ use everrelay::event::codec::RowWriter;
 use everrelay::event::value::{Date, DateTime, Instant, Time};
 use everrelay::event::{Column, ColumnType, Gtid, GtidSet, Op, TableName, TableNo, TableSchema, Value};
 use everrelay::log::record::{Batch, Commit, Mark, Position, SchemaRecord, Synced};
-use everrelay::log::{LogOptions, Opened, open};
+use everrelay::log::{Gap, LogOptions, Noted, Opened, Shape, open};
 use everrelay::settled::{Cursor, CursorStore, IndexId, Settled};
 
 use super::SINK;
@@ -56,6 +56,8 @@ struct Making {
     opened: Opened<SystemDisk>,
     batch: Batch,
     seconds: Cell<u64>,
+    /// With the next commit.
+    noted: Noted,
 }
 
 impl Making {
@@ -64,7 +66,8 @@ impl Making {
         let now = NOW + hours * 3_600_000_000;
         let options = LogOptions { segment_bytes: 1000, ..LogOptions::default() };
         let opened = open(&SystemDisk, &At(now), &folder.join("log"), options).unwrap();
-        Making { opened, batch: Batch::new(), seconds: Cell::new(hours * 3600) }
+        let (batch, seconds, noted) = (Batch::new(), Cell::new(hours * 3600), Noted::default());
+        Making { opened, batch, seconds, noted }
     }
 
     fn time(&self) -> u64 {
@@ -112,7 +115,7 @@ impl Making {
             gtid: Some(gtid),
             time_micros,
             position,
-            noted: Default::default(),
+            noted: std::mem::take(&mut self.noted),
         });
     }
 
@@ -195,6 +198,19 @@ fn bare_order(id: u64) -> Vec<Value<'static>> {
     row
 }
 
+/// Everything that can be noted.
+fn noted(making: &Making) -> Noted {
+    let table = |name| TableName::new("shop", name);
+    let shape =
+        |name, asked_at| Shape { table: table(name), described: vec![1, 2, 3], asked_at, altered: false };
+    Noted {
+        horizon: format!("{A}:1-30").parse().unwrap(),
+        gaps: vec![Gap { table: table("lines"), why: "DROP COLUMN".into(), time_micros: NOW }],
+        altered: vec![table("lines")],
+        shapes: vec![shape("orders", None), shape("lines", Some(making.position()))],
+    }
+}
+
 fn settle(folder: &Path, cursor: Option<&Cursor>) {
     let settled = Settled::open(&folder.join("settled")).unwrap();
     if let Some(cursor) = cursor {
@@ -241,6 +257,7 @@ fn several_segments(folder: &Path) {
     let settled = making.opened.log.visible().seq;
     making.mark(&format!("{A}:1-7:9-20,{A}:blue:3-4,{B}:5"));
     making.sync();
+    making.noted = noted(&making);
     // One transaction through several segments.
     let note = "n".repeat(300);
     for id in 0..4 {
@@ -254,6 +271,7 @@ fn several_segments(folder: &Path) {
     let mut making = Making::open(folder, 1);
     making.schemas();
     making.change(ORDERS, Op::Delete, &order(251, "gone"));
+    making.noted.altered.push(TableName::new("shop", "orders"));
     making.commit(&format!("{B}:7"));
     making.sync();
     let index = |table: &str| IndexId {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use everrelay::disk::Disk;
 use everrelay::event::{Op, TableNo, TableSchema};
 use everrelay::log::record::{Change, Commit, Kind, Mark, Position, SchemaRecord, State};
-use everrelay::log::{Frame, Gap, Log, Noted, Standing};
+use everrelay::log::{Frame, Gap, Log, Noted, Shape, Standing};
 
 pub fn log<D: Disk>(log: &Log<D>) -> String {
     let mut text = String::new();
@@ -35,12 +35,9 @@ fn payload(frame: &Frame<'_>, tables: &mut HashMap<TableNo, TableSchema>) -> Str
         Kind::State => {
             let State { standing, open_since, latest_micros } = State::decode(frame.payload).unwrap();
             let standing = standing.map_or("none".to_owned(), |standing| {
-                let Standing { gtids, position, time_micros, horizon, gaps } = standing;
-                format!(
-                    "gtids {gtids} at {time_micros}, {}{}",
-                    place(&position),
-                    noted(&Noted { horizon, gaps })
-                )
+                let Standing { gtids, position, time_micros, horizon, gaps, shapes } = standing;
+                let noted = noted(&Noted { horizon, gaps, shapes, altered: Vec::new() });
+                format!("gtids {gtids} at {time_micros}, {}{noted}", place(&position))
             });
             format!("{standing}, open since {open_since:?}, latest {latest_micros}")
         }
@@ -67,13 +64,20 @@ fn payload(frame: &Frame<'_>, tables: &mut HashMap<TableNo, TableSchema>) -> Str
     }
 }
 
-fn noted(Noted { horizon, gaps }: &Noted) -> String {
+fn noted(Noted { horizon, gaps, altered, shapes }: &Noted) -> String {
     let mut text = String::new();
     if !horizon.is_empty() {
         write!(text, ", horizon {horizon}").unwrap();
     }
     for Gap { table, why, time_micros } in gaps {
         write!(text, ", {table} needs a snapshot since {time_micros}: {why}").unwrap();
+    }
+    for table in altered {
+        write!(text, ", {table} was altered").unwrap();
+    }
+    for Shape { table, described, asked_at, altered } in shapes {
+        let asked_at = asked_at.as_ref().map(place);
+        write!(text, ", {table} is {described:?} asked at {asked_at:?}, altered {altered}").unwrap();
     }
     text
 }

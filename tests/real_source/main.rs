@@ -29,6 +29,7 @@ mod carriers;
 mod charsets;
 #[path = "../real_differential/columns.rs"]
 mod columns;
+mod ddl;
 mod errors;
 mod golden;
 mod select;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use everrelay::event::value::{Date, DateTime};
 use everrelay::event::{GtidSet, Op, TableNo, TableSchema, Value, codec};
+use everrelay::log::Noted;
 use everrelay::log::record::{Batch, Change, Commit, Kind, Mark, SchemaRecord};
 use everrelay::secret::Secret;
 use everrelay::source::mysql::{Address, MysqlOptions, MysqlSource};
@@ -190,6 +191,8 @@ pub struct Read {
     pub changes: Vec<Row>,
     pub commits: Vec<Commit>,
     pub marks: Vec<Mark>,
+    /// `table: why`, as noted by commits and marks.
+    pub gaps: Vec<String>,
     pub gtids: GtidSet,
     open: Vec<Row>,
 }
@@ -279,17 +282,25 @@ impl Read {
                     let gtid = commit.gtid.as_ref().expect("the server gives GTIDs");
                     assert!(self.gtids.insert(gtid), "no transaction twice");
                     self.changes.append(&mut self.open);
+                    self.note(&commit.noted);
                     self.commits.push(commit);
                 }
                 Kind::Mark => {
                     let (mark, _) = codec::decode_owned::<Mark, 1_000_000>(payload).unwrap();
                     assert!(self.open.is_empty(), "marks stand between transactions");
                     self.gtids.union(&mark.gtids);
+                    self.note(&mark.noted);
                     self.marks.push(mark);
                 }
                 Kind::State => panic!("a source writes no state"),
             }
         }
+    }
+}
+
+impl Read {
+    fn note(&mut self, noted: &Noted) {
+        self.gaps.extend(noted.gaps.iter().map(|gap| format!("{}: {}", gap.table.table, gap.why)));
     }
 }
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::open;
 use super::place::Place;
+use crate::admin::NeedsSnapshot;
 use crate::cli::{ConfigArgument, Failure};
 use crate::clock::rfc3339_seconds;
 use crate::disk::SystemDisk;
@@ -187,6 +188,7 @@ impl<W: Write> Printer<'_, W> {
                     gtids: commit.gtid.as_ref().map(ToString::to_string),
                     time_micros: Some(commit.time_micros),
                     position: Some(format!("{}:{}", commit.position.file, commit.position.offset)),
+                    gaps: commit.noted.gaps.iter().map(NeedsSnapshot::from).collect(),
                     ..RecordLine::new(seq, "commit")
                 };
                 line.write(json, self.out)
@@ -196,6 +198,7 @@ impl<W: Write> Printer<'_, W> {
                 let line = RecordLine {
                     gtids: Some(mark.gtids.to_string()),
                     time_micros: Some(mark.time_micros),
+                    gaps: mark.noted.gaps.iter().map(NeedsSnapshot::from).collect(),
                     ..RecordLine::new(seq, "mark")
                 };
                 line.write(json, self.out)
@@ -255,6 +258,9 @@ struct RecordLine<'a> {
     position: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     columns: Option<Vec<String>>,
+    /// Tables that need a snapshot from here on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    gaps: Vec<NeedsSnapshot>,
 }
 
 impl RecordLine<'_> {
@@ -271,6 +277,7 @@ impl RecordLine<'_> {
             time_micros: None,
             position: None,
             columns: None,
+            gaps: Vec::new(),
         }
     }
 
@@ -287,6 +294,9 @@ impl RecordLine<'_> {
             if let Some(text) = text.as_ref().filter(|text| !text.is_empty()) {
                 write!(out, " {text}")?;
             }
+        }
+        for NeedsSnapshot { table, why, .. } in &self.gaps {
+            write!(out, "; {table} needs a snapshot: {why}")?;
         }
         Ok(writeln!(out)?)
     }

@@ -125,6 +125,8 @@ impl<D: Disk> Writer<D> {
     fn publish(&self, ended: Visible) {
         if ended.seq > self.log.visible().seq {
             self.log.shared.visible.send_replace(ended);
+            // A gap that is not visible yet may be told early: it is read again if it was lost.
+            self.log.shared.tell_gaps(self.standing.as_ref());
         }
     }
 }

@@ -34,8 +34,8 @@ use tokio::time::Instant;
 
 use crate::event::gtid::Origin;
 use crate::event::{Gtid, GtidSet, TableName};
-use crate::log::Noted;
 use crate::log::record::{Batch, Commit, Mark, Position, Synced};
+use crate::log::{Gap, Noted};
 
 use super::compressed::Inflate;
 use super::control::FollowedKeys;
@@ -115,6 +115,8 @@ struct Transaction {
     alters_nothing: bool,
     /// A followed table with rows in it.
     rows_of: Option<TableName>,
+    /// To be recorded with its end.
+    noted: Noted,
 }
 
 impl Binlog {
@@ -191,17 +193,27 @@ impl Binlog {
 
     /// Writes a mark where one is due.
     pub fn mark_if_due(&mut self, batch: &mut Batch) {
-        if self.transaction.is_some() || !self.marks.is_due() {
-            return;
+        if self.transaction.is_none() && self.marks.is_due() {
+            self.mark(Noted::default(), batch);
         }
+    }
+
+    fn mark(&mut self, noted: Noted, batch: &mut Batch) {
         self.marks.clear();
         batch.mark(&Mark {
             synced: Synced::default(),
             gtids: self.decided(),
             time_micros: self.last_micros,
             position: self.position.clone(),
-            noted: Noted::default(),
+            noted,
         });
+    }
+
+    /// The open transaction changed rows of a followed table and no row event says how: recorded with the position that passes it.
+    fn gap(&mut self, table: TableName, why: impl Into<String>) {
+        if let Some(Transaction { noted, time_micros, .. }) = &mut self.transaction {
+            noted.gaps.push(Gap { table, why: why.into(), time_micros: *time_micros });
+        }
     }
 
     /// Everything read but the PREPAREs whose decision is to come.
@@ -395,6 +407,7 @@ impl Binlog {
             begun: false,
             alters_nothing: false,
             rows_of: None,
+            noted: Noted::default(),
         });
         Ok(())
     }
@@ -412,26 +425,30 @@ impl Binlog {
         if self.within == (Within::Payload { last: false }) {
             return Err(self.garbled("a transaction payload goes on after the end of its transaction"));
         }
-        let Some(transaction) = self.transaction.take() else {
+        let Some(Transaction { gtid, began, time_micros, rows_of, noted, .. }) = self.transaction.take()
+        else {
             return Err(self.garbled("a transaction ends that never began"));
         };
         self.tables.end_statement();
         self.place.gtid = None;
-        self.last_micros = transaction.time_micros;
-        self.gtids.insert(&transaction.gtid);
+        self.last_micros = time_micros;
+        self.gtids.insert(&gtid);
         self.position.server = self.server.uuid;
         self.position.file.clone_from(&self.place.file);
-        (self.position.offset, self.position.began) = (self.place.offset, transaction.began);
-        if transaction.rows_of.is_some() {
+        (self.position.offset, self.position.began) = (self.place.offset, began);
+        if rows_of.is_some() {
             batch.commit(&Commit {
                 synced: Synced::default(),
-                gtid: Some(transaction.gtid),
-                time_micros: transaction.time_micros,
+                gtid: Some(gtid),
+                time_micros,
                 position: self.position.clone(),
-                noted: Noted::default(),
+                noted,
             });
-        } else {
+        } else if noted.is_empty() {
             self.marks.folded();
+        } else {
+            // No later: whoever goes on behind the transaction would not know of it.
+            self.mark(noted, batch);
         }
         Ok(())
     }

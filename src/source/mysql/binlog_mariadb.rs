@@ -1,6 +1,7 @@
 //! MariaDB's own events inside the stream: they begin transactions without a BEGIN, and say what came before.
 
 use crate::event::gtid::Origin;
+use crate::log::Noted;
 
 use super::super::error::MysqlError;
 use super::super::event::RawEvent;
@@ -36,6 +37,7 @@ impl Binlog {
             begun: !standalone,
             alters_nothing,
             rows_of: None,
+            noted: Noted::default(),
         });
         Ok(())
     }

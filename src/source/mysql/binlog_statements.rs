@@ -3,6 +3,7 @@
 use crate::event::TableName;
 use crate::log::record::Batch;
 
+use super::super::ddl::DROP;
 use super::super::error::MysqlError;
 use super::super::event::RawEvent;
 use super::super::query::Query;
@@ -66,8 +67,9 @@ impl Binlog {
             }
             Meaning::Nothing | Meaning::OtherDdl => {}
             Meaning::Alters(alteration) => self.altered(&alteration)?,
-            Meaning::DropsSchema(schema) => self.drops_schema(&schema)?,
-            Meaning::DropsIfExists(tables) => self.drops_if_exists(tables)?,
+            Meaning::DropsSchema(schema) => self.drops_schema(&schema),
+            Meaning::DropsIfExists(tables) => self.drops_if_exists(tables),
+            Meaning::Gaps(gaps) => gaps.into_iter().for_each(|(table, why)| self.gap(table, why)),
             Meaning::Stops { table, what } => {
                 return Err(self.refuse_table(&format!("QUERY event ({what})"), table, UNSHOWN));
             }
@@ -76,31 +78,26 @@ impl Binlog {
         if begun { Ok(()) } else { self.commit(batch) }
     }
 
-    /// The tables that went with the schema are not named. A pattern that was written for this schema says that it matters; patterns for
-    /// every schema say nothing about one of which no followed table was ever seen.
-    fn drops_schema(&self, schema: &str) -> Result<(), MysqlError> {
-        const DROP: &str = "QUERY event (DROP DATABASE)";
-        if let Some(table) = self.tables.seen_in(schema) {
-            return Err(self.refuse_table(DROP, table, UNSHOWN));
-        }
-        if self.tables.patterns().name_schema(schema) {
-            return Err(self.refuse_table(DROP, TableName::new(schema, "*"), UNSHOWN));
-        }
-        if self.tables.patterns().follow_in(schema) {
+    /// The tables that went with the schema are not named.
+    fn drops_schema(&mut self, schema: &str) {
+        let seen = self.tables.seen_in(schema);
+        if seen.is_empty() && self.tables.patterns().follow_in(schema) {
             tracing::warn!(schema, place = %self.place, "a schema was dropped: documents of tables that it may have had stay");
         }
-        Ok(())
+        for table in seen {
+            self.gap(table, "DROP DATABASE: its documents stay as they were");
+        }
     }
 
     /// `DROP TABLE IF EXISTS` is written also where there was no table.
-    fn drops_if_exists(&self, tables: Vec<TableName>) -> Result<(), MysqlError> {
+    fn drops_if_exists(&mut self, tables: Vec<TableName>) {
         for table in tables {
             if self.tables.is_known(&table) {
-                return Err(self.refuse_table("QUERY event (DROP TABLE IF EXISTS)", table, UNSHOWN));
+                self.gap(table, DROP);
+            } else {
+                tracing::warn!(%table, place = %self.place, "DROP TABLE IF EXISTS of a table that was not seen: if it had rows, their documents stay");
             }
-            tracing::warn!(%table, place = %self.place, "DROP TABLE IF EXISTS of a table that was not seen: if it had rows, their documents stay");
         }
-        Ok(())
     }
 
     fn altered(&self, alteration: &Alteration) -> Result<(), MysqlError> {

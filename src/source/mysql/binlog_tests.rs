@@ -281,35 +281,70 @@ fn a_key_is_found_by_the_servers_rules_of_case() {
     assert_eq!(feed(&mut another, drop()).unwrap(), []);
 }
 
-#[test]
-fn a_drop_if_exists_stops_only_where_the_table_is_known() {
-    let drop = |number| vec![gtid(number), query("DROP TABLE IF EXISTS `t`")];
-    let mut unknown = binlog();
-    assert_eq!(feed(&mut unknown, drop(1)).unwrap(), []);
-    feed(&mut unknown, vec![gtid(2), query("BEGIN"), table_map("shop"), insert(1), xid()]).unwrap();
-    assert!(definite(feed(&mut unknown, drop(3))).contains("DROP TABLE IF EXISTS) of shop.t"));
-    let mut known = binlog_of(&["shop.*"], NameCase::Insensitive, &[("Shop", "T", &[])]);
-    definite(feed(&mut known, drop(1)));
-    definite(feed(&mut binlog(), vec![gtid(1), query("DROP TABLE `t`")]));
+/// The gaps that marks and commits of these events note, as text.
+fn gaps(binlog: &mut Binlog, events: Vec<RawEvent<'static>>) -> Vec<String> {
+    let mut batch = Batch::new();
+    for event in events {
+        binlog.event(&event, &mut batch).unwrap();
+    }
+    let noted = |(kind, payload): (Kind, &[u8])| match kind {
+        Kind::Commit => Commit::decode(payload).unwrap().noted.gaps,
+        Kind::Mark => {
+            let mark = Mark::decode(payload).unwrap();
+            assert!(binlog.gtids().is_subset(&mark.gtids), "the mark passes the statement");
+            mark.noted.gaps
+        }
+        _ => Vec::new(),
+    };
+    let gaps = batch.payloads().flat_map(noted);
+    gaps.map(|Gap { table, why, time_micros }| {
+        assert_eq!(time_micros, 1_763_880_000_000_000);
+        format!("{table}: {why}")
+    })
+    .collect()
 }
 
 #[test]
-fn a_dropped_schema_stops_where_a_pattern_or_a_table_names_it() {
+fn a_dropped_table_is_a_gap_recorded_with_the_position_behind_it() {
+    let drop = |number, sql| vec![gtid(number), query(sql)];
+    let dropped = ["shop.t: DROP TABLE: its documents stay as they were"];
+    assert_eq!(gaps(&mut binlog(), drop(1, "DROP TABLE `t`, other.t")), dropped);
+    let if_exists = "DROP TABLE IF EXISTS `t`";
+    let mut unknown = binlog();
+    assert_eq!(feed(&mut unknown, drop(1, if_exists)).unwrap(), [], "it may never have been there");
+    feed(&mut unknown, vec![gtid(2), query("BEGIN"), table_map("shop"), insert(1), xid()]).unwrap();
+    assert_eq!(gaps(&mut unknown, drop(3, if_exists)), dropped);
+    let mut known = binlog_of(&["shop.*"], NameCase::Insensitive, &[("Shop", "T", &[])]);
+    assert_eq!(gaps(&mut known, drop(1, if_exists)), dropped);
+}
+
+#[test]
+fn a_dropped_schema_is_a_gap_of_each_table_that_is_known() {
     let drop = |name: &str| vec![gtid(1), query(&format!("DROP DATABASE `{name}`"))];
-    for (patterns, keys, schema, stops) in [
-        (&["shop.*"][..], &[][..], "shop", true),
-        (&["sh*.t"], &[], "shop", true),
-        (&["shop.*"], &[], "other", false),
-        (&["*.*"], &[], "shop", false),
-        (&["*.*"], &[("shop", "t", &[][..])], "shop", true),
-        (&["*.*"], &[("shop", "t", &[])], "other", false),
-    ] {
-        let result = feed(&mut binlog_of(patterns, NameCase::Sensitive, keys), drop(schema));
-        match result {
-            Ok(_) => assert!(!stops, "{patterns:?} {schema}"),
-            result => assert!(stops && definite(result).contains("DROP DATABASE) of shop."), "{patterns:?}"),
-        }
-    }
+    let dropped = |table: &str| format!("{table}: DROP DATABASE: its documents stay as they were");
+    let keys: &[(&str, &str, &[&str])] = &[("shop", "t", &[]), ("shop", "u", &[]), ("stock", "t", &[])];
+    let mut binlog = binlog_of(&["*.*"], NameCase::Sensitive, keys);
+    assert_eq!(gaps(&mut binlog, drop("shop")), [dropped("shop.t"), dropped("shop.u")]);
+    let mut binlog = binlog_of(&["*.*"], NameCase::Insensitive, keys);
+    assert_eq!(gaps(&mut binlog, drop("STOCK")), [dropped("stock.t")]);
+    let mut binlog = binlog_of(&["*.*"], NameCase::Sensitive, keys);
+    assert_eq!(feed(&mut binlog, drop("other")).unwrap(), []);
+}
+
+#[test]
+fn renames_are_gaps_of_both_names() {
+    let swap = "RENAME TABLE t TO _t_del, _t_gho TO t, other.a TO other.b";
+    assert_eq!(
+        gaps(&mut binlog(), vec![gtid(1), query(swap)]),
+        [
+            "shop.t: RENAME TABLE to shop._t_del",
+            "shop._t_del: RENAME TABLE from shop.t",
+            "shop._t_gho: RENAME TABLE to shop.t",
+            "shop.t: RENAME TABLE from shop._t_gho",
+        ]
+    );
+    let mut binlog = binlog();
+    assert_eq!(feed(&mut binlog, vec![gtid(1), query("RENAME TABLE other.a TO other.b")]).unwrap(), []);
 }
 
 #[test]

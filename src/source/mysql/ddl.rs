@@ -8,6 +8,9 @@ use crate::event::TableName;
 use super::statement::{Alteration, Meaning, Reader};
 use super::tokens::Token;
 
+/// Why documents of a table that was dropped are not its rows.
+pub(super) const DROP: &str = "DROP TABLE: its documents stay as they were";
+
 impl<'a> Reader<'a> {
     pub(super) fn create(mut self) -> Meaning {
         let replaces = self.words(&["OR", "REPLACE"]);
@@ -65,12 +68,7 @@ impl<'a> Reader<'a> {
             let mut followed = Vec::new();
             loop {
                 match self.table() {
-                    Some(table) if self.follows(&table) => {
-                        if !if_exists {
-                            return Meaning::Stops { table, what: "DROP TABLE".to_owned() };
-                        }
-                        followed.push(table);
-                    }
+                    Some(table) if self.follows(&table) => followed.push(table),
                     Some(_) => {}
                     None => return self.any_name(),
                 }
@@ -78,7 +76,11 @@ impl<'a> Reader<'a> {
                     break;
                 }
             }
-            return if followed.is_empty() { Meaning::OtherDdl } else { Meaning::DropsIfExists(followed) };
+            return match if_exists {
+                _ if followed.is_empty() => Meaning::OtherDdl,
+                true => Meaning::DropsIfExists(followed),
+                false => Meaning::Gaps(followed.into_iter().map(|table| (table, DROP.to_owned())).collect()),
+            };
         }
         if self.word("DATABASE") || self.word("SCHEMA") {
             let _ = self.words(&["IF", "EXISTS"]);
@@ -108,17 +110,15 @@ impl<'a> Reader<'a> {
             return Meaning::OtherDdl;
         }
         let _ = self.words(&["IF", "EXISTS"]);
+        let mut gaps = Vec::new();
         loop {
             let old = self.table();
             let arrow = self.word("TO");
             let (Some(old), true, Some(new)) = (old, arrow, self.table()) else { return self.any_name() };
-            for table in [old, new] {
-                if self.follows(&table) {
-                    return Meaning::Stops { table, what: "RENAME TABLE".to_owned() };
-                }
-            }
+            let (from, to) = (format!("RENAME TABLE to {new}"), format!("RENAME TABLE from {old}"));
+            gaps.extend([(old, from), (new, to)].into_iter().filter(|(table, _)| self.follows(table)));
             if !self.mark(',') {
-                return Meaning::OtherDdl;
+                return if gaps.is_empty() { Meaning::OtherDdl } else { Meaning::Gaps(gaps) };
             }
         }
     }

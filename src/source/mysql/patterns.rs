@@ -102,13 +102,6 @@ impl Patterns {
         !is_system(schema) && self.positive.iter().any(|pattern| glob(&pattern.schema, schema, self.case))
     }
 
-    /// Whether a pattern for certain schemas, not for all, follows tables of this one.
-    #[must_use]
-    pub fn name_schema(&self, schema: &str) -> bool {
-        let mut certain = self.positive.iter().filter(|pattern| pattern.schema.chars().any(|c| c != '*'));
-        !is_system(schema) && certain.any(|pattern| glob(&pattern.schema, schema, self.case))
-    }
-
     /// How the server compares names.
     #[must_use]
     pub fn case(&self) -> NameCase {
@@ -213,14 +206,7 @@ mod tests {
             assert!(!p.follows(schema, "user"));
         }
         assert!(Patterns::parse(&["mysql.user"]).is_err());
-    }
-
-    #[test]
-    fn a_pattern_for_every_schema_names_none() {
-        let p = patterns(&["*.*", "shop_?.*"]);
-        assert!(p.name_schema("shop_1") && p.follow_in("shop_1"));
-        assert!(!p.name_schema("other") && p.follow_in("other"));
-        assert!(!p.follow_in("mysql"));
+        assert!(p.follow_in("shop") && !p.follow_in("mysql"));
     }
 
     #[test]

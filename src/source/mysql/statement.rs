@@ -39,6 +39,8 @@ pub enum Meaning {
     DropsSchema(String),
     /// `DROP TABLE IF EXISTS` of these tables, which would be followed ones.
     DropsIfExists(Vec<TableName>),
+    /// The documents of these tables are no longer what their rows are, and why.
+    Gaps(Vec<(TableName, String)>),
     /// Rows of a followed table are changed and no row event says how.
     Stops {
         table: TableName,

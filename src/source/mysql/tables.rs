@@ -3,7 +3,7 @@
 //! A table id says which map a rows event belongs to only until its statement ends; ids are given anew after a restart of the
 //! server. So maps are told apart by their bytes: the same names and the same shape are the same version of a table.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::event::{Column, TableName, TableNo, TableSchema};
 use crate::log::record::{Batch, SchemaRecord};
@@ -216,11 +216,10 @@ impl Tables {
         self.key(table).is_some() || seen.any(|name| self.same(name, table))
     }
 
-    /// A followed table that exists or was seen in this schema.
+    /// The followed tables of this schema that were there when connecting or were seen in the stream.
     #[must_use]
-    pub fn seen_in(&self, schema: &str) -> Option<TableName> {
-        let mut names = self.versions.iter().map(|version| &version.record.schema.name);
-        let table = names.find(|name| self.patterns.same_name(&name.schema, schema));
-        table.or_else(|| self.keys.keys().find(|name| self.patterns.same_name(&name.schema, schema))).cloned()
+    pub fn seen_in(&self, schema: &str) -> BTreeSet<TableName> {
+        let names = self.versions.iter().map(|version| &version.record.schema.name).chain(self.keys.keys());
+        names.filter(|name| self.patterns.same_name(&name.schema, schema)).cloned().collect()
     }
 }
