@@ -10,13 +10,24 @@ use anyhow::{Context, Result, ensure};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use support::seed::number_from_env;
+use support::servers::Database;
 use support::stage::Stage;
 use support::workload::Workload;
 
 #[tokio::test]
 async fn table_and_index_agree_after_kills_at_random_moments() -> Result<()> {
-    let kills = number_from_env("EVERRELAY_TEST_KILLS", 10)?;
-    let mut stage = Stage::set("table_and_index_agree_after_kills_at_random_moments", 3000).await?;
+    let stage = Stage::set("table_and_index_agree_after_kills_at_random_moments", 3000).await?;
+    agree_after_kills(stage, number_from_env("EVERRELAY_TEST_KILLS", 10)?).await
+}
+
+#[tokio::test]
+async fn kills_at_random_moments_cost_nothing_at_mariadb_either() -> Result<()> {
+    let test = "kills_at_random_moments_cost_nothing_at_mariadb_either";
+    let stage = Stage::set_with(Database::Mariadb, test, 2000).await?;
+    agree_after_kills(stage, number_from_env("EVERRELAY_TEST_KILLS", 4)?).await
+}
+
+async fn agree_after_kills(mut stage: Stage, kills: u64) -> Result<()> {
     // Segments are met as they go, too.
     stage.relay.options.retention_seconds = Some(0);
     stage.relay.write_config()?;

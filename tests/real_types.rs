@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use support::mysql;
+use support::servers::Database;
 use support::stage::Stage;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -80,7 +81,16 @@ const SPECIMENS: &[(&str, &[&str])] = &[
 
 #[tokio::test]
 async fn every_type_at_its_edges_becomes_the_document_that_its_row_says() -> Result<()> {
-    let mut stage = Stage::set("every_type_at_its_edges_becomes_the_document_that_its_row_says", 0).await?;
+    every_type(Stage::set("every_type_at_its_edges_becomes_the_document_that_its_row_says", 0).await?).await
+}
+
+#[tokio::test]
+async fn at_mariadb_every_type_becomes_the_document_that_its_row_says() -> Result<()> {
+    let test = "at_mariadb_every_type_becomes_the_document_that_its_row_says";
+    every_type(Stage::set_with(Database::Mariadb, test, 0).await?).await
+}
+
+async fn every_type(mut stage: Stage) -> Result<()> {
     let schema = stage.shop.schema.clone();
     // One table with a column for each: c00 and so on, in their order.
     let columns: Vec<String> =
@@ -104,7 +114,15 @@ async fn every_type_at_its_edges_becomes_the_document_that_its_row_says() -> Res
 
 #[tokio::test]
 async fn keys_of_every_kind_become_ids() -> Result<()> {
-    let mut stage = Stage::set("keys_of_every_kind_become_ids", 0).await?;
+    every_key(Stage::set("keys_of_every_kind_become_ids", 0).await?).await
+}
+
+#[tokio::test]
+async fn at_mariadb_keys_of_every_kind_become_ids() -> Result<()> {
+    every_key(Stage::set_with(Database::Mariadb, "at_mariadb_keys_of_every_kind_become_ids", 0).await?).await
+}
+
+async fn every_key(mut stage: Stage) -> Result<()> {
     let schema = stage.shop.schema.clone();
     let tables: &[(&str, &str, &[&str])] = &[
         (

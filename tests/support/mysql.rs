@@ -42,12 +42,14 @@ pub async fn one<T: FromRow + Send + 'static>(url: &str, query: &str) -> Result<
     row.with_context(|| format!("no row: {query}"))
 }
 
-/// The server's executed GTID set, on one line.
+/// The server's executed GTID set, on one line; of MariaDB all that is or was in its binlog.
 ///
 /// # Errors
 /// The server cannot be asked.
 pub async fn executed(url: &str) -> Result<String> {
-    let set: String = one(url, "SELECT @@GLOBAL.gtid_executed").await?;
+    let version: String = one(url, "SELECT VERSION()").await?;
+    let variable = if version.contains("MariaDB") { "gtid_binlog_state" } else { "gtid_executed" };
+    let set: String = one(url, &format!("SELECT @@GLOBAL.{variable}")).await?;
     Ok(set.replace(['\n', ' '], ""))
 }
 

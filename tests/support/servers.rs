@@ -1,4 +1,4 @@
-//! MySQL and Elasticsearch, by `dev/servers`.
+//! A database and Elasticsearch, by `dev/servers`.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -7,18 +7,25 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use tokio::task::spawn_blocking;
 
-/// Which of the two.
+/// Which of the two; the database is whatever the servers are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Server {
     Mysql,
     Elasticsearch,
 }
 
-impl Server {
+/// Whose the database is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Database {
+    Mysql,
+    Mariadb,
+}
+
+impl Database {
     fn name(self) -> &'static str {
         match self {
-            Server::Mysql => "mysql",
-            Server::Elasticsearch => "elasticsearch",
+            Database::Mysql => "mysql",
+            Database::Mariadb => "mariadb",
         }
     }
 }
@@ -28,6 +35,7 @@ impl Server {
 #[derive(Clone, Debug)]
 pub struct Servers {
     instance: String,
+    pub database: Database,
     pub mysql_host: String,
     pub mysql_port: u16,
     /// `mysql://root@…`, without a database.
@@ -39,6 +47,7 @@ pub struct Servers {
 
 #[derive(Deserialize)]
 struct Up {
+    #[serde(alias = "mariadb")]
     mysql: UpMysql,
     elasticsearch: UpEngine,
 }
@@ -62,9 +71,9 @@ impl Servers {
     ///
     /// # Errors
     /// `dev/servers` fails; its own words are on standard error.
-    pub async fn of_tests() -> Result<Servers> {
+    pub async fn of_tests(database: Database) -> Result<Servers> {
         let instance = std::env::var("EVERRELAY_TEST_INSTANCE").unwrap_or_else(|_| "test".to_owned());
-        Servers::up(&instance).await
+        Servers::up_with(database, &instance).await
     }
 
     /// The servers of an instance, started where they are not up.
@@ -72,11 +81,19 @@ impl Servers {
     /// # Errors
     /// `dev/servers` fails; its own words are on standard error.
     pub async fn up(instance: &str) -> Result<Servers> {
-        let answer = dev_servers(&["up", "mysql", "elasticsearch", "--instance", instance, "--json"]).await?;
+        Servers::up_with(Database::Mysql, instance).await
+    }
+
+    /// # Errors
+    /// As [`Servers::up`].
+    pub async fn up_with(database: Database, instance: &str) -> Result<Servers> {
+        let names = [database.name(), "elasticsearch"];
+        let answer = dev_servers(&["up", names[0], names[1], "--instance", instance, "--json"]).await?;
         let up: Up =
             serde_json::from_str(&answer).with_context(|| format!("dev/servers up --json said {answer}"))?;
         Ok(Servers {
             instance: instance.to_owned(),
+            database,
             mysql_url: format!("mysql://{}@{}:{}", up.mysql.user, up.mysql.host, up.mysql.port),
             mysql_host: up.mysql.host,
             mysql_port: up.mysql.port,
@@ -119,7 +136,11 @@ impl Servers {
     }
 
     async fn command(&self, command: &str, server: Server) -> Result<()> {
-        dev_servers(&[command, server.name(), "--instance", &self.instance]).await?;
+        let name = match server {
+            Server::Mysql => self.database.name(),
+            Server::Elasticsearch => "elasticsearch",
+        };
+        dev_servers(&[command, name, "--instance", &self.instance]).await?;
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use super::mysql;
 use super::pulse::Beat;
 use super::relay::{Relay, RelayOptions, relay_binary};
 use super::seed::Seed;
-use super::servers::Servers;
+use super::servers::{Database, Servers};
 use super::shop::{Scale, Shop};
 use super::workload::{Pace, Workload};
 
@@ -40,9 +40,17 @@ impl Stage {
     /// # Errors
     /// No servers, or they refuse.
     pub async fn set(test: &'static str, rows: u64) -> Result<Stage> {
+        Stage::set_with(Database::Mysql, test, rows).await
+    }
+
+    /// The same with this database.
+    ///
+    /// # Errors
+    /// As [`Stage::set`].
+    pub async fn set_with(database: Database, test: &'static str, rows: u64) -> Result<Stage> {
         let alone = ALONE.lock().await;
         let seed = Seed::take(test)?;
-        let servers = Servers::of_tests().await?;
+        let servers = Servers::of_tests(database).await?;
         let engine = Engine::new(&servers.engine_url)?;
         // No run meets what an earlier one left, in the engine or in the binlog.
         let started = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
