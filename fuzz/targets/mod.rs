@@ -17,6 +17,7 @@
 //! | [`json`] | MySQL's binary JSON | JSON within the limit, or an error |
 //! | [`rows`] | a table map and a rows event | what is decoded is a row of its schema |
 //! | [`events`] | the events of a stream | frames that a log takes; a GTID counts with its commit, once |
+//! | [`compressed`] | what MariaDB compresses | what was compressed, within a limit, or an error |
 //! | [`payload`] | a transaction payload | its events, in bounded memory |
 //! | [`statements`] | a QUERY event | a meaning, of followed tables alone |
 //! | [`answers`] | a bulk's answer | done only what the answer says was done |
@@ -24,6 +25,7 @@
 //! [`format`] writes segments with a hand of its own, after docs/log-format.md; [`place`] opens and reads them.
 
 pub mod answers;
+pub mod compressed;
 pub mod configuration;
 pub mod cursor;
 pub mod damage;

@@ -5,6 +5,7 @@
 //! `cargo test --test fuzz_corpora -- --ignored` makes the corpora anew ([`seeds`]).
 
 mod allocation;
+mod mariadb_seeds;
 mod mutate;
 mod seeds;
 mod stream_seeds;
@@ -62,6 +63,7 @@ targets! {
     any_rows_event_is_rows_or_refused: rows within OWN;
     any_stream_of_events_is_frames_or_refused: events within OWN;
     any_transaction_payload_is_events_or_refused: payload within PAYLOAD + OWN;
+    anything_compressed_is_inflated_within_its_limit_or_refused: compressed within OWN;
     any_answer_proves_no_more_than_it_says: answers within OWN;
     any_statement_means_the_same_whatever_space_stands_before_it: statements within OWN;
 }

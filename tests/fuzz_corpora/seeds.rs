@@ -34,7 +34,8 @@ pub fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("rows", rows()),
         ("statements", statements()),
         ("answers", answers()),
-        ("events", crate::stream_seeds::events()),
+        ("events", [crate::stream_seeds::events(), crate::mariadb_seeds::events()].concat()),
+        ("compressed", crate::mariadb_seeds::compressed()),
         ("payload", crate::stream_seeds::payloads()),
     ]
 }

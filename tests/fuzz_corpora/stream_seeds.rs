@@ -3,7 +3,7 @@
 use everrelay::source::mysql::event::kind;
 
 /// One event: type, where it stands, flags and the body as a block.
-fn event(kind: u8, within: u8, body: &[u8]) -> Vec<u8> {
+pub fn event(kind: u8, within: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = vec![kind, within, 0, 0];
     bytes.extend_from_slice(&(body.len() as u16).to_le_bytes());
     bytes.extend_from_slice(body);
@@ -21,16 +21,20 @@ fn gtid(number: u8) -> Vec<u8> {
     event(kind::GTID, 0, &body)
 }
 
-fn query(within: u8, sql: &str) -> Vec<u8> {
+pub fn query_body(sql: &str) -> Vec<u8> {
     let mut body = vec![0; 8];
     body.extend_from_slice(&[4, 0, 0, 0, 0]);
     body.extend_from_slice(b"shop\0");
     body.extend_from_slice(sql.as_bytes());
-    event(kind::QUERY, within, &body)
+    body
+}
+
+pub fn query(within: u8, sql: &str) -> Vec<u8> {
+    event(kind::QUERY, within, &query_body(sql))
 }
 
 /// `id INT PRIMARY KEY`.
-fn table_map(within: u8, schema: &str) -> Vec<u8> {
+pub fn table_map(within: u8, schema: &str) -> Vec<u8> {
     let mut body = vec![5, 0, 0, 0, 0, 0, 1, 0, schema.len() as u8];
     body.extend_from_slice(schema.as_bytes());
     body.extend_from_slice(b"\0\x01t\0\x01\x03\x00\x00\x04\x03\x02id\x08\x01\x00");
@@ -52,7 +56,7 @@ fn delete(id: u8) -> Vec<u8> {
     event(kind::DELETE_ROWS, 0, &[&HEAD_OF_ROWS[..], &[1, 1, 0, id, 0, 0, 0]].concat())
 }
 
-fn xid(within: u8) -> Vec<u8> {
+pub fn xid(within: u8) -> Vec<u8> {
     event(kind::XID, within, &[0; 8])
 }
 
