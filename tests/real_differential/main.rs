@@ -32,7 +32,7 @@ use rand::{Rng, SeedableRng};
 use columns::COLUMNS;
 use columns::Kind::{self, *};
 use others::{kinds, others, unhex};
-use server::{Row, Server};
+use server::{At, Row, Server};
 
 mod columns;
 mod others;
@@ -204,8 +204,17 @@ fn cut(text: &str) -> String {
 
 #[tokio::test]
 async fn three_decoders_read_the_same_rows() {
-    let mut server = Server::new("differential").await;
-    let seed = seed::Seed::take("three_decoders_read_the_same_rows").unwrap();
+    compare_three(At::Mysql, "three_decoders_read_the_same_rows").await;
+}
+
+#[tokio::test]
+async fn three_decoders_read_the_same_rows_of_mariadb() {
+    compare_three(At::Mariadb, "three_decoders_read_the_same_rows_of_mariadb").await;
+}
+
+async fn compare_three(at: At, test: &'static str) {
+    let mut server = Server::on(at, "differential").await;
+    let seed = seed::Seed::take(test).unwrap();
     let mut rng = StdRng::seed_from_u64(seed.number);
 
     server.run("FLUSH BINARY LOGS").await;

@@ -93,6 +93,8 @@ fn common_text(kind: Kind, value: BinlogValue<'_>) -> String {
         (Bit(_), CommonValue::Bytes(bytes)) => big_endian(&bytes).to_string(),
         (Set, CommonValue::Bytes(bytes)) => labels(bytes.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b))),
         (Binary(_) | PaddedBinary(_) | Blob(_), CommonValue::Bytes(bytes)) => hex(&bytes),
+        // MariaDB's is text.
+        (Json, CommonValue::Bytes(bytes)) => json_text(&utf8(&bytes)),
         (Decimal(..) | Text(_) | Year, CommonValue::Bytes(bytes)) => utf8(&bytes),
         (kind, value) => panic!("mysql_common made {value:?} of {kind:?}"),
     }
@@ -113,6 +115,8 @@ fn cdc_text(kind: Kind, value: Option<CdcValue>) -> String {
         (Binary(_) | PaddedBinary(_), CdcValue::String(v)) => hex(v.as_bytes()),
         (Text(_), CdcValue::Blob(v)) => utf8(&v),
         (Blob(_), CdcValue::Blob(v)) => hex(&v),
+        // A binary document begins with a type below every character of a text.
+        (Json, CdcValue::Blob(v)) if v.first().is_some_and(|first| *first > 15) => json_text(&utf8(&v)),
         (Json, CdcValue::Blob(v)) => {
             let json: jsonb::Value<'_> = ParseBuf(&v).parse(()).expect("a JSON document");
             dom_text(json.parse().expect("a JSON document"))
@@ -257,7 +261,10 @@ pub fn others(files: &[String], schema: &str) -> Vec<(Said, Said)> {
                 | TABLE_MAP_EVENT
                 | WRITE_ROWS_EVENT
                 | UPDATE_ROWS_EVENT
-                | DELETE_ROWS_EVENT,
+                | DELETE_ROWS_EVENT
+                | WRITE_ROWS_EVENT_V1
+                | UPDATE_ROWS_EVENT_V1
+                | DELETE_ROWS_EVENT_V1,
             ) = event.header().event_type()
             else {
                 continue;
