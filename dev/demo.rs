@@ -19,7 +19,7 @@ use support::engine::Engine;
 use support::mysql;
 use support::pulse::Beat;
 use support::relay::{Relay, RelayOptions};
-use support::servers::{Server, Servers};
+use support::servers::{Database, Server, Servers};
 use support::shop::{Scale, Shop};
 use support::workload::{Pace, Workload};
 use tokio::signal::unix::{SignalKind, signal};
@@ -43,6 +43,9 @@ struct Options {
     /// Leave servers and relay running.
     #[arg(long)]
     keep: bool,
+    /// From MariaDB.
+    #[arg(long)]
+    mariadb: bool,
     /// The instance of `dev/servers`.
     #[arg(long, default_value = "demo")]
     instance: String,
@@ -52,6 +55,12 @@ struct Options {
     /// The relay's binary.
     #[arg(long)]
     relay: PathBuf,
+}
+
+impl Options {
+    fn database(&self) -> Database {
+        if self.mariadb { Database::Mariadb } else { Database::Mysql }
+    }
 }
 
 /// How long the relay may take to catch up.
@@ -132,22 +141,31 @@ async fn demo(options: &Options, screen: &mut Screen) -> Result<Comparison> {
 
 /// Servers without anything of an earlier demo, and a shop full of goods.
 async fn open<'a>(options: &'a Options, screen: &mut Screen) -> Result<Demo<'a>> {
-    let servers = Servers::up(&options.instance).await?;
+    let servers = Servers::up_with(options.database(), &options.instance).await?;
     let engine = Engine::new(&servers.engine_url)?;
     let version: String = mysql::one(&servers.mysql_url, "SELECT VERSION()").await?;
     let (_, engine_version) = engine.ask(reqwest::Method::GET, "/_cat/nodes?h=version", None).await?;
-    let title = format!("MySQL {version} → everrelay → Elasticsearch {}", engine_version.trim());
+    // MariaDB's version says so itself.
+    let name = if options.mariadb { "" } else { "MySQL " };
+    let title = format!("{name}{version} → everrelay → Elasticsearch {}", engine_version.trim());
     screen.line(&format!("\n  {}\n", screen.paint("1", &title)));
     screen.step(
         "servers",
-        &format!("MySQL on {}:{}, Elasticsearch on {}", servers.mysql_host, servers.mysql_port, engine.url),
+        &format!(
+            "{} on {}:{}, Elasticsearch on {}",
+            options.database().name(),
+            servers.mysql_host,
+            servers.mysql_port,
+            engine.url
+        ),
         None,
     );
 
     let shop = Shop::new(&servers.mysql_url, "shop");
     shop.drop().await?;
     engine.delete_indices(&shop.schema).await?;
-    mysql::execute(&shop.mysql_url, ["RESET BINARY LOGS AND GTIDS"]).await?;
+    let reset = if options.mariadb { "RESET MASTER" } else { "RESET BINARY LOGS AND GTIDS" };
+    mysql::execute(&shop.mysql_url, [reset]).await?;
 
     screen.waiting("filling the shop");
     let started = Instant::now();
@@ -321,7 +339,14 @@ impl Demo<'_> {
         let (engine, admin) = (&self.engine.url, &self.relay.admin);
         screen.line(&screen.paint("1", "  All is left running. To look at it:"));
         for (what, command) in [
-            ("the shop", format!("dev/servers mysql --instance {} shop", self.options.instance)),
+            (
+                "the shop",
+                format!(
+                    "dev/servers {} --instance {} shop",
+                    self.options.database().name(),
+                    self.options.instance
+                ),
+            ),
             ("its indices", format!("curl -s '{engine}/_cat/indices/shop.*?v'")),
             ("documents", format!("curl -s '{engine}/shop.orders/_search?pretty&size=3&q=status:paid'")),
             ("readiness", format!("curl -s http://{admin}/readyz")),

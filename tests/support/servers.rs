@@ -22,7 +22,9 @@ pub enum Database {
 }
 
 impl Database {
-    fn name(self) -> &'static str {
+    /// As `dev/servers` calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Database::Mysql => "mysql",
             Database::Mariadb => "mariadb",
