@@ -1,12 +1,13 @@
 //! DDL in mid-stream.
 
-use crate::server::Server;
+use crate::server::{At, Server};
+
+at_each!(fault_58_dropped_tables_are_gaps_and_the_stream_goes_on);
 
 const DROPPED: &str = "t: DROP TABLE: its documents stay as they were";
 
-#[tokio::test]
-async fn fault_58_dropped_tables_are_gaps_and_the_stream_goes_on() {
-    let mut server = Server::new("dropped").await;
+async fn fault_58_dropped_tables_are_gaps_and_the_stream_goes_on(at: At) {
+    let mut server = Server::on(at, "dropped").await;
     server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
     server.run("CREATE TABLE u (id INT PRIMARY KEY)").await;
     let mut follower = server.follow().await;

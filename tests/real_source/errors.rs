@@ -2,12 +2,26 @@
 
 use everrelay::log::Standing;
 use everrelay::secret::Secret;
-use everrelay::source::mysql::MysqlSource;
+use everrelay::source::mysql::{MysqlSource, Tls};
 use everrelay::source::{Source, SourceError, Start};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
-use crate::server::{Own, Server};
+use crate::server::{At, Own, Server};
+
+at_each!(
+    what_no_row_event_shows_is_a_definite_error,
+    the_same_on_tables_that_are_not_followed_stops_nothing,
+    a_position_of_another_history_is_a_definite_error,
+    a_table_without_a_key_stops_the_start,
+    the_key_of_a_table_made_after_connecting_is_looked_for_by_connecting_again,
+    two_sources_of_one_identity_are_told_that_they_clash,
+    a_row_over_the_limit_is_a_definite_error,
+    a_row_of_many_packets_arrives_whole,
+    a_server_that_is_not_there_is_transient_and_one_that_says_no_is_definite,
+    a_killed_stream_is_transient,
+    purged_transactions_are_a_definite_error_that_names_them,
+);
 
 fn definite(error: SourceError) -> String {
     match error {
@@ -23,19 +37,14 @@ fn names(text: &str, event: &str, table: &str) {
     assert!(text.contains("GTID ") && text.contains("binlog.0") || text.contains("-bin.0"), "{text}");
 }
 
-#[tokio::test]
-async fn what_no_row_event_shows_is_a_definite_error() {
-    for (i, (sql, event)) in [
+async fn what_no_row_event_shows_is_a_definite_error(at: At) {
+    const EITHER: &[(&str, &str)] = &[
         ("TRUNCATE TABLE t", "TRUNCATE TABLE"),
         ("ALTER TABLE t DROP COLUMN a", "ALTER TABLE … DROP COLUMN A"),
         ("ALTER TABLE t MODIFY a BIGINT", "ALTER TABLE … MODIFY"),
         ("ALTER TABLE t ADD UNIQUE (a)", "ALTER TABLE … ADD UNIQUE"),
         ("SET binlog_format = 'STATEMENT'; UPDATE t SET a = 5", "UPDATE in statement format"),
-        ("SET binlog_row_image = 'MINIMAL'; UPDATE t SET a = 5", "UPDATE_ROWS event"),
-        (
-            "SET binlog_row_value_options = 'PARTIAL_JSON'; UPDATE t SET j = JSON_SET(j, '$.a', 2)",
-            "PARTIAL_UPDATE_ROWS event",
-        ),
+        ("SET binlog_row_image = 'MINIMAL'; UPDATE t SET a = 5", "UPDATE_ROWS"),
         ("XA START 'x'; UPDATE t SET a = 5; XA END 'x'; XA PREPARE 'x'; XA ROLLBACK 'x'", "XA_PREPARE event"),
         (
             "SET binlog_format = 'STATEMENT'; CREATE TABLE t2 SELECT 1 AS id; SET binlog_format = 'ROW'",
@@ -45,11 +54,21 @@ async fn what_no_row_event_shows_is_a_definite_error() {
             "CREATE TABLE geo (id INT PRIMARY KEY, g POINT); INSERT INTO geo VALUES (1, POINT(1, 2))",
             "GEOMETRY",
         ),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let mut server = Server::new(&format!("stop_{i}")).await;
+    ];
+    const MYSQL: &[(&str, &str)] = &[(
+        "SET binlog_row_value_options = 'PARTIAL_JSON'; UPDATE t SET j = JSON_SET(j, '$.a', 2)",
+        "PARTIAL_UPDATE_ROWS event",
+    )];
+    const MARIADB: &[(&str, &str)] = &[
+        ("CREATE OR REPLACE TABLE t (id INT PRIMARY KEY)", "CREATE OR REPLACE TABLE"),
+        ("SET STATEMENT max_statement_time = 10 FOR TRUNCATE t", "TRUNCATE TABLE"),
+        ("ALTER TABLE t WAIT 5 DROP COLUMN a", "ALTER TABLE … DROP COLUMN A"),
+        ("ALTER TABLE t ADD SYSTEM VERSIONING", "ALTER TABLE … ADD SYSTEM VERSIONING"),
+        ("SET binlog_alter_two_phase = ON; ALTER TABLE t DROP COLUMN a", "ALTER TABLE … DROP COLUMN A"),
+    ];
+    let own = if at.is_mariadb() { MARIADB } else { MYSQL };
+    for (i, (sql, event)) in EITHER.iter().chain(own).enumerate() {
+        let mut server = Server::on(at, &format!("stop_{i}")).await;
         server.run("CREATE TABLE t (id INT PRIMARY KEY, a INT, j JSON)").await;
         server.run("INSERT INTO t VALUES (1, 1, '{\"a\": 1, \"b\": \"longer than the difference\"}')").await;
         let mut follower = server.follow().await;
@@ -69,9 +88,8 @@ async fn what_no_row_event_shows_is_a_definite_error() {
     }
 }
 
-#[tokio::test]
-async fn the_same_on_tables_that_are_not_followed_stops_nothing() {
-    let mut server = Server::new("free").await;
+async fn the_same_on_tables_that_are_not_followed_stops_nothing(at: At) {
+    let mut server = Server::on(at, "free").await;
     server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
     let mut options = server.options();
     options.tables.push(format!("!{}.o*", server.schema));
@@ -113,22 +131,21 @@ async fn the_same_on_tables_that_are_not_followed_stops_nothing() {
     assert_eq!(follower.briefs(), ["insert t 8", "insert t 9"]);
 }
 
-#[tokio::test]
-async fn a_position_of_another_history_is_a_definite_error() {
-    let server = Server::new("history").await;
+async fn a_position_of_another_history_is_a_definite_error(at: At) {
+    let server = Server::on(at, "history").await;
     let mut source = MysqlSource::new(server.options()).unwrap();
-    let foreign = Standing::after("11111111-2222-3333-4444-555555555555:1-5".parse().unwrap());
+    let missing = if at.is_mariadb() { "77-5-9" } else { "11111111-2222-3333-4444-555555555555:1-5" };
+    let foreign = Standing::after(missing.parse().unwrap());
     let text = definite(source.connect(&foreign).await.unwrap_err());
-    assert!(text.contains("GTID_SUBTRACT") && text.contains("11111111-2222"), "{text}");
+    assert!(text.contains("never executed") && text.contains(missing), "{text}");
     let mut ahead = source.resolve_start(&Start::Now).await.unwrap();
     ahead.gtids.union(&foreign.gtids);
     let text = definite(source.connect(&ahead).await.unwrap_err());
-    assert!(text.contains("11111111-2222-3333-4444-555555555555:1-5"), "{text}");
+    assert!(text.contains(missing), "{text}");
 }
 
-#[tokio::test]
-async fn a_table_without_a_key_stops_the_start() {
-    let mut server = Server::new("keyless").await;
+async fn a_table_without_a_key_stops_the_start(at: At) {
+    let mut server = Server::on(at, "keyless").await;
     server.run("CREATE TABLE t (a INT, UNIQUE KEY (a))").await;
     let mut source = MysqlSource::new(server.options()).unwrap();
     let start = source.resolve_start(&Start::Now).await.unwrap();
@@ -136,9 +153,8 @@ async fn a_table_without_a_key_stops_the_start() {
     assert!(text.contains(&format!("{}.t", server.schema)) && text.contains("primary key"), "{text}");
 }
 
-#[tokio::test]
-async fn the_key_of_a_table_made_after_connecting_is_looked_for_by_connecting_again() {
-    let mut server = Server::new("newkey").await;
+async fn the_key_of_a_table_made_after_connecting_is_looked_for_by_connecting_again(at: At) {
+    let mut server = Server::on(at, "newkey").await;
     let mut follower = server.follow().await;
     // The server promotes the first unique key over whole NOT NULL columns, and names it in the table map.
     server.run("CREATE TABLE t (a INT NOT NULL UNIQUE)").await;
@@ -155,9 +171,8 @@ async fn the_key_of_a_table_made_after_connecting_is_looked_for_by_connecting_ag
     assert!(text.contains("nokey") && text.contains("primary key"), "{text}");
 }
 
-#[tokio::test]
-async fn two_sources_of_one_identity_are_told_that_they_clash() {
-    let mut server = Server::new("clash").await;
+async fn two_sources_of_one_identity_are_told_that_they_clash(at: At) {
+    let mut server = Server::on(at, "clash").await;
     server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
     let (mut one, mut two) = (server.follow().await, server.follow().await);
     let after = one.read.gtids.clone();
@@ -194,9 +209,8 @@ async fn two_sources_of_one_identity_are_told_that_they_clash() {
     assert!(text.contains(&one.source.server_id().to_string()) && text.contains("UUID"), "{text}");
 }
 
-#[tokio::test]
-async fn a_row_over_the_limit_is_a_definite_error() {
-    let mut server = Server::new("large").await;
+async fn a_row_over_the_limit_is_a_definite_error(at: At) {
+    let mut server = Server::on(at, "large").await;
     server.run("CREATE TABLE t (id INT PRIMARY KEY, b LONGBLOB)").await;
     let mut options = server.options();
     options.max_row_bytes = 1 << 20;
@@ -208,21 +222,21 @@ async fn a_row_over_the_limit_is_a_definite_error() {
     names(&text, "max_row_bytes", &format!("{}.t", server.schema));
 }
 
-#[tokio::test]
-async fn a_row_of_many_packets_arrives_whole() {
-    let mut server = Server::new("packets").await;
+async fn a_row_of_many_packets_arrives_whole(at: At) {
+    let mut server = Server::on(at, "packets").await;
     server.run("CREATE TABLE t (id INT PRIMARY KEY, b LONGBLOB)").await;
     let mut follower = server.follow().await;
     server.run("SET SESSION sql_mode = ''").await;
-    server.run("INSERT INTO t VALUES (1, REPEAT('x', 15000000))").await;
+    // MariaDB's max_allowed_packet is 16 MiB by default.
+    let bytes = if at.is_mariadb() { 8_000_000 } else { 15_000_000 };
+    server.run(&format!("INSERT INTO t VALUES (1, REPEAT('x', {bytes}))")).await;
     server.run("UPDATE t SET b = CONCAT(b, b)").await;
     follower.catch_up(&mut server).await;
-    assert_eq!(follower.read.changes.last().unwrap().values[1].1.len(), 60_000_000);
+    assert_eq!(follower.read.changes.last().unwrap().values[1].1.len(), 4 * bytes);
 }
 
-#[tokio::test]
-async fn a_server_that_is_not_there_is_transient_and_one_that_says_no_is_definite() {
-    let mut server = Server::new("access").await;
+async fn a_server_that_is_not_there_is_transient_and_one_that_says_no_is_definite(at: At) {
+    let mut server = Server::on(at, "access").await;
     let mut options = server.options();
     options.address = everrelay::source::mysql::Address::Tcp { host: "127.0.0.1".into(), port: 1 };
     let error = MysqlSource::new(options).unwrap().resolve_start(&Start::Now).await.unwrap_err();
@@ -242,6 +256,8 @@ async fn a_server_that_is_not_there_is_transient_and_one_that_says_no_is_definit
     }
     let mut options = server.options();
     (options.user, options.password) = ("src_poor".into(), Secret::new("a long pass phrase"));
+    // MySQL asks for the password itself.
+    options.tls = Tls::Disabled;
     let mut source = MysqlSource::new(options).unwrap();
     let start = source.resolve_start(&Start::Now).await.unwrap();
     let text = match source.connect(&start).await {
@@ -252,26 +268,34 @@ async fn a_server_that_is_not_there_is_transient_and_one_that_says_no_is_definit
     server.run("DROP USER src_poor").await;
 }
 
-#[tokio::test]
-async fn a_killed_stream_is_transient() {
-    let mut server = Server::new("killed").await;
+async fn a_killed_stream_is_transient(at: At) {
+    let mut server = Server::on(at, "killed").await;
     server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
     let mut follower = server.follow().await;
     let id = follower.source.server_id();
-    let thread: Option<u64> = server
-        .conn
-        .query_first(format!(
-            "SELECT p.id FROM information_schema.processlist p WHERE p.command LIKE 'Binlog Dump%' AND p.id IN \
+    let listed = match at {
+        // Which it is does not show there: the newest.
+        At::Mariadb | At::Mariadb10 => {
+            "SELECT MAX(id) FROM information_schema.processlist WHERE command = 'Binlog Dump'".to_owned()
+        }
+        At::Mysql => format!(
+            "SELECT MAX(p.id) FROM information_schema.processlist p WHERE p.command LIKE 'Binlog Dump%' AND p.id IN \
              (SELECT t.processlist_id FROM performance_schema.threads t JOIN performance_schema.user_variables_by_thread v \
              ON v.thread_id = t.thread_id WHERE v.variable_name = 'replica_uuid' AND v.variable_value = '{}')",
             server.options().replica_uuid()
-        ))
-        .await
-        .unwrap();
+        ),
+    };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let thread = loop {
+        let thread: Option<Option<u64>> = server.conn.query_first(listed.as_str()).await.unwrap();
+        if let Some(Some(thread)) = thread {
+            break thread;
+        }
+        assert!(std::time::Instant::now() < deadline, "our stream is listed");
+    };
     assert!(id >= 0x8000_0000);
-    let mut other =
-        Conn::new(mysql_async::Opts::from_url(crate::server::At::Mysql.url()).unwrap()).await.unwrap();
-    other.query_drop(format!("KILL {}", thread.expect("our stream is listed"))).await.unwrap();
+    let mut other = Conn::new(mysql_async::Opts::from_url(at.url()).unwrap()).await.unwrap();
+    other.query_drop(format!("KILL {}", thread)).await.unwrap();
     let error = loop {
         let mut batch = everrelay::log::record::Batch::new();
         if let Err(error) = follower.source.fill(&mut batch).await {
@@ -286,17 +310,25 @@ async fn a_killed_stream_is_transient() {
     assert_eq!(follower.briefs(), ["insert t 1"]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn purged_transactions_are_a_definite_error_that_names_them() {
+async fn purged_transactions_are_a_definite_error_that_names_them(at: At) {
     // Other tests need their binlogs.
-    let (_own, url) = Own::up("test-purge");
+    let (_own, url) = Own::up_at(at, "test-purge");
     let mut server = Server::at(&url, "purged").await;
     let mut source = MysqlSource::new(server.options()).unwrap();
     let before = source.resolve_start(&Start::Now).await.unwrap();
     server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
     let lost = server.executed().await.subtract(&before.gtids);
     server.run("FLUSH BINARY LOGS").await;
-    server.run("PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY").await;
+    // MariaDB keeps a file for a moment that a crash might need.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    loop {
+        server.run("PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY").await;
+        let files: Vec<mysql_async::Row> = server.conn.query("SHOW BINARY LOGS").await.unwrap();
+        if files.len() == 1 {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "the old file goes");
+    }
     let text = definite(source.connect(&before).await.unwrap_err());
     assert!(text.contains(&lost.to_string()), "{text}");
     // What is left is where the earliest start is.

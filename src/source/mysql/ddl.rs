@@ -23,6 +23,9 @@ impl<'a> Reader<'a> {
             if replaces && self.follows(&table) {
                 return Meaning::Stops { table, what: "CREATE OR REPLACE TABLE".to_owned() };
             }
+            if self.has(&["SYSTEM", "VERSIONING"]) && self.follows(&table) {
+                return Meaning::Stops { table, what: "CREATE TABLE … WITH SYSTEM VERSIONING".to_owned() };
+            }
             // A new table is empty: its rows come as rows ...
             if matches!(self.tokens, [.., a, b] if a.is("START") && b.is("TRANSACTION")) {
                 return Meaning::OpensTransaction;
@@ -51,7 +54,10 @@ impl<'a> Reader<'a> {
                 Some(table) if self.follows(&table) && unique => {
                     Meaning::Stops { table, what: "CREATE UNIQUE INDEX".to_owned() }
                 }
-                Some(table) if self.follows(&table) => Meaning::Alters(Alteration::of_indexes(table, false)),
+                // One that is replaced is dropped.
+                Some(table) if self.follows(&table) => {
+                    Meaning::Alters(Alteration::of_indexes(table, replaces))
+                }
                 _ => Meaning::OtherDdl,
             };
         }
@@ -113,6 +119,7 @@ impl<'a> Reader<'a> {
         let mut gaps = Vec::new();
         loop {
             let old = self.table();
+            self.patience();
             let arrow = self.word("TO");
             let (Some(old), true, Some(new)) = (old, arrow, self.table()) else { return self.any_name() };
             let (from, to) = (format!("RENAME TABLE to {new}"), format!("RENAME TABLE from {old}"));
@@ -131,6 +138,7 @@ impl<'a> Reader<'a> {
         }
         let _ = self.words(&["IF", "EXISTS"]);
         let Some(table) = self.table() else { return self.any_name() };
+        self.patience();
         if !self.follows(&table) {
             return self.alter_of_other_table();
         }
@@ -171,6 +179,14 @@ impl<'a> Reader<'a> {
                     clause.at += 1;
                 }
                 other = clause.table().map(|table| (table, "EXCHANGE PARTITION"));
+            } else if clause.words(&["CONVERT", "PARTITION"]) {
+                // MariaDB makes a table of a partition, and a partition of a table.
+                while clause.peek().is_some() && !clause.words(&["TO", "TABLE"]) {
+                    clause.at += 1;
+                }
+                other = clause.table().map(|table| (table, "CONVERT PARTITION"));
+            } else if clause.words(&["CONVERT", "TABLE"]) {
+                other = clause.table().map(|table| (table, "CONVERT TABLE"));
             }
             if let Some((table, verb)) = other
                 && self.follows(&table)
@@ -181,6 +197,19 @@ impl<'a> Reader<'a> {
                 return Meaning::OtherDdl;
             }
         }
+    }
+
+    /// Passes over how long MariaDB is to wait for locks: `NOWAIT`, `WAIT n`.
+    fn patience(&mut self) {
+        if !self.word("NOWAIT") && self.word("WAIT") {
+            self.next();
+        }
+    }
+
+    /// Whether these words follow each other somewhere in what is left.
+    fn has(&self, words: &[&str]) -> bool {
+        let rest = self.tokens.get(self.at..).unwrap_or_default();
+        rest.windows(words.len()).any(|tokens| tokens.iter().zip(words).all(|(token, word)| token.is(word)))
     }
 
     /// The tokens up to the next comma outside parentheses.

@@ -64,7 +64,7 @@ pub enum MysqlError {
     )]
     Purged { server: String, missing: GtidSet },
     #[error(
-        "the state folder holds transactions that {server} never executed: GTID_SUBTRACT(ours, @@gtid_executed) = {missing}; \
+        "the state folder holds transactions that {server} never executed: {missing} is not in its gtid_executed (MariaDB: gtid_binlog_state); \
          the folder belongs to another source, or a failover lost them there: point it to the server that it was made \
          with, or start from a new state folder"
     )]
@@ -171,6 +171,10 @@ impl MysqlError {
     pub fn stream(server: &str, place: &Place, source: LinkError) -> MysqlError {
         let (server, place) = (server.to_owned(), Box::new(place.clone()));
         match &source {
+            // MariaDB's ER_SLAVE_SAME_ID.
+            LinkError::Server(said) if said.code == 4052 => {
+                MysqlError::Evicted { server, place, source: source.into() }
+            }
             // ER_SOURCE_FATAL_ERROR_READING_BINLOG: one number for many faults.
             LinkError::Server(said) if said.code == 1236 => {
                 let text = said.message.as_str();

@@ -69,6 +69,7 @@ pub fn classify(sql: &str, schema: &str, mode: SqlMode, patterns: &Patterns) -> 
         "COMMIT" => return Meaning::Commit,
         _ => {}
     }
+    let sql = behind_variables(sql, mode);
     let all = Lexer::new(sql, mode);
     let names = Names { schema, patterns };
     let mut rest = all;
@@ -106,6 +107,19 @@ pub fn classify(sql: &str, schema: &str, mode: SqlMode, patterns: &Patterns) -> 
         "ANALYZE" | "OPTIMIZE" | "REPAIR" | "CHECK" | "FLUSH" | "GRANT" | "REVOKE" | "INSTALL"
         | "UNINSTALL" | "RESET" | "PURGE" | "SET" => Meaning::OtherDdl,
         _ => names.meant(dml, all),
+    }
+}
+
+/// MariaDB's `SET STATEMENT variable = value, … FOR statement`: what stands behind FOR.
+fn behind_variables(mut sql: &str, mode: SqlMode) -> &str {
+    loop {
+        let lexer = Lexer::new(sql, mode);
+        if !next_is(lexer, "SET") || !next_is(after(lexer), "STATEMENT") {
+            return sql;
+        }
+        let mut variables = Section::new(after(lexer), &["FOR"]);
+        while variables.next().is_some() {}
+        sql = variables.lexer.rest();
     }
 }
 

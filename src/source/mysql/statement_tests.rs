@@ -72,6 +72,29 @@ fn ddl_of_a_followed_table_stops_unless_it_only_adds() {
         ),
         ("CREATE TABLE orders TABLE x.y", "CREATE TABLE … SELECT in statement format: shop.orders"),
         ("CREATE TABLE orders VALUES ROW(1)", "CREATE TABLE … SELECT in statement format: shop.orders"),
+        (
+            "SET STATEMENT max_statement_time = 1, lock_wait_timeout = (2) FOR TRUNCATE orders NOWAIT",
+            "TRUNCATE TABLE: shop.orders",
+        ),
+        (
+            "set statement a=1 for set statement b=2 for UPDATE orders SET a = 1",
+            "UPDATE in statement format: shop.orders",
+        ),
+        ("ALTER TABLE orders WAIT 5 DROP COLUMN a", "ALTER TABLE … DROP COLUMN A: shop.orders"),
+        ("ALTER TABLE orders ADD SYSTEM VERSIONING", "ALTER TABLE … ADD SYSTEM VERSIONING: shop.orders"),
+        (
+            "ALTER TABLE x.y CONVERT PARTITION p TO TABLE orders",
+            "ALTER TABLE … CONVERT PARTITION: shop.orders",
+        ),
+        (
+            "ALTER TABLE x.y NOWAIT CONVERT TABLE orders TO PARTITION p",
+            "ALTER TABLE … CONVERT TABLE: shop.orders",
+        ),
+        (
+            "CREATE TABLE orders (a INT PRIMARY KEY) WITH SYSTEM VERSIONING",
+            "CREATE TABLE … WITH SYSTEM VERSIONING: shop.orders",
+        ),
+        ("/*M!100301 TRUNCATE TABLE */ orders", "TRUNCATE TABLE: shop.orders"),
         ("/*!50000 TRUNCATE TABLE */ orders", "TRUNCATE TABLE: shop.orders"),
         ("-- a comment\n/* another */ TRUNCATE TABLE orders", "TRUNCATE TABLE: shop.orders"),
     ] {
@@ -88,6 +111,7 @@ fn drops_and_renames_leave_documents_behind() {
             vec![gap("orders", crate::source::mysql::ddl::DROP)],
         ),
         ("RENAME TABLE a.x TO a.y, a.z TO shop.n", vec![gap("n", "RENAME TABLE from a.z")]),
+        ("RENAME TABLE a.x WAIT 1 TO a.y, a.z NOWAIT TO shop.n", vec![gap("n", "RENAME TABLE from a.z")]),
         ("RENAME TABLE orders TO audit", vec![gap("orders", "RENAME TABLE to shop.audit")]),
     ] {
         assert_eq!(meaning(sql), Meaning::Gaps(expected), "{sql}");
@@ -117,6 +141,8 @@ fn added_columns_and_plain_indexes_are_followed() {
         ("ALTER TABLE orders DROP INDEX i", (false, false, true)),
         ("CREATE INDEX i ON orders (a)", (false, false, false)),
         ("DROP INDEX i ON orders", (false, false, true)),
+        ("ALTER ONLINE TABLE IF EXISTS orders NOWAIT ADD COLUMN IF NOT EXISTS a INT", (true, false, false)),
+        ("CREATE OR REPLACE INDEX i ON orders (a) WAIT 5", (false, false, true)),
     ] {
         assert_eq!(alters(sql), expected, "{sql}");
     }
@@ -145,6 +171,12 @@ fn ddl_of_other_tables_stops_nothing() {
         "ALTER USER orders IDENTIFIED BY 'x'",
         "OPTIMIZE TABLE orders",
         "FLUSH TABLES",
+        "SET STATEMENT lock_wait_timeout = 1 FOR TRUNCATE audit_log WAIT 5",
+        "CREATE OR REPLACE SEQUENCE orders START WITH 5",
+        "ALTER SEQUENCE orders RESTART 7",
+        "DROP SEQUENCE orders",
+        "CREATE TABLE x.y (a INT) WITH SYSTEM VERSIONING",
+        "SET PASSWORD FOR orders = 'x'",
     ] {
         assert_eq!(meaning(sql), Meaning::OtherDdl, "{sql}");
     }

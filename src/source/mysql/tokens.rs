@@ -100,6 +100,12 @@ impl<'a> Lexer<'a> {
         Lexer { rest: sql, mode }
     }
 
+    /// What is not read yet.
+    #[must_use]
+    pub fn rest(&self) -> &'a str {
+        self.rest
+    }
+
     /// Takes one token or comment.
     fn step(&mut self) -> Step {
         self.rest =
