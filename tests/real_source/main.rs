@@ -14,6 +14,11 @@ macro_rules! at_every {
     ($($name:ident),* $(,)?) => {$( at_these!($name: mysql Mysql, mariadb Mariadb, mariadb10 Mariadb10); )*};
 }
 
+/// At both of MariaDB alone.
+macro_rules! at_mariadb {
+    ($($name:ident),* $(,)?) => {$( at_these!($name: mariadb Mariadb, mariadb10 Mariadb10); )*};
+}
+
 macro_rules! at_these {
     ($name:ident: $($server:ident $at:ident),*) => {
         mod $name {$(
@@ -32,6 +37,7 @@ mod columns;
 mod ddl;
 mod errors;
 mod golden;
+mod mariadb;
 mod select;
 mod server;
 mod tls;

@@ -4,7 +4,7 @@ use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
 use super::link::LinkError;
 
-const PLUGIN: &str = "use caching_sha2_password for this user";
+const PLUGIN: &str = "use caching_sha2_password for this user (MariaDB: mysql_native_password or ed25519)";
 
 const OWN_CERTIFICATE: &str = "the server does not take the certificate that is shown to it: check client_cert_file, client_key_file, and \
                                the authorities (ssl_ca) that it trusts";
@@ -12,7 +12,7 @@ const OWN_CERTIFICATE: &str = "the server does not take the certificate that is 
 const NO_COMMON_TLS: &str = "it and this client have no version or cipher of TLS in common, or it wants to see a certificate: check its \
                              tls_version, and client_cert_file";
 
-const ITS_CERTIFICATE: &str = "check ca_file and the host's name in the certificate (MySQL's own certificates name no host: \
+const ITS_CERTIFICATE: &str = "check ca_file and the host's name in the certificate (those that servers make for themselves name no host: \
                                tls = \"verify_ca\" verifies the rest, tls = \"required\" encrypts without verifying)";
 
 /// The advice; `None` where trying again may help.
@@ -30,7 +30,9 @@ pub fn advice(error: &LinkError) -> Option<&'static str> {
             1142 | 1044 | 1370 => "grant the user what the message names",
             // ER_NET_PACKET_TOO_LARGE: a question or a GTID set of ours.
             1153 => "SET PERSIST max_allowed_packet = 1073741824",
-            1227 => "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO the user",
+            1227 => {
+                "GRANT REPLICATION SLAVE, REPLICATION CLIENT (MariaDB: BINLOG MONITOR) ON *.* TO the user"
+            }
             1193 => "MySQL 8.0 or newer is needed",
             // ER_NOT_SUPPORTED_AUTH_MODE, ER_PLUGIN_IS_NOT_LOADED.
             1251 | 1524 => PLUGIN,

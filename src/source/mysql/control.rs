@@ -181,22 +181,25 @@ impl Control {
     /// [`MysqlError::NoKey`], or the question fails.
     pub async fn keys(&mut self, patterns: &Patterns) -> Result<FollowedKeys, MysqlError> {
         let doing = "reading the keys of the followed tables";
-        let tables: Vec<[String; 3]> = self
+        let tables: Vec<[String; 4]> = self
             .ask_within(
                 METADATA_PATIENCE,
                 doing,
-                "SELECT t.table_schema, t.table_name, c.constraint_name IS NOT NULL FROM information_schema.tables t \
+                "SELECT t.table_schema, t.table_name, t.table_type, c.constraint_name IS NOT NULL FROM information_schema.tables t \
                  LEFT JOIN information_schema.table_constraints c ON c.table_schema = t.table_schema \
                  AND c.table_name = t.table_name AND c.constraint_type = 'PRIMARY KEY' \
-                 WHERE t.table_type = 'BASE TABLE' \
+                 WHERE t.table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') \
                  AND t.table_schema NOT IN ('mysql', 'sys', 'performance_schema', 'information_schema')",
             )
             .await?;
         let mut keys = FollowedKeys::new();
-        for [schema, table, has_primary_key] in tables {
+        for [schema, table, kind, has_primary_key] in tables {
             let table = TableName { schema, table };
             if !patterns.follows_table(&table) {
                 continue;
+            }
+            if kind == "SYSTEM VERSIONED" {
+                return Err(MysqlError::Versioned { table });
             }
             let mut key = Vec::new();
             if has_primary_key == "0" {

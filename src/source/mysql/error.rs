@@ -56,6 +56,11 @@ pub enum MysqlError {
          apart: add one, or exclude it by the pattern \"!{table}\""
     )]
     NoKey { table: TableName },
+    #[error(
+        "the followed table {table} has system versioning, and rows of its past would be taken for rows: exclude it by the pattern \
+         \"!{table}\""
+    )]
+    Versioned { table: TableName },
     #[error("{server} sent a GTID set that is not understood: {problem}")]
     GtidSet { server: String, problem: String },
     #[error(

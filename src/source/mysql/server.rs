@@ -72,7 +72,7 @@ const MARIADB_NEEDS: [Needed; 4] = [
 impl Server {
     /// The question whose answer [`Server::new`] takes. SHOW leaves out what a version does not know, where @@ would be an error.
     pub const QUESTION: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('version', 'version_comment', 'server_uuid', 'server_uid', \
-        'server_id', 'hostname', 'port', 'gtid_mode', 'gtid_strict_mode', 'log_bin', 'log_replica_updates', 'log_slave_updates', \
+        'server_id', 'hostname', 'port', 'gtid_mode', 'gtid_strict_mode', 'log_bin', 'log_replica_updates', 'log_slave_updates', 'gtid_slave_pos', \
         'binlog_format', 'binlog_row_image', 'binlog_row_metadata', 'binlog_row_value_options', 'lower_case_table_names')";
 
     /// `rows`: names and values of the server's variables, asked for at `address`.
@@ -130,8 +130,10 @@ impl Server {
                 return Err(MysqlError::Setting { server, name, found, needed, statement });
             }
         }
+        // MariaDB has it off by default: it matters where something was replicated.
+        let replicates = self.variable("gtid_slave_pos").is_none_or(|position| !position.is_empty());
         for name in ["log_replica_updates", "log_slave_updates"] {
-            if self.is_off(name) {
+            if self.is_off(name) && replicates {
                 tracing::warn!(server = %self.name, "{name} is OFF: what this server replicates is not in its binlog");
             }
         }

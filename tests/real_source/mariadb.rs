@@ -1,0 +1,205 @@
+//! What MariaDB alone has.
+
+use everrelay::log::Standing;
+use everrelay::source::{Source, SourceError, Start};
+
+use crate::server::{At, Own, Server};
+
+at_mariadb!(
+    compressed_events_and_columns_come_as_what_they_were,
+    sequences_have_no_rows_and_a_table_of_the_same_name_has,
+    each_domain_and_server_has_a_place_of_its_own,
+    rows_of_periods_are_rows,
+    a_table_with_system_versioning_stops_where_it_is_made,
+);
+
+async fn compressed_events_and_columns_come_as_what_they_were(at: At) {
+    let mut server = Server::on(at, "packed").await;
+    server.run("CREATE TABLE t (id INT PRIMARY KEY, a TEXT)").await;
+    server
+        .run(
+            "CREATE TABLE c (id INT PRIMARY KEY, v VARCHAR(2000) COMPRESSED, b BLOB COMPRESSED, l LONGTEXT COMPRESSED CHARACTER SET latin1)",
+        )
+        .await;
+    let mut follower = server.follow().await;
+    let mut expected = Vec::new();
+    for compress in ["OFF", "ON"] {
+        server
+            .run(&format!("SET GLOBAL log_bin_compress = {compress}, GLOBAL log_bin_compress_min_len = 10"))
+            .await;
+        for sql in [
+            "INSERT INTO t VALUES (1, REPEAT('é', 100)), (2, REPEAT('x', 60000)), (3, '')",
+            "UPDATE t SET a = CONCAT(a, '!') WHERE id < 3",
+            "UPDATE t SET id = 4 WHERE id = 3",
+            "DELETE FROM t",
+            "INSERT INTO c VALUES (1, REPEAT('é', 100), REPEAT(X'00ff', 100), REPEAT('é', 70000)), (2, '', '', 'x')",
+            "SET column_compression_zlib_wrap = ON",
+            "UPDATE c SET v = CONCAT(v, v) WHERE id = 1",
+            "SET column_compression_zlib_wrap = OFF",
+            "DELETE FROM c",
+        ] {
+            server.run(sql).await;
+        }
+        server
+            .run(&format!(
+                "CREATE TABLE a_name_as_long_as_compressing_takes_{} (id INT PRIMARY KEY)",
+                compress
+            ))
+            .await;
+        let (e, x) = ("é".repeat(100), "x".repeat(60_000));
+        let (b, l) = ("00FF".repeat(100), "é".repeat(70_000));
+        expected.extend([
+            format!("insert t 1,{e}"),
+            format!("insert t 2,{x}"),
+            "insert t 3,".to_owned(),
+            format!("update t 1,{e}!"),
+            format!("update t 2,{x}!"),
+            "rekey t 4, was 3".to_owned(),
+            format!("delete t 1,{e}!"),
+            format!("delete t 2,{x}!"),
+            "delete t 4,".to_owned(),
+            format!("insert c 1,{e},{b},{l}"),
+            "insert c 2,,,x".to_owned(),
+            format!("update c 1,{e}{e},{b},{l}"),
+            format!("delete c 1,{e}{e},{b},{l}"),
+            "delete c 2,,,x".to_owned(),
+        ]);
+    }
+    server.run("SET GLOBAL log_bin_compress = OFF, GLOBAL log_bin_compress_min_len = DEFAULT").await;
+    follower.catch_up(&mut server).await;
+    let (found, wanted) = (follower.briefs(), expected);
+    for (found, wanted) in found.iter().zip(&wanted) {
+        assert!(found == wanted, "{} {}", &found[..found.len().min(300)], &wanted[..wanted.len().min(300)]);
+    }
+    assert_eq!(found.len(), wanted.len());
+}
+
+async fn sequences_have_no_rows_and_a_table_of_the_same_name_has(at: At) {
+    let mut server = Server::on(at, "sequence").await;
+    server.run("CREATE SEQUENCE s").await;
+    let mut follower = server.follow().await;
+    for sql in [
+        "DO NEXTVAL(s)",
+        "ALTER SEQUENCE s RESTART 50",
+        "CREATE TABLE t (id BIGINT DEFAULT NEXTVAL(s) PRIMARY KEY)",
+        "INSERT INTO t VALUES (), ()",
+        "DO SETVAL(s, 100)",
+        "DROP TABLE t",
+        "DROP SEQUENCE s",
+        "CREATE TABLE s (next_not_cached_value INT PRIMARY KEY)",
+        "INSERT INTO s VALUES (7)",
+    ] {
+        server.run(sql).await;
+    }
+    follower.catch_up(&mut server).await;
+    assert_eq!(follower.briefs(), ["insert t 50", "insert t 51", "insert s 7"]);
+}
+
+async fn each_domain_and_server_has_a_place_of_its_own(at: At) {
+    let mut server = Server::on(at, "domains").await;
+    server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
+    // A domain that no other test has.
+    let domain = 1_000_000 + std::process::id() % 1_000_000 + 1_000_000 * (at as u32);
+    let mut follower = server.follow().await;
+    let mut written = Vec::new();
+    for round in 0..3 {
+        for (domain, id) in [(domain, 77), (1, 0), (domain, 78), (domain + 1, 77)] {
+            let id = if id == 0 { "@@GLOBAL.server_id".to_owned() } else { id.to_string() };
+            server.run(&format!("SET SESSION gtid_domain_id = {domain}, SESSION server_id = {id}")).await;
+            server.run(&format!("INSERT INTO t VALUES ({})", written.len())).await;
+            written.push(format!("insert t {}", written.len()));
+        }
+        // A connection that begins there, in the middle of a file and at the start of one.
+        follower.catch_up(&mut server).await;
+        if round == 1 {
+            server.run("FLUSH BINARY LOGS").await;
+        }
+        let after = follower.read.gtids.clone();
+        follower.source.connect(&Standing::after(after)).await.unwrap();
+    }
+    follower.catch_up(&mut server).await;
+    assert_eq!(follower.briefs(), written);
+    let text = follower.read.gtids.to_string();
+    for place in [format!("{domain}-77-5"), format!("{domain}-78-6"), format!("{}-77-3", domain + 1)] {
+        assert!(text.contains(&place), "{text}");
+    }
+
+    // Somebody writes behind what is there.
+    server
+        .run(&format!(
+            "SET SESSION gtid_domain_id = {domain}, SESSION server_id = 79, SESSION gtid_seq_no = 2"
+        ))
+        .await;
+    server.run("INSERT INTO t VALUES (100)").await;
+    let error = follower.error(&mut server).await;
+    let text = error.to_string();
+    assert!(matches!(error, SourceError::Definite(_)), "{text}");
+    assert!(text.contains(&format!("{domain}-79-2")) && text.contains(&format!("{domain}-78-6")), "{text}");
+    // Nor does another connection begin there.
+    let error = follower.source.resolve_start(&Start::Now).await.unwrap_err();
+    assert!(error.to_string().contains("gtid_strict_mode"), "{error}");
+    // What comes next is ahead of all again.
+    server.run("INSERT INTO t VALUES (101)").await;
+    follower.source.resolve_start(&Start::Now).await.unwrap();
+}
+
+async fn rows_of_periods_are_rows(at: At) {
+    let mut server = Server::on(at, "periods").await;
+    server
+        .run("CREATE TABLE p (id INT, a DATE, b DATE, PERIOD FOR d (a, b), PRIMARY KEY (id, d WITHOUT OVERLAPS))")
+        .await;
+    let mut follower = server.follow().await;
+    server.run("INSERT INTO p VALUES (1, '2026-01-01', '2026-12-31')").await;
+    server.run("DELETE FROM p FOR PORTION OF d FROM '2026-03-01' TO '2026-04-01'").await;
+    follower.catch_up(&mut server).await;
+    let key = "1,2026-12-31,2026-01-01";
+    assert_eq!(
+        follower.briefs(),
+        [
+            "insert p 1,2026-01-01,2026-12-31".to_owned(),
+            format!("rekey p 1,2026-01-01,2026-03-01 was {key}"),
+            "insert p 1,2026-04-01,2026-12-31".to_owned(),
+        ]
+    );
+}
+
+async fn a_table_with_system_versioning_stops_where_it_is_made(at: At) {
+    let mut server = Server::on(at, "versioned").await;
+    let mut follower = server.follow().await;
+    server.run("CREATE TABLE t (id INT PRIMARY KEY) WITH SYSTEM VERSIONING").await;
+    let error = follower.error(&mut server).await;
+    assert!(matches!(error, SourceError::Definite(_)), "{error}");
+    // And where it is there already.
+    let after = server.executed().await;
+    let error = follower.source.connect(&Standing::after(after)).await.unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, SourceError::Definite(_)) && text.contains("system versioning"), "{text}");
+    server.run("DROP TABLE t").await;
+}
+
+/// A large commit becomes a binlog file of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_becomes_a_file_is_read_like_others() {
+    let (_own, url) = Own::up_at(At::Mariadb, "test-file");
+    let mut server = Server::at(&url, "file").await;
+    server.run("CREATE TABLE t (id INT PRIMARY KEY, a TEXT)").await;
+    server.run("SET GLOBAL binlog_large_commit_threshold = 10485760").await;
+    let mut follower = server.follow().await;
+    let start = follower.read.gtids.clone();
+    server.run("INSERT INTO t VALUES (0, '')").await;
+    server.run("INSERT INTO t SELECT seq, REPEAT('x', 2000) FROM seq_1_to_8000").await;
+    server.run("DELETE FROM t WHERE id > 1").await;
+    server.run("INSERT INTO t VALUES (9999, '')").await;
+    let files: Vec<mysql_async::Row> =
+        mysql_async::prelude::Queryable::query(&mut server.conn, "SHOW BINARY LOGS").await.unwrap();
+    assert!(files.len() > 1, "{files:?}");
+    for _ in 0..2 {
+        follower.catch_up(&mut server).await;
+        let commits = follower.read.commits.len();
+        assert_eq!((follower.read.changes.len(), commits), (16_001, 4));
+        // And again from before it.
+        follower.read = crate::server::Read::default();
+        follower.read.gtids = start.clone();
+        follower.source.connect(&Standing::after(start.clone())).await.unwrap();
+    }
+}
