@@ -1,7 +1,12 @@
 //! What MariaDB alone has.
 
+use std::time::Duration;
+
 use everrelay::log::Standing;
+use everrelay::source::mysql::{Address, MysqlSource};
 use everrelay::source::{Source, SourceError, Start};
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Opts};
 
 use crate::server::{At, Own, Server};
 
@@ -190,8 +195,7 @@ async fn a_transaction_that_becomes_a_file_is_read_like_others() {
     server.run("INSERT INTO t SELECT seq, REPEAT('x', 2000) FROM seq_1_to_8000").await;
     server.run("DELETE FROM t WHERE id > 1").await;
     server.run("INSERT INTO t VALUES (9999, '')").await;
-    let files: Vec<mysql_async::Row> =
-        mysql_async::prelude::Queryable::query(&mut server.conn, "SHOW BINARY LOGS").await.unwrap();
+    let files: Vec<mysql_async::Row> = server.conn.query("SHOW BINARY LOGS").await.unwrap();
     assert!(files.len() > 1, "{files:?}");
     for _ in 0..2 {
         follower.catch_up(&mut server).await;
@@ -202,4 +206,90 @@ async fn a_transaction_that_becomes_a_file_is_read_like_others() {
         follower.read.gtids = start.clone();
         follower.source.connect(&Standing::after(start.clone())).await.unwrap();
     }
+}
+
+/// A replica that writes what it replicates into its own binlog.
+struct Replica {
+    conn: Conn,
+    port: u16,
+}
+
+impl Replica {
+    async fn of(primary: &Server, url: &str) -> Replica {
+        let opts = Opts::from_url(url).unwrap();
+        let mut conn = Conn::new(opts.clone()).await.unwrap();
+        let Address::Tcp { host, port } = primary.options().address else { panic!("TCP") };
+        for sql in [
+            "SET sql_log_bin = 0",
+            "GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION",
+            "SET sql_log_bin = 1",
+            "RESET MASTER",
+            &format!(
+                "CHANGE MASTER TO master_host = '{host}', master_port = {port}, master_user = 'root', master_ssl_verify_server_cert = 0, \
+                 master_use_gtid = slave_pos"
+            ),
+            "START SLAVE",
+        ] {
+            conn.query_drop(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        }
+        Replica { conn, port: opts.tcp_port() }
+    }
+
+    async fn run(&mut self, sql: &str) {
+        self.conn.query_drop(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    async fn has(&mut self, place: &str) {
+        let waited: Option<i64> =
+            self.conn.query_first(format!("SELECT MASTER_GTID_WAIT('{place}', 30)")).await.unwrap();
+        assert_eq!(waited, Some(0), "the replica has {place}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_server_takes_over_where_it_has_everything_and_is_refused_where_it_has_not() {
+    let (_primary, url) = Own::fresh(At::Mariadb, "test-primary", "");
+    let (_replica, replica_url) = Own::fresh(At::Mariadb, "test-replica", "--log-slave-updates");
+    let mut server = Server::at(&url, "failover").await;
+    server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
+    let mut replica = Replica::of(&server, &replica_url).await;
+    let mut follower = server.follow().await;
+    server.run("INSERT INTO t VALUES (1)").await;
+    follower.catch_up(&mut server).await;
+    let standing = Standing::after(follower.read.gtids.clone());
+    let last = standing.gtids.domains().map(|gtid| gtid.to_string()).collect::<Vec<_>>().join(",");
+    replica.has(&last).await;
+    replica.run("STOP SLAVE").await;
+
+    // What comes next at the old primary nobody else has.
+    server.run("INSERT INTO t VALUES (2)").await;
+    follower.catch_up(&mut server).await;
+    let ahead = Standing::after(follower.read.gtids.clone());
+    let mut options = server.options();
+    options.address = Address::Tcp { host: "127.0.0.1".into(), port: replica.port };
+    options.failover_grace = Duration::from_secs(1);
+    let mut source = MysqlSource::new(options.clone()).unwrap();
+    let error = source.connect(&ahead).await.unwrap_err();
+    let lost = ahead.gtids.subtract(&standing.gtids).to_string();
+    assert!(matches!(error, SourceError::Definite(_)) && error.to_string().contains(&lost), "{error}");
+
+    // A replica that lags is waited for.
+    options.failover_grace = Duration::from_secs(30);
+    let mut source = MysqlSource::new(options).unwrap();
+    let (connected, ()) = tokio::join!(source.connect(&ahead), async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        replica.run("START SLAVE").await;
+    });
+    connected.unwrap();
+
+    // And takes over: its own transactions stand in the same domain, under its own id.
+    replica.run("STOP SLAVE").await;
+    replica.run(&format!("INSERT INTO {}.t VALUES (3)", server.schema)).await;
+    follower.source = source;
+    let state: Option<String> = replica.conn.query_first("SELECT @@GLOBAL.gtid_binlog_state").await.unwrap();
+    let state = state.unwrap().parse().unwrap();
+    follower.until(&state).await.unwrap();
+    assert_eq!(follower.briefs(), ["insert t 1", "insert t 2", "insert t 3"]);
+    let [.., before, after] = follower.read.commits.as_slice() else { panic!("three commits") };
+    assert_ne!(before.position.server, after.position.server);
 }

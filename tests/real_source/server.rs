@@ -52,9 +52,14 @@ impl At {
 
     /// `dev/servers COMMAND SERVER --instance INSTANCE`, its JSON.
     pub fn dev_servers(self, command: &str, instance: &str) -> serde_json::Value {
+        self.dev_servers_with("", &[command, self.name(), "--instance", instance, "--json"])
+    }
+
+    /// `extra`: more options for the server, in force from a start to the next.
+    fn dev_servers_with(self, extra: &str, arguments: &[&str]) -> serde_json::Value {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/dev/servers");
-        let run =
-            Command::new(script).args([command, self.name(), "--instance", instance, "--json"]).output();
+        let variable = if self.is_mariadb() { "MARIADB_EXTRA" } else { "MYSQL_EXTRA" };
+        let run = Command::new(script).args(arguments).env(variable, extra).output();
         match run {
             Ok(output) if output.status.success() => {
                 serde_json::from_slice(&output.stdout).unwrap_or_default()
@@ -64,7 +69,11 @@ impl At {
     }
 
     fn started(self, instance: &str) -> String {
-        let json = &self.dev_servers("up", instance)[self.name()];
+        self.url_in(&self.dev_servers("up", instance))
+    }
+
+    fn url_in(self, json: &serde_json::Value) -> String {
+        let json = &json[self.name()];
         let (port, socket) = (json["port"].as_u64(), json["socket"].as_str());
         let (port, socket) = (port.expect("a port"), socket.expect("a socket"));
         format!("mysql://root@127.0.0.1:{port}?socket={socket}")
@@ -77,6 +86,14 @@ pub struct Own(At, &'static str);
 impl Own {
     pub fn up(instance: &'static str) -> (Own, String) {
         Own::up_at(At::Mysql, instance)
+    }
+
+    /// Without data of an earlier run, and with more options.
+    pub fn fresh(at: At, instance: &'static str, extra: &str) -> (Own, String) {
+        let own = Own(at, instance);
+        let arguments = ["up", at.name(), "--instance", instance, "--fresh", "--json"];
+        let url = at.url_in(&at.dev_servers_with(extra, &arguments));
+        (own, url)
     }
 
     pub fn up_at(at: At, instance: &'static str) -> (Own, String) {
@@ -232,7 +249,7 @@ impl Follower {
         }
     }
 
-    async fn until(&mut self, target: &GtidSet) -> Result<(), SourceError> {
+    pub async fn until(&mut self, target: &GtidSet) -> Result<(), SourceError> {
         let work = async {
             while !target.is_subset(self.source.gtids()) {
                 let mut batch = Batch::new();
