@@ -16,6 +16,7 @@ at_mariadb!(
     each_domain_and_server_has_a_place_of_its_own,
     rows_of_periods_are_rows,
     a_table_with_system_versioning_stops_where_it_is_made,
+    times_of_the_old_form_stop_before_they_could_be_misread,
 );
 
 async fn compressed_events_and_columns_come_as_what_they_were(at: At) {
@@ -180,6 +181,19 @@ async fn a_table_with_system_versioning_stops_where_it_is_made(at: At) {
     let text = error.to_string();
     assert!(matches!(error, SourceError::Definite(_)) && text.contains("system versioning"), "{text}");
     server.run("DROP TABLE t").await;
+}
+
+async fn times_of_the_old_form_stop_before_they_could_be_misread(at: At) {
+    let mut server = Server::on(at, "old").await;
+    let mut follower = server.follow().await;
+    server.run("SET GLOBAL mysql56_temporal_format = OFF").await;
+    server.run("CREATE TABLE t (id INT PRIMARY KEY, a TIME(3))").await;
+    server.run("SET GLOBAL mysql56_temporal_format = ON").await;
+    server.run("INSERT INTO t VALUES (1, '-01:02:03.456')").await;
+    let error = follower.error(&mut server).await;
+    assert!(matches!(error, SourceError::Definite(_)), "{error}");
+    assert!(error.to_string().contains("mysql56_temporal_format"), "{error}");
+    assert!(follower.read.changes.is_empty());
 }
 
 /// A large commit becomes a binlog file of its own.

@@ -109,6 +109,9 @@ pub(super) struct Seen {
 
 pub(super) type Described = (ColumnType, Store, ColumnKind);
 
+/// What MariaDB's table maps do not describe.
+const OLD_TEMPORAL: &str = "TIME, DATETIME or TIMESTAMP as of mysql56_temporal_format = OFF (ALTER TABLE … FORCE with ON stores it anew)";
+
 /// One column; takes its part of the metadata and of the optional fields.
 pub(super) fn column(
     binlog_type: u8,
@@ -151,6 +154,8 @@ pub(super) fn column(
             let ty = ColumnType::Decimal { precision, scale };
             (ty, Store::Fixed(decimal.bytes() as u8), ColumnKind::Decimal(decimal))
         }
+        // They may have fractions there, in more bytes, and the map does not say so (MariaDB, *Field_time_hires* and its like, sql/field.h).
+        7 | 11 | 12 if optional.family == Family::Mariadb => return Err(unknown(OLD_TEMPORAL)),
         7 => (ColumnType::Timestamp { decimals: 0 }, Store::Fixed(4), ColumnKind::OldTimestamp),
         10 | 14 => (ColumnType::Date, Store::Fixed(3), ColumnKind::Date),
         11 => (ColumnType::Time { decimals: 0 }, Store::Fixed(3), ColumnKind::OldTime),
