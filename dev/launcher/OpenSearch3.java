@@ -41,8 +41,11 @@ public final class OpenSearch3 implements EngineProcess.Engine {
 
     /** A node that takes plugins from the class path: what the public constructor does not. */
     private static final class ClassPathNode extends Node {
+        /** `geo_shape`: a module of its own, which nothing here is compiled against. */
+        private static final String GEO = "org.opensearch.geo.GeoModulePlugin";
+
         ClassPathNode(Environment environment) {
-            super(environment, List.of(fromClassPath(Netty4ModulePlugin.class.getName())), true);
+            super(environment, List.of(fromClassPath(Netty4ModulePlugin.class.getName()), fromClassPath(GEO)), true);
         }
 
         private static PluginInfo fromClassPath(String plugin) {

@@ -2,6 +2,7 @@
 #
 #   .dev/dist/ENGINE-VERSION/core/          the engine's jars and all they need
 #   .dev/dist/ENGINE-VERSION/modules/       of Elasticsearch 8 and 9 the network layer, which wants a class loader of its own
+#   .dev/dist/opensearch-geo-VERSION/       of OpenSearch 3 the module with geo_shape
 #   .dev/dist/ENGINE-VERSION/launcher-SUM/  dev/launcher, compiled against them
 #
 # What the distributions add is not on Maven Central and so not here: docs/contributing.md lists it.
@@ -16,7 +17,19 @@ fetch_engine() { # SERVER
     find_java || { fetch_once "a JDK" "$jdk_dist" unpack_debian sid "$JDK_PACKAGE" && find_java; } ||
         die "No Java 21 or newer, and none could be fetched."
     fetch_once "$1" "$(dist_of "$1")" unpack_engine "$1"
+    [[ "$1" != opensearch ]] || fetch_once "geo_shape of $1" "$(geo_dist)" unpack_geo
     compile_launcher "$1"
+}
+
+# OpenSearch 3 alone has geo_shape: so it is tried both ways.
+geo_dist() {
+    echo "$dist_dir/opensearch-geo-$OPENSEARCH_VERSION"
+}
+
+unpack_geo() { # SCRATCH TREE
+    # Its pom does not name the two that it needs beside it: without them a shape that crosses itself ends the thread that indexes it.
+    download_jars "$1" "$2" "org.opensearch.plugin:geo:$OPENSEARCH_VERSION" \
+        "org.locationtech.spatial4j:spatial4j:$OPENSEARCH_SPATIAL4J_VERSION" "org.locationtech.jts:jts-core:$OPENSEARCH_JTS_VERSION"
 }
 
 unpack_engine() { # SCRATCH TREE SERVER
@@ -126,7 +139,8 @@ heap_of() { # SERVER
 }
 
 start_engine() { # SERVER FOLDER
-    local server="$1" dir="$2" port heap dist options
+    local server="$1" dir="$2" port heap dist options geo=''
+    [[ "$server" != opensearch ]] || geo=":$(geo_dist)/*"
     port="$(<"$dir/port")" heap="$(heap_of "$server")" dist="$(dist_of "$server")"
     options=("-Xms$heap" "-Xmx$heap" "-Djava.io.tmpdir=$dir/tmp" -Dfile.encoding=UTF-8 -Djava.awt.headless=true
         -Dlog4j2.disable.jmx=true "-XX:ErrorFile=$dir/hs_err.log" --add-modules=jdk.incubator.vector "-Des.path.home=$dist")
@@ -135,7 +149,7 @@ start_engine() { # SERVER FOLDER
         options+=(--enable-native-access=ALL-UNNAMED,org.apache.lucene.core
             --module-path "$dist/core" --add-modules=ALL-MODULE-PATH -cp "$(launcher_dir "$server")")
     else
-        options+=(--enable-native-access=ALL-UNNAMED -cp "$(launcher_dir "$server"):$dist/core/*")
+        options+=(--enable-native-access=ALL-UNNAMED -cp "$(launcher_dir "$server"):$dist/core/*$geo")
     fi
     launch "$server" "${java[@]}" "${options[@]}" "$(launcher_of "$server")" \
         "path.home=$dist" "path.data=$dir/data" "path.logs=$dir/" "cluster.name=everrelay-$instance" "node.name=$instance" \

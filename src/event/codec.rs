@@ -16,7 +16,7 @@ use bincode::enc::write::Writer;
 use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 
-use super::value::{Date, DateTime, Instant, Time, Value};
+use super::value::{Date, DateTime, Geometry, Instant, Time, Value};
 
 /// The one bincode configuration of the log: little-endian, variable-length integers.
 pub const CONFIG: Configuration = standard();
@@ -70,6 +70,8 @@ mod tag {
     pub const JSON: u8 = 12;
     pub const ENUM: u8 = 13;
     pub const SET: u8 = 14;
+    pub const GEOMETRY: u8 = 15;
+    pub const VECTOR: u8 = 16;
 }
 
 impl<'a> RowWriter<'a> {
@@ -181,6 +183,18 @@ impl<'a> RowWriter<'a> {
         }
     }
 
+    #[inline]
+    pub fn geometry(&mut self, value: Geometry<'_>) {
+        self.out.push(tag::GEOMETRY);
+        encode(&value, self.out);
+    }
+
+    /// `packed`: f32 in little-endian order.
+    #[inline]
+    pub fn vector(&mut self, packed: &[u8]) {
+        self.string(tag::VECTOR, packed);
+    }
+
     /// Any value; the methods above write the same bytes faster.
     pub fn value(&mut self, value: &Value<'_>) {
         encode(value, self.out);
@@ -282,6 +296,11 @@ mod tests {
         both(Value::Instant(instant), |w| w.instant(instant));
         let time = Time { micros: -3_020_399_999_999, decimals: 6 };
         both(Value::Time(time), |w| w.time(time));
+        for srid in [0, 4326, u32::MAX] {
+            let geometry = Geometry { srid, wkb: &[1, 2, 3] };
+            both(Value::Geometry(geometry), |w| w.geometry(geometry));
+        }
+        both(Value::Vector(&[0, 0, 0x80, 0x3f]), |w| w.vector(&[0, 0, 0x80, 0x3f]));
         both(Value::Set(""), |w| w.set_labels([].into_iter()));
         both(Value::Set("a,b"), |w| w.set_labels(["a", "b"].into_iter()));
     }

@@ -57,4 +57,12 @@ pub enum FieldKind {
     Date,
     /// Any JSON value, its inner fields mapped by the engine as they come.
     Object,
+    /// GeoJSON. A shape that the engine cannot place on the globe is kept and not searchable.
+    GeoShape,
+    /// An array of so many numbers.
+    DenseVector {
+        dimensions: u16,
+    },
+    /// An IPv4 or IPv6 address.
+    Ip,
 }

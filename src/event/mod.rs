@@ -9,6 +9,7 @@
 //! | [`schema`] | [`TableSchema`]: a table's columns and key |
 //! | [`value`] | [`Value`]: one column of one row |
 //! | [`codec`] | rows as bytes: [`codec::RowWriter`], [`codec::Row`] |
+//! | [`wkb`] | a geometry's bytes, walked over |
 //! | [`gtid`] | [`Gtid`], [`GtidSet`] |
 //! | [`document`] | [`document::IndexSpec`], [`document::Verb`]: what a sink is given |
 
@@ -17,6 +18,7 @@ pub mod document;
 pub mod gtid;
 pub mod schema;
 pub mod value;
+pub mod wkb;
 
 pub use gtid::{Gtid, GtidSet};
 pub use schema::{Column, ColumnType, TableName, TableSchema};

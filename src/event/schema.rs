@@ -84,4 +84,16 @@ pub enum ColumnType {
     Enum,
     Set,
     Json,
+    /// All shapes.
+    Geometry,
+    /// At most `dimensions` numbers, each an f32.
+    Vector {
+        dimensions: u16,
+    },
+    /// Text: `01234567-89ab-1def-8123-456789abcdef`.
+    Uuid,
+    /// Text: `10.2.0.1`.
+    Inet4,
+    /// Text: `2001:db8::1`.
+    Inet6,
 }

@@ -29,6 +29,18 @@ pub enum Value<'a> {
     Enum(&'a str),
     /// A SET's labels joined by commas (no label can contain one); the empty set is `""`.
     Set(&'a str),
+    Geometry(Geometry<'a>),
+    /// f32 in little-endian order, four bytes each.
+    Vector(&'a [u8]),
+}
+
+/// A geometry as its source keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub struct Geometry<'a> {
+    /// Number of the spatial reference system; 0 is a plane without units.
+    pub srid: u32,
+    /// Well-known binary ([`wkb`](super::wkb)), whole: x then y, which a geographic system calls longitude and latitude.
+    pub wkb: &'a [u8],
 }
 
 /// A calendar date; month and day may be 0, year 0 with both 0 is MySQL's zero date.

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{json, temporal};
+use super::{geometry, json, temporal};
 use crate::event::Value;
 
 /// Appends `value`; `false` where it has no form in JSON, or none that a date field takes, and `null` was written.
@@ -28,6 +28,8 @@ pub(super) fn write(value: &Value<'_>, out: &mut Vec<u8>) -> bool {
         }
         Value::Json(text) => json::splice(text, out),
         Value::Set(labels) => set(labels, out),
+        Value::Geometry(value) => return geometry::geo_json(value.wkb, out) || null(out),
+        Value::Vector(packed) => return geometry::numbers(packed, out) || null(out),
     }
     true
 }

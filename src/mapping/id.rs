@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::{document, temporal};
 use crate::event::Value;
+use crate::event::value::Geometry;
 
 /// The engine's limit, bytes.
 const MAX_ID: usize = 512;
@@ -42,7 +43,11 @@ pub(super) fn push(value: &Value<'_>, joined: bool, out: &mut String) -> bool {
                 out.push_str(text);
             }
         }
-        Value::Bytes(bytes) => URL_SAFE_NO_PAD.encode_string(bytes, out),
+        Value::Bytes(bytes) | Value::Vector(bytes) => URL_SAFE_NO_PAD.encode_string(bytes, out),
+        Value::Geometry(Geometry { srid, wkb }) => {
+            // The same shape in another reference system is another key.
+            URL_SAFE_NO_PAD.encode_string([&srid.to_le_bytes(), wkb].concat(), out);
+        }
         ref other => push_printed(other, out),
     }
     true

@@ -9,23 +9,8 @@
 //! # Format
 //!
 //! - Alias: `schema.table`, lower-cased (index names have no upper case).
-//! - Document: one member per column, in row order, NULL as `null`:
-//!
-//! | column | JSON | field |
-//! |---|---|---|
-//! | integers, YEAR, BIT | number | the narrowest of `byte` to `unsigned_long` that holds the type |
-//! | DECIMAL | number with exactly its digits | `double` (the source keeps the digits) |
-//! | FLOAT, DOUBLE | the shortest number that reads back the same | `float`, `double` |
-//! | CHAR, VARCHAR | string | `text` with a `keyword` below it |
-//! | TEXT | string | `text` |
-//! | ENUM, SET | the label, an array of labels | `keyword` |
-//! | BINARY, BLOB | base64, padded | `binary` |
-//! | DATE, DATETIME(n), TIMESTAMP(n) | `2026-11-23`, `2026-11-23T06:47:08.120`, the same with `Z`; exactly n digits | `date` |
-//! | TIME(n) | `-838:59:59.000001` | `keyword` |
-//! | JSON | the value itself | `object` |
-//!
-//!   A date that no calendar knows (a zero in year, month or day, or 31 February) becomes `null`, and so does a number that is not
-//!   finite; both are counted in `everrelay_values_nulled_total`.
+//! - Document: one member per column, in row order, NULL as `null`. What each type becomes is docs/types.md's table. A value that has no JSON, or none
+//!   that its field takes (a date that no calendar knows), becomes `null`; these are counted in `everrelay_values_nulled_total`.
 //! - Id: see [`id`].
 //!
 //! # Operation
@@ -34,6 +19,7 @@
 //! [`TableMapping::id`] and [`TableMapping::document`] are called per change.
 
 mod document;
+mod geometry;
 mod id;
 mod json;
 mod name;
@@ -262,6 +248,10 @@ fn field_kind(ty: ColumnType) -> FieldKind {
         ColumnType::Date | ColumnType::DateTime { .. } | ColumnType::Timestamp { .. } => FieldKind::Date,
         ColumnType::Time { .. } | ColumnType::Enum | ColumnType::Set => FieldKind::Keyword,
         ColumnType::Json => FieldKind::Object,
+        ColumnType::Geometry => FieldKind::GeoShape,
+        ColumnType::Vector { dimensions } => FieldKind::DenseVector { dimensions },
+        ColumnType::Uuid => FieldKind::Keyword,
+        ColumnType::Inet4 | ColumnType::Inet6 => FieldKind::Ip,
     }
 }
 

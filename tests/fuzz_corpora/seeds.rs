@@ -2,7 +2,7 @@
 
 use everrelay::event::codec::{self, RowWriter};
 use everrelay::event::gtid::Origin;
-use everrelay::event::value::{Date, DateTime, Instant, Time};
+use everrelay::event::value::{Date, DateTime, Geometry, Instant, Time};
 use everrelay::event::{Column, ColumnType, Gtid, GtidSet, Op, Seq, TableName, TableNo, TableSchema, Value};
 use everrelay::log::Standing;
 use everrelay::log::record::{Batch, Commit, Kind, Mark, Position, SchemaRecord, State, Synced};
@@ -42,6 +42,10 @@ pub fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
 
 // ---- the log's records ----
 
+/// GEOMETRYCOLLECTION(POINT(5 5), GEOMETRYCOLLECTION EMPTY), the latter big-endian.
+const COLLECTION: &[u8] = b"\x01\x07\0\0\0\x02\0\0\0\x01\x01\0\0\0\0\0\0\0\0\0\x14\x40\0\0\0\0\0\0\x14\x40\
+    \0\0\0\0\x07\0\0\0\0";
+
 fn values() -> Vec<Value<'static>> {
     let date = Date { year: 2026, month: 11, day: 23 };
     vec![
@@ -60,6 +64,8 @@ fn values() -> Vec<Value<'static>> {
         Value::Json("{\"a\": [1, null]}"),
         Value::Enum("small"),
         Value::Set("a,b"),
+        Value::Geometry(Geometry { srid: 4326, wkb: COLLECTION }),
+        Value::Vector(&[0, 0, 0x80, 0x3F, 0, 0, 0xC0, 0x7F]),
     ]
 }
 
@@ -81,6 +87,8 @@ fn schema(table: u32) -> SchemaRecord {
         ColumnType::Json,
         ColumnType::Enum,
         ColumnType::Set,
+        ColumnType::Geometry,
+        ColumnType::Vector { dimensions: 2 },
     ];
     let id =
         Column { name: "id".into(), ty: ColumnType::Integer { bits: 32, unsigned: true }, nullable: false };
@@ -403,27 +411,31 @@ fn json() -> Vec<Vec<u8>> {
 }
 
 fn rows() -> Vec<Vec<u8>> {
-    // id INT UNSIGNED PRIMARY KEY, note VARCHAR(100), price DECIMAL(10,2), at DATETIME(3), doc JSON, x DOUBLE.
+    // id INT UNSIGNED PRIMARY KEY, note VARCHAR(100), price DECIMAL(10,2), at DATETIME(3), doc JSON, x DOUBLE, g GEOMETRY, v VECTOR(2).
     let mut map = vec![5, 0, 0, 0, 0, 0, 1, 0];
     map.extend(b"\x04shop\0\x01t\0");
-    map.extend([6, 3, 15, 246, 18, 245, 5]);
-    map.extend([7, 100, 0, 10, 2, 3, 4, 8, 0x3E]);
+    map.extend([8, 3, 15, 246, 18, 245, 5, 255, 242]);
+    map.extend([9, 100, 0, 10, 2, 3, 4, 8, 4, 4, 0xFE]);
     // Signedness, default collation, names, primary key.
     map.extend([1, 1, 0x80, 2, 1, 255]);
-    map.extend(b"\x04\x18\x02id\x04note\x05price\x02at\x03doc\x01x");
-    map.extend([8, 1, 0]);
+    map.extend(b"\x04\x1c\x02id\x04note\x05price\x02at\x03doc\x01x\x01g\x01v");
+    map.extend([8, 1, 0, 13, 1, 2]);
     let image = |id: u8| -> Vec<u8> {
         let mut image = vec![0, id, 0, 0, 0, 2, b'h', b'i', 0x80, 0, 0, 1, 50];
         image.extend([0x99, 0xBA, 0xEE, 0x6B, 0x08, 0x04, 0xB0]);
         image.extend([2, 0, 0, 0, 4, 1]);
         image.extend(1.5f64.to_le_bytes());
+        image.extend((COLLECTION.len() as u32 + 4).to_le_bytes());
+        image.extend(4326_u32.to_le_bytes());
+        image.extend(COLLECTION);
+        image.extend([8, 0, 0, 0, 0, 0, 0x80, 0x3F, 0, 0, 0, 0x40]);
         image
     };
     let event = |how: u8, images: &[Vec<u8>]| {
         let mut bytes = (map.len() as u16).to_le_bytes().to_vec();
         bytes.extend(&map);
         bytes.push(how);
-        bytes.extend([5, 0, 0, 0, 0, 0, 1, 0, 2, 0, 6, 0xFF]);
+        bytes.extend([5, 0, 0, 0, 0, 0, 1, 0, 2, 0, 8, 0xFF]);
         if how == 1 {
             bytes.push(0xFF);
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use everrelay::clock::Clock;
 use everrelay::disk::SystemDisk;
 use everrelay::event::codec::RowWriter;
-use everrelay::event::value::{Date, DateTime, Instant, Time};
+use everrelay::event::value::{Date, DateTime, Geometry, Instant, Time};
 use everrelay::event::{Column, ColumnType, Gtid, GtidSet, Op, TableName, TableNo, TableSchema, Value};
 use everrelay::log::record::{Batch, Commit, Mark, Position, SchemaRecord, Synced};
 use everrelay::log::{Gap, LogOptions, Noted, Opened, Shape, open};
@@ -151,6 +151,11 @@ fn orders() -> SchemaRecord {
         column("extra", ColumnType::Json),
         column("size", ColumnType::Enum),
         column("options", ColumnType::Set),
+        column("place", ColumnType::Geometry),
+        column("embedding", ColumnType::Vector { dimensions: 300 }),
+        column("trace", ColumnType::Uuid),
+        column("host", ColumnType::Inet4),
+        column("peer", ColumnType::Inet6),
     ];
     SchemaRecord {
         table: ORDERS,
@@ -165,6 +170,10 @@ fn lines() -> SchemaRecord {
     let schema = TableSchema { name: TableName::new("shop", "lines"), columns, key: vec![2, 0] };
     SchemaRecord { table: LINES, schema }
 }
+
+/// GEOMETRYCOLLECTION(POINT(13.5 52.5), LINESTRING(0 1, 2 -3)), the line big-endian.
+const PLACE: &[u8] = b"\x01\x07\0\0\0\x02\0\0\0\x01\x01\0\0\0\0\0\0\0\0\0\x2b\x40\0\0\0\0\0\x40\x4a\x40\
+    \0\0\0\0\x02\0\0\0\x02\0\0\0\0\0\0\0\0\x3f\xf0\0\0\0\0\0\0\x40\0\0\0\0\0\0\0\xc0\x08\0\0\0\0\0\0";
 
 /// A value of every kind; `note` in one of the columns.
 fn order(id: u64, note: &str) -> Vec<Value<'_>> {
@@ -187,6 +196,12 @@ fn order(id: u64, note: &str) -> Vec<Value<'_>> {
         Value::Json("{\"a\": [1, 2.5, null], \"b\": \"naïve\"}"),
         Value::Enum("small"),
         Value::Set("gift,express"),
+        Value::Geometry(Geometry { srid: 4326, wkb: PLACE }),
+        // 0.1, -2.5
+        Value::Vector(&[0xCD, 0xCC, 0xCC, 0x3D, 0, 0, 0x20, 0xC0]),
+        Value::Text("01234567-89ab-7def-8123-456789abcdef"),
+        Value::Text("10.2.0.1"),
+        Value::Text("2001:db8::1"),
     ]
 }
 

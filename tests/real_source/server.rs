@@ -342,6 +342,11 @@ pub fn text(value: &Value<'_>) -> String {
             (*v).to_owned()
         }
         Value::Bytes(v) => v.iter().map(|b| format!("{b:02X}")).collect(),
+        Value::Geometry(v) => {
+            let bytes = v.srid.to_le_bytes().into_iter().chain(v.wkb.iter().copied());
+            bytes.map(|b| format!("{b:02X}")).collect()
+        }
+        Value::Vector(v) => v.iter().map(|b| format!("{b:02X}")).collect(),
         Value::Date(v) => date(v),
         Value::DateTime(v) => format!("{} {}", date(&v.date), clock(v.micros, v.decimals)),
         Value::Instant(v) if v.micros == 0 => {

@@ -8,25 +8,45 @@ use crate::event::document::FieldKind;
 /// term. A longer text is found by its words only.
 const IGNORE_ABOVE: u32 = 8_191;
 
-/// Whether the engine has the type `unsigned_long`: not in every build, and not in OpenSearch before 2.8.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum UnsignedLong {
-    Mapped,
-    /// As `keyword`: exact for every value, sorted as text.
-    AsKeyword,
-}
-
-/// The mapping of a field that is not there yet.
-pub(super) fn mapping(kind: FieldKind, unsigned_long: UnsignedLong) -> Value {
+/// The mappings that take all values of a kind, best first: engines lack some types, and [`Choice`](super::choice::Choice) tries.
+pub(super) fn mappings(kind: FieldKind) -> Vec<Value> {
+    let plain = |name: &str| json!({"type": name});
     match kind {
-        FieldKind::TextWithKeyword => json!({
+        FieldKind::TextWithKeyword => vec![json!({
             "type": "text",
             "fields": {"keyword": {"type": "keyword", "ignore_above": IGNORE_ABOVE}}
-        }),
-        FieldKind::Object => json!({"type": "object", "dynamic": true}),
-        FieldKind::UnsignedLong if unsigned_long == UnsignedLong::AsKeyword => json!({"type": "keyword"}),
-        _ => json!({"type": type_name(kind)}),
+        })],
+        FieldKind::Object => vec![json!({"type": "object", "dynamic": true})],
+        // Not in every build, and not in OpenSearch before 2.8. A keyword is exact for every value, sorted as text.
+        FieldKind::UnsignedLong => vec![plain("unsigned_long"), plain("keyword")],
+        // A shape on a plane may lie beside the globe.
+        FieldKind::GeoShape => {
+            vec![
+                json!({"type": "geo_shape", "ignore_malformed": true}),
+                json!({"type": "object", "enabled": false}),
+            ]
+        }
+        FieldKind::DenseVector { dimensions } => vectors(dimensions),
+        _ => vec![plain(type_name(kind))],
     }
+}
+
+/// Most numbers of a `dense_vector`.
+const MAX_DIMENSIONS: u16 = 4096;
+
+/// Not indexed: for that the engine would choose a similarity, and refuse zero vectors because of it.
+fn vectors(dimensions: u16) -> Vec<Value> {
+    let mut mappings = vec![
+        json!({"type": "dense_vector", "dims": dimensions, "index": false}),
+        // 7.x knows no `index`.
+        json!({"type": "dense_vector", "dims": dimensions}),
+        json!({"type": "float", "index": false}),
+    ];
+    if dimensions <= MAX_DIMENSIONS {
+        // As many as the first one has, since 8.11: a column is often wider than what is in it (a VECTOR without a number is VECTOR(2048)).
+        mappings.insert(0, json!({"type": "dense_vector", "index": false}));
+    }
+    mappings
 }
 
 /// The mapping type's name.
@@ -44,6 +64,9 @@ pub(super) fn type_name(kind: FieldKind) -> &'static str {
         FieldKind::Binary => "binary",
         FieldKind::Date => "date",
         FieldKind::Object => "object",
+        FieldKind::GeoShape => "geo_shape",
+        FieldKind::DenseVector { .. } => "dense_vector",
+        FieldKind::Ip => "ip",
     }
 }
 
@@ -81,6 +104,16 @@ pub(super) fn will_do(kind: FieldKind, existing: &str) -> bool {
         FieldKind::Binary => exact || existing == "binary",
         FieldKind::Date => exact || matches!(existing, "date" | "date_nanos"),
         FieldKind::Object => matches!(existing, "object" | "nested" | "flattened" | "flat_object"),
+        FieldKind::GeoShape => {
+            matches!(existing, "geo_shape" | "geo_point" | "xy_shape" | "shape" | "object" | "nested")
+        }
+        FieldKind::DenseVector { .. } => {
+            matches!(
+                existing,
+                "dense_vector" | "knn_vector" | "float" | "half_float" | "double" | "scaled_float"
+            )
+        }
+        FieldKind::Ip => exact || existing == "ip",
     }
 }
 
@@ -89,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_takes_its_own_mapping() {
+    fn every_kind_takes_each_of_its_own_mappings() {
         for kind in [
             FieldKind::Byte,
             FieldKind::Short,
@@ -104,12 +137,15 @@ mod tests {
             FieldKind::Binary,
             FieldKind::Date,
             FieldKind::Object,
+            FieldKind::GeoShape,
+            FieldKind::DenseVector { dimensions: 3 },
+            FieldKind::Ip,
         ] {
-            for unsigned_long in [UnsignedLong::Mapped, UnsignedLong::AsKeyword] {
-                let mapping = mapping(kind, unsigned_long);
+            for mapping in mappings(kind) {
                 assert!(will_do(kind, mapping["type"].as_str().unwrap()), "{kind:?}");
             }
-            assert_eq!(will_do(kind, "object"), kind == FieldKind::Object, "{kind:?}");
+            let holds_objects = matches!(kind, FieldKind::Object | FieldKind::GeoShape);
+            assert_eq!(will_do(kind, "object"), holds_objects, "{kind:?}");
         }
     }
 }

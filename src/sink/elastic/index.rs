@@ -10,10 +10,11 @@ use serde_json::{Map, Value, json};
 use elasticsearch::http::Method;
 
 use super::Target;
+use super::choice::Choice;
 use super::client::{Answer, Client, error_of, said};
-use super::field::{UnsignedLong, mapping, type_name, will_do};
+use super::field::{type_name, will_do};
 use super::reason::name;
-use crate::event::document::{Field, FieldKind, IndexSpec};
+use crate::event::document::{FieldKind, IndexSpec};
 use crate::sink::{Expect, SinkError};
 
 /// How often another client may get in between before it is said.
@@ -196,16 +197,15 @@ async fn create(client: &Client, spec: &IndexSpec) -> Result<(), SinkError> {
     if taken.status == 200 && object(&taken, || alias.clone())?.keys().any(|name| name != &index) {
         return Err(IndexError::NotAnAlias { alias: alias.clone() }.into());
     }
-    let mut unsigned_long = UnsignedLong::Mapped;
+    let mut choice = Choice::best(&spec.fields);
     loop {
-        let body = create_body(spec, unsigned_long);
+        let body = create_body(spec, &choice);
         let answer = client.control(Method::Put, &encoded(&index), &[], Some(&body)).await?;
         if answer.status == 200 {
             tracing::info!(alias, index, "created an index");
             return Ok(());
         }
-        if lacks_unsigned_long(&answer) && unsigned_long == UnsignedLong::Mapped {
-            unsigned_long = UnsignedLong::AsKeyword;
+        if another(&mut choice, &answer) {
             continue;
         }
         let kind = error_of(&answer.body).map(|error| error.kind.0.into_owned()).unwrap_or_default();
@@ -227,10 +227,10 @@ async fn create(client: &Client, spec: &IndexSpec) -> Result<(), SinkError> {
     }
 }
 
-fn create_body(spec: &IndexSpec, unsigned_long: UnsignedLong) -> Value {
+fn create_body(spec: &IndexSpec, choice: &Choice<'_>) -> Value {
     let mut body = json!({
         "aliases": {&spec.alias: {"is_write_index": true}},
-        "mappings": {"dynamic": false, "properties": properties(&spec.fields, unsigned_long)},
+        "mappings": {"dynamic": false, "properties": choice.properties()},
     });
     let below = spec.fields.iter().filter(|field| field.kind == FieldKind::TextWithKeyword).count();
     let fields = spec.fields.len() + below;
@@ -239,11 +239,6 @@ fn create_body(spec: &IndexSpec, unsigned_long: UnsignedLong) -> Value {
             json!({"index": {"mapping": {"total_fields": {"limit": USUAL_FIELD_LIMIT + fields}}}});
     }
     body
-}
-
-fn properties<'f>(fields: impl IntoIterator<Item = &'f Field>, unsigned_long: UnsignedLong) -> Value {
-    let fields = fields.into_iter();
-    Value::Object(fields.map(|field| (field.name.clone(), mapping(field.kind, unsigned_long))).collect())
 }
 
 /// Compares the index's mapping with `spec` and adds what is missing.
@@ -281,16 +276,15 @@ async fn add_fields(client: &Client, spec: &IndexSpec, index: &str) -> Result<()
     if missing.is_empty() {
         return Ok(());
     }
-    let mut unsigned_long = UnsignedLong::Mapped;
+    let mut choice = Choice::best(missing.iter().copied());
     loop {
-        let body = json!({"properties": properties(missing.iter().copied(), unsigned_long)});
+        let body = json!({"properties": choice.properties()});
         let answer = client.control(Method::Put, &path, &[], Some(&body)).await?;
         if answer.status == 200 {
             tracing::info!(index, fields = missing.len(), "added fields to an index");
             return Ok(());
         }
-        if lacks_unsigned_long(&answer) && unsigned_long == UnsignedLong::Mapped {
-            unsigned_long = UnsignedLong::AsKeyword;
+        if another(&mut choice, &answer) {
             continue;
         }
         return Err(IndexError::Refused {
@@ -302,12 +296,9 @@ async fn add_fields(client: &Client, spec: &IndexSpec, index: &str) -> Result<()
     }
 }
 
-/// 7.x says "No handler for type \[unsigned_long\] declared on field \[x\]", 9.5.3 "The mapper type \[unsigned_long\] declared on field
-/// \[x\] does not exist".
-fn lacks_unsigned_long(answer: &Answer) -> bool {
-    answer.status == 400
-        && error_of(&answer.body)
-            .is_some_and(|error| error.text().contains("type [unsigned_long] declared on field"))
+/// Whether the mapping was what the engine refused, and another one can be tried.
+fn another(choice: &mut Choice<'_>, answer: &Answer) -> bool {
+    answer.status == 400 && error_of(&answer.body).is_some_and(|error| choice.fall_back(error.text()))
 }
 
 /// What the engine says of a mapping that it refused: the field is named where its text names one.
@@ -346,6 +337,7 @@ fn encoded(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::document::Field;
 
     #[test]
     fn a_name_is_one_segment_of_a_path() {
@@ -357,8 +349,9 @@ mod tests {
     fn a_wide_table_raises_the_field_limit() {
         let field = |n: usize| Field { name: format!("c{n}"), kind: FieldKind::TextWithKeyword };
         let spec = |n| IndexSpec { alias: "a.b".into(), fields: (0..n).map(field).collect() };
-        assert!(create_body(&spec(8), UnsignedLong::Mapped).get("settings").is_none());
-        let body = create_body(&spec(900), UnsignedLong::Mapped);
+        let body = |spec: IndexSpec| create_body(&spec, &Choice::best(&spec.fields));
+        assert!(body(spec(8)).get("settings").is_none());
+        let body = body(spec(900));
         assert_eq!(body.pointer("/settings/index/mapping/total_fields/limit"), Some(&json!(2800)));
     }
 }

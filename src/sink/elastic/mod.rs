@@ -42,9 +42,10 @@
 //! | `outcome` | a bulk's answer, judged item by item |
 //! | `reason` | what an engine's error says, without the row's values |
 //! | `index` | aliases, indices and mappings |
-//! | `field` | mapping types, and which existing ones will do |
+//! | `field` `choice` | mapping types, which existing ones will do, and which of them an engine has |
 
 mod action;
+mod choice;
 mod client;
 mod field;
 mod index;

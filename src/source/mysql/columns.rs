@@ -29,6 +29,7 @@ pub(super) struct Optional<'a> {
     pub(super) names: Option<Wire<'a>>,
     set_labels: Wire<'a>,
     enum_labels: Wire<'a>,
+    dimensions: Wire<'a>,
     /// Indices of the primary key's columns.
     pub(super) key: Vec<u16>,
     /// Whose collations they are.
@@ -91,7 +92,8 @@ impl<'a> Optional<'a> {
                 }
                 10 => optional.label_charsets = Charsets::with_default(value)?,
                 11 => optional.label_charsets.each = Some(list),
-                // 7 geometry types, 12 visibility, 13 vector dimensions, and whatever comes later: nothing that decoding needs.
+                13 => optional.dimensions = list,
+                // 7 geometry types, 12 visibility, and whatever comes later: nothing that decoding needs.
                 _ => {}
             }
         }
@@ -211,12 +213,17 @@ pub(super) fn column(
             }
             text(ColumnType::Text, prefix, None, optional, seen, name)?
         }
-        245 => {
+        242 | 245 | 255 => {
             let prefix = metadata.u8()?;
             if !(1..=4).contains(&prefix) {
                 return Err(SchemaError::Malformed);
             }
-            (ColumnType::Json, Store::Prefixed(prefix), ColumnKind::Json)
+            let (ty, kind) = match binlog_type {
+                242 => vector(optional, seen)?,
+                245 => (ColumnType::Json, ColumnKind::Json),
+                _ => geometry(optional, seen)?,
+            };
+            (ty, Store::Prefixed(prefix), kind)
         }
         254 | 247 | 248 => {
             let (first, second) = (metadata.u8()?, metadata.u8()?);
@@ -237,8 +244,6 @@ pub(super) fn column(
         }
         0 => return Err(unknown("DECIMAL as it was before MySQL 5.0")),
         20 => return Err(unknown("TYPED ARRAY")),
-        242 => return Err(unknown("VECTOR")),
-        255 => return Err(unknown("GEOMETRY")),
         number => return Err(unknown(&format!("number {number}"))),
     })
 }
@@ -268,6 +273,23 @@ fn text(
         }
         (charset, _) => (ty, Store::Prefixed(prefix), ColumnKind::Text(charset)),
     })
+}
+
+/// MySQL counts a VECTOR among the columns with a collation.
+fn vector(optional: &mut Optional<'_>, seen: &mut Seen) -> Result<(ColumnType, ColumnKind), SchemaError> {
+    optional.charsets.next(seen.character)?;
+    seen.character += 1;
+    let dimensions = u16::try_from(optional.dimensions.length()?).map_err(|_| SchemaError::Malformed)?;
+    Ok((ColumnType::Vector { dimensions }, ColumnKind::Vector))
+}
+
+/// MariaDB counts a geometry among the columns with a collation, MySQL does not.
+fn geometry(optional: &mut Optional<'_>, seen: &mut Seen) -> Result<(ColumnType, ColumnKind), SchemaError> {
+    if optional.family == Family::Mariadb {
+        optional.charsets.next(seen.character)?;
+        seen.character += 1;
+    }
+    Ok((ColumnType::Geometry, ColumnKind::Geometry))
 }
 
 /// ENUM or SET, stored in `bytes` bytes.

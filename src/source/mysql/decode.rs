@@ -14,11 +14,14 @@
 //! follow the row ([`Op::Rekey`]).
 
 use crate::event::codec::RowWriter;
+use crate::event::value::Geometry;
+use crate::event::wkb;
 use crate::event::{Op, TableNo};
 use crate::log::record::Batch;
 
 use super::charset::Charset;
 use super::compressed::{Inflate, Inflating};
+use super::fixed_binary;
 use super::json::{self, JsonError};
 use super::numbers::Decimal;
 use super::temporal;
@@ -74,6 +77,12 @@ pub enum ColumnKind {
     Enum(Box<[String]>),
     Set(Box<[String]>),
     Json,
+    Geometry,
+    Vector,
+    /// MariaDB's types of fixed width.
+    Uuid,
+    Inet4,
+    Inet6,
 }
 
 /// What a rows event did.
@@ -380,12 +389,25 @@ impl Decoder {
                 year => year + 1900,
             }),
             ColumnKind::Bit => out.u64(big_endian(raw)),
+            ColumnKind::Geometry => out.geometry(geometry(raw).ok_or(bad)?),
+            ColumnKind::Vector if raw.len().is_multiple_of(4) => out.vector(raw),
+            ColumnKind::Vector => return Err(bad),
+            ColumnKind::Uuid => out.text(fixed_binary::uuid(raw).ok_or(bad)?.as_str()),
+            ColumnKind::Inet4 => out.text(fixed_binary::inet4(raw).ok_or(bad)?.as_str()),
+            ColumnKind::Inet6 => out.text(fixed_binary::inet6(raw).ok_or(bad)?.as_str()),
             ColumnKind::OldDateTime => out.date_time(temporal::old_date_time(raw).ok_or(bad)?),
             ColumnKind::OldTimestamp => out.instant(temporal::old_instant(raw).ok_or(bad)?),
             ColumnKind::OldTime => out.time(temporal::old_time(raw).ok_or(bad)?),
         }
         Ok(())
     }
+}
+
+/// A geometry as both servers keep it: the number of its reference system, then well-known binary. `None` where that is none.
+pub(super) fn geometry(raw: &[u8]) -> Option<Geometry<'_>> {
+    let (srid, wkb) = raw.split_first_chunk::<4>()?;
+    wkb::walk(wkb, |_| ()).ok()?;
+    Some(Geometry { srid: u32::from_le_bytes(*srid), wkb })
 }
 
 /// A compressed column's value, and how many bytes the row may have besides.

@@ -154,18 +154,60 @@ fn random_bytes_never_panic() {
         (Store::Fixed(1), ColumnKind::Enum(vec!["x".to_owned()].into())),
         (Store::Prefixed(4), ColumnKind::Json),
         (Store::Prefixed(1), ColumnKind::Text(Charset::Utf16)),
+        (Store::Prefixed(1), ColumnKind::Geometry),
+        (Store::Prefixed(1), ColumnKind::Vector),
+        (Store::Prefixed(1), ColumnKind::Uuid),
+        (Store::Prefixed(1), ColumnKind::Inet4),
+        (Store::Prefixed(1), ColumnKind::Inet6),
     ];
     let columns: Vec<ColumnPlan> =
         kinds.into_iter().map(|(store, kind)| ColumnPlan { store, kind, key_part: Some(0) }).collect();
     let plan = RowPlan { columns, key: vec![0] };
     for _ in 0..20_000 {
-        let mut bytes = vec![10, 0xff, 0xff, 0xff, 0xff, 0, 0];
+        let mut bytes = vec![15, 0xff, 0xff, 0xff, 0xff, 0, 0];
         bytes.extend((0..random() % 200).map(|_| random() as u8));
         for change in [Change::Write, Change::Update, Change::Delete] {
             let mut batch = Batch::new();
             let _ = Decoder::new(1 << 16).rows(&plan, TableNo(1), change, Wire::new(&bytes), &mut batch);
             assert_eq!(batch.payloads().count(), batch.frames());
         }
+    }
+}
+
+#[test]
+fn geometries_vectors_and_mariadbs_types_are_checked_and_kept() {
+    let kinds = [ColumnKind::Geometry, ColumnKind::Vector, ColumnKind::Uuid, ColumnKind::Inet4];
+    let columns: Vec<ColumnPlan> = kinds.into_iter().map(|kind| column(Store::Prefixed(1), kind)).collect();
+    let plan = RowPlan { columns, key: vec![2] };
+    let decoded = |values: [&[u8]; 4]| {
+        let mut rows = vec![4, 0xff, 0];
+        for value in values {
+            rows.push(value.len() as u8);
+            rows.extend_from_slice(value);
+        }
+        let mut batch = Batch::new();
+        Decoder::new(1 << 16).rows(&plan, TableNo(7), Change::Write, Wire::new(&rows), &mut batch)?;
+        Ok::<_, DecodeError>(changes(&batch).concat())
+    };
+    let point =
+        [&[0xe6, 0x10, 0, 0, 1, 1, 0, 0, 0][..], &1.5_f64.to_le_bytes(), &2.0_f64.to_le_bytes()].concat();
+    let vector = 0.5_f32.to_le_bytes();
+    let text = decoded([&point, &vector, &[0x01, 0x23], &[10]]).unwrap();
+    assert!(text.contains("Geometry(Geometry { srid: 4326, wkb: [1, 1, 0, 0, 0,"), "{text}");
+    assert!(
+        text.contains(
+            "Vector([0, 0, 0, 63]) Text(\"01230000-0000-0000-0000-000000000000\") Text(\"10.0.0.0\")"
+        ),
+        "{text}"
+    );
+    for (column, values) in [
+        (0, [&point[..20], &vector, &[], &[]]),
+        (0, [&[][..], &vector, &[], &[]]),
+        (1, [&point[..], &vector[..3], &[], &[]]),
+        (2, [&point[..], &vector, &[1; 17], &[]]),
+        (3, [&point[..], &vector, &[], &[1; 5]]),
+    ] {
+        assert_eq!(decoded(values), Err(DecodeError::Value { column }), "{values:?}");
     }
 }
 

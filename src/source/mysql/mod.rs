@@ -38,7 +38,7 @@
 //! | [`schema`] [`columns`] | a table map as schema and decode plan |
 //! | [`decode`] | row images to log bytes |
 //! | [`select`] | rows of SELECT to the same log bytes |
-//! | [`numbers`] [`temporal`] [`charset`] [`json`] | the types |
+//! | [`numbers`] [`temporal`] [`charset`] [`json`] [`fixed_binary`] | the types |
 //! | [`wire`] | checked reading |
 
 // The server's bytes are not trusted: nothing here may panic on them.
@@ -57,6 +57,7 @@ pub mod drawn;
 pub mod error;
 pub mod event;
 pub mod evictions;
+pub mod fixed_binary;
 pub mod json;
 pub mod link;
 #[cfg(feature = "mariadb")]

@@ -1,5 +1,6 @@
 use super::*;
 use crate::event::ColumnType;
+use crate::source::mysql::charset::Charset;
 use crate::source::mysql::decode::{ColumnKind, Store};
 
 /// A table map's body, optional fields as (type, value).
@@ -111,7 +112,7 @@ fn a_key_over_prefixes_is_a_key_over_whole_columns() {
 #[test]
 fn types_and_character_sets_that_are_not_decoded_are_named() {
     for (ty, metadata, named) in
-        [(255, &[4][..], "GEOMETRY"), (242, &[4], "VECTOR"), (20, &[], "TYPED ARRAY"), (200, &[], "200")]
+        [(0, &[][..], "before MySQL 5.0"), (20, &[], "TYPED ARRAY"), (200, &[], "200")]
     {
         let bytes = body(("s", "t"), &[ty], metadata, &[0], &[(4, b"\x03col"), (8, &[0])]);
         let text = built(&bytes).unwrap_err().to_string();
@@ -120,6 +121,47 @@ fn types_and_character_sets_that_are_not_decoded_are_named() {
     let bytes = body(("s", "t"), &[15], &[9, 0], &[0], &[(2, &[3]), (4, b"\x03col"), (8, &[0])]);
     let text = built(&bytes).unwrap_err().to_string();
     assert!(text.contains("dec8") && text.contains("col"), "{text}");
+}
+
+/// As MySQL 9.7 and MariaDB 11.8 wrote them.
+#[test]
+fn a_vector_counts_as_text_and_a_geometry_does_at_mariadb_alone() {
+    // g POINT, a VARCHAR(10) latin1, v VECTOR(3), b VARCHAR(10) cp1251, w VECTOR(300)
+    let types = [255, 15, 242, 15, 242];
+    let mysql = body(
+        ("s", "t"),
+        &types,
+        &[4, 10, 0, 4, 10, 0, 4],
+        &[0x1f],
+        &[
+            (1, &[]),
+            (3, &[8, 63, 51, 63]),
+            (7, &[1]),
+            (13, &[3, 252, 0x2c, 1]),
+            (4, b"\x01g\x01a\x01v\x01b\x01w"),
+            (8, &[1]),
+        ],
+    );
+    let (schema, plan) = built(&mysql).unwrap();
+    let found: Vec<_> = schema.columns.iter().map(|column| column.ty).collect();
+    let vector = |dimensions| ColumnType::Vector { dimensions };
+    assert_eq!(
+        found,
+        [ColumnType::Geometry, ColumnType::Varchar, vector(3), ColumnType::Varchar, vector(300)]
+    );
+    assert_eq!(plan.columns[3].kind, ColumnKind::Text(Charset::of_collation(51).unwrap()));
+    assert_eq!((plan.columns[0].store, plan.columns[2].store), (Store::Prefixed(4), Store::Prefixed(4)));
+
+    // i6 INET6 (which it calls BINARY(16)), g POINT, t VARCHAR(10) latin1
+    let mariadb = body(
+        ("s", "t"),
+        &[254, 255, 15],
+        &[254, 16, 4, 10, 0],
+        &[7],
+        &[(1, &[]), (2, &[63, 2, 8]), (7, &[1]), (4, b"\x02i6\x01g\x01t"), (8, &[0])],
+    );
+    let (_, plan) = build(&TableMap::parse(&mariadb).unwrap(), None, Family::Mariadb).unwrap();
+    assert_eq!(plan.columns[2].kind, ColumnKind::Text(Charset::of_collation(8).unwrap()));
 }
 
 #[test]

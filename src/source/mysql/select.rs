@@ -25,7 +25,7 @@ use crate::event::codec::RowWriter;
 use crate::event::value::{DateTime, Time};
 
 use super::charset::Charset;
-use super::decode::{ColumnKind, MAX_KEY_PARTS, RowPlan, Store};
+use super::decode::{ColumnKind, MAX_KEY_PARTS, RowPlan, Store, geometry};
 use super::link::prepared::Definition;
 use super::temporal;
 use super::wire::{Short, Wire, big_endian, bit};
@@ -121,6 +121,10 @@ enum Coming {
     Label(Charset),
     Labels(Charset),
     Json,
+    Geometry,
+    Vector,
+    /// What MariaDB prints in ASCII.
+    Printed,
 }
 
 /// What reading the rows of one answer needs.
@@ -242,6 +246,12 @@ fn coming(kind: &ColumnKind, store: Store, definition: &Definition) -> Option<Co
         ColumnKind::Enum(_) => labels().filter(|_| flags & ENUM != 0).map(Coming::Label),
         ColumnKind::Set(_) => labels().filter(|_| flags & SET != 0).map(Coming::Labels),
         ColumnKind::Json => of(245, Coming::Json),
+        ColumnKind::Geometry => of(255, Coming::Geometry),
+        // MariaDB sends a vector as the bytes that it is.
+        ColumnKind::Vector => (ty == 242 || string && collation == BINARY).then_some(Coming::Vector),
+        ColumnKind::Uuid | ColumnKind::Inet4 | ColumnKind::Inet6 => {
+            (string && collation != BINARY && flags & (ENUM | SET) == 0).then_some(Coming::Printed)
+        }
     }
 }
 
@@ -295,6 +305,12 @@ fn value(
         }
         Coming::Bytes => out.bytes(wire.string()?),
         Coming::PaddedBytes(length) => out.padded_bytes(wire.string()?, length),
+        Coming::Geometry => out.geometry(geometry(wire.string()?).ok_or(bad)?),
+        Coming::Vector => match wire.string()? {
+            packed if packed.len().is_multiple_of(4) => out.vector(packed),
+            _ => return Err(bad),
+        },
+        Coming::Printed => out.text(std::str::from_utf8(wire.string()?).map_err(|_| bad)?),
         Coming::Json => out.json(std::str::from_utf8(wire.string()?).map_err(|_| bad)?),
     }
     Ok(())
