@@ -129,24 +129,6 @@ async fn each_domain_and_server_has_a_place_of_its_own(at: At) {
     for place in [format!("{domain}-77-5"), format!("{domain}-78-6"), format!("{}-77-3", domain + 1)] {
         assert!(text.contains(&place), "{text}");
     }
-
-    // Somebody writes behind what is there.
-    server
-        .run(&format!(
-            "SET SESSION gtid_domain_id = {domain}, SESSION server_id = 79, SESSION gtid_seq_no = 2"
-        ))
-        .await;
-    server.run("INSERT INTO t VALUES (100)").await;
-    let error = follower.error(&mut server).await;
-    let text = error.to_string();
-    assert!(matches!(error, SourceError::Definite(_)), "{text}");
-    assert!(text.contains(&format!("{domain}-79-2")) && text.contains(&format!("{domain}-78-6")), "{text}");
-    // Nor does another connection begin there.
-    let error = follower.source.resolve_start(&Start::Now).await.unwrap_err();
-    assert!(error.to_string().contains("gtid_strict_mode"), "{error}");
-    // What comes next is ahead of all again.
-    server.run("INSERT INTO t VALUES (101)").await;
-    follower.source.resolve_start(&Start::Now).await.unwrap();
 }
 
 async fn rows_of_periods_are_rows(at: At) {
@@ -194,6 +176,31 @@ async fn times_of_the_old_form_stop_before_they_could_be_misread(at: At) {
     assert!(matches!(error, SourceError::Definite(_)), "{error}");
     assert!(error.to_string().contains("mysql56_temporal_format"), "{error}");
     assert!(follower.read.changes.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sequence_that_falls_in_its_domain_is_a_definite_error() {
+    // Whoever reads the server's binlog from its beginning stops there.
+    let (_own, url) = Own::fresh(At::Mariadb, "test-falling", "");
+    let mut server = Server::at(&url, "falling").await;
+    server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
+    let mut follower = server.follow().await;
+    for (id, number, row) in [(78, 6, 0), (79, 2, 1)] {
+        server.run(&format!("SET SESSION gtid_domain_id = 5, SESSION server_id = {id}")).await;
+        server.run(&format!("SET SESSION gtid_seq_no = {number}")).await;
+        server.run(&format!("INSERT INTO t VALUES ({row})")).await;
+    }
+    let error = follower.error(&mut server).await;
+    let text = error.to_string();
+    assert!(matches!(error, SourceError::Definite(_)), "{text}");
+    assert!(text.contains("5-79-2") && text.contains("5-78-6"), "{text}");
+    assert_eq!(follower.briefs(), ["insert t 0"]);
+    // Nor does another connection begin there.
+    let error = follower.source.resolve_start(&Start::Now).await.unwrap_err();
+    assert!(error.to_string().contains("gtid_strict_mode"), "{error}");
+    // What comes next is ahead of all again.
+    server.run("INSERT INTO t VALUES (2)").await;
+    follower.source.resolve_start(&Start::Now).await.unwrap();
 }
 
 /// A large commit becomes a binlog file of its own.
