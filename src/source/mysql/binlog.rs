@@ -28,7 +28,7 @@ mod rows;
 #[path = "binlog_statements.rs"]
 mod statements;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tokio::time::Instant;
 
@@ -98,6 +98,8 @@ pub struct Binlog {
     marks: Marks,
     events: metrics::Counter,
     replaced: metrics::Counter,
+    /// Tables and columns of which it was said that bytes of theirs were replaced.
+    reported: HashSet<(TableName, String)>,
     last_event: metrics::Gauge,
     last_micros: u64,
 }
@@ -138,6 +140,7 @@ impl Binlog {
             marks: Marks::new(options.mark_interval, options.mark_transactions),
             events: metrics::counter!("everrelay_source_events_total"),
             replaced: metrics::counter!("everrelay_source_replaced_values_total"),
+            reported: HashSet::new(),
             last_event: metrics::gauge!("everrelay_source_last_event_seconds"),
             last_micros: 0,
         }

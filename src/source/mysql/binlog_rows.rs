@@ -1,5 +1,8 @@
 //! Rows events inside the stream: to which table they belong, and what they add to the batch.
 
+use std::collections::HashSet;
+
+use crate::event::{Column, TableName, TableSchema};
 use crate::log::record::Batch;
 
 use super::super::decode::{Change, RowsHeader};
@@ -10,6 +13,22 @@ use super::{Binlog, TOO_LARGE};
 
 /// The table id of a rows event without rows, which only ends its statement (MySQL, Table_id's dummy).
 const NO_TABLE: u64 = 0x00ff_ffff;
+
+/// Most columns that are spoken of: names come from outside, and new ones may come for ever.
+const MOST_REPORTED: usize = 10_000;
+
+/// Says once of a column that bytes in it are not of its character set; never which.
+#[cold]
+fn report_replaced(reported: &mut HashSet<(TableName, String)>, table: &TableSchema, column: usize) {
+    let Some(Column { name, .. }) = table.columns.get(column) else { return };
+    if reported.len() < MOST_REPORTED && reported.insert((table.name.clone(), name.clone())) {
+        tracing::warn!(
+            table = %table.name,
+            column = %name.escape_debug(),
+            "text with bytes that are not of its character set: they become U+FFFD, here and from now on; everrelay_source_replaced_values_total counts such values"
+        );
+    }
+}
 
 impl Binlog {
     pub(super) fn rows(
@@ -39,6 +58,9 @@ impl Binlog {
                     return Err(self.refuse_table(name, table, TOO_LARGE));
                 }
                 let decoded = self.decoder.rows(&table.plan, table.record.table, change, header.rest, batch);
+                for column in self.decoder.replaced_in.drain(..) {
+                    report_replaced(&mut self.reported, &table.record.schema, column);
+                }
                 match decoded {
                     Ok(rows) => table.changes.increment(rows as u64),
                     Err(source) => {

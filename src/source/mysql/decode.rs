@@ -182,6 +182,8 @@ pub struct Decoder {
     grows_left: usize,
     /// Values in which bytes that their character set does not know became U+FFFD.
     pub replaced: u64,
+    /// The columns in which that was since somebody took them, each once.
+    pub replaced_in: Vec<usize>,
 }
 
 impl std::fmt::Debug for Decoder {
@@ -203,6 +205,7 @@ impl Decoder {
             limit: max_row_bytes,
             grows_left: 0,
             replaced: 0,
+            replaced_in: Vec::new(),
         }
     }
 
@@ -340,7 +343,9 @@ impl Decoder {
             ColumnKind::Unsigned => out.u64(little_endian(raw)),
             ColumnKind::Text(charset) => {
                 let (text, replaced) = charset.decode(raw, &mut self.scratch);
-                self.replaced += u64::from(replaced);
+                if replaced {
+                    note_replaced(&mut self.replaced, &mut self.replaced_in, index);
+                }
                 out.text(text);
             }
             ColumnKind::Decimal(decimal) => out.decimal(decimal.digits(raw).ok_or(bad)?.as_str()),
@@ -369,7 +374,9 @@ impl Decoder {
             ColumnKind::CompressedText(charset) => {
                 let plain = inflated(&mut self.inflate, raw, index, &mut self.grows_left, self.limit)?;
                 let (text, replaced) = charset.decode(plain, &mut self.scratch);
-                self.replaced += u64::from(replaced);
+                if replaced {
+                    note_replaced(&mut self.replaced, &mut self.replaced_in, index);
+                }
                 out.text(text);
             }
             ColumnKind::CompressedBytes => {
@@ -400,6 +407,14 @@ impl Decoder {
             ColumnKind::OldTime => out.time(temporal::old_time(raw).ok_or(bad)?),
         }
         Ok(())
+    }
+}
+
+#[cold]
+fn note_replaced(count: &mut u64, columns: &mut Vec<usize>, column: usize) {
+    *count += 1;
+    if !columns.contains(&column) {
+        columns.push(column);
     }
 }
 

@@ -89,6 +89,7 @@ fn keys_that_differ_only_in_what_cannot_be_read_are_one() {
     decoder.rows(&plan, TableNo(7), Change::Update, Wire::new(&rows), &mut batch).unwrap();
     assert!(changes(&batch)[0].starts_with("Update I64(1) Text(\"\u{fffd}\")"));
     assert!(decoder.replaced > 0);
+    assert_eq!(decoder.replaced_in, [1], "each column once");
 }
 
 #[test]
