@@ -101,9 +101,17 @@ impl<Context> Decode<Context> for GtidSet {
         let origins: Vec<(Origin, Vec<Interval>)> = Decode::decode(decoder)?;
         let rising = |intervals: &[Interval]| intervals.windows(2).all(|pair| pair[0].end < pair[1].start);
         let legal = |i: &Interval| 1 <= i.start && i.start < i.end && i.end <= NUMBER_LIMIT;
-        let sets = origins
-            .iter()
-            .all(|(_, intervals)| !intervals.is_empty() && intervals.iter().all(legal) && rising(intervals));
+        // A server has all up to its last in a domain.
+        let from_the_first = |origin: &Origin, intervals: &[Interval]| match origin {
+            Origin::Server { .. } => true,
+            Origin::Domain { .. } => matches!(intervals, [Interval { start: 1, .. }]),
+        };
+        let sets = origins.iter().all(|(origin, intervals)| {
+            !intervals.is_empty()
+                && intervals.iter().all(legal)
+                && rising(intervals)
+                && from_the_first(origin, intervals)
+        });
         if !sets || !origins.windows(2).all(|pair| pair[0].0 < pair[1].0) {
             return Err(DecodeError::Other("a GTID set's intervals overlap, touch or are none"));
         }

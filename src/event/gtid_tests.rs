@@ -52,6 +52,8 @@ fn what_is_stored_is_read_back_and_what_no_set_holds_is_refused() {
         vec![(origin(&"x".repeat(33)), vec![i(1, 2)])],
         vec![blue(), blue()],
         vec![blue(), (origin(""), vec![i(1, 2)])],
+        vec![(Origin::Domain { domain: 0, server: 1 }, vec![i(2, 9)])],
+        vec![(Origin::Domain { domain: 0, server: 1 }, vec![i(1, 3), i(5, 9)])],
     ] {
         let mut stored = Vec::new();
         encode(&wrong, &mut stored);

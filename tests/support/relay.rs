@@ -63,10 +63,10 @@ impl RelayOptions {
 
     fn config(&self, state: &Path, admin: &str) -> String {
         let tables: Vec<String> = self.tables.iter().map(|table| format!("{table:?}")).collect();
-        let password = self
-            .password
-            .as_ref()
-            .map_or(String::new(), |(variable, _)| format!("password_env = {variable:?}\n"));
+        // A password goes over loopback without TLS only where that is spelt.
+        let password = self.password.as_ref().map_or(String::new(), |(variable, _)| {
+            format!("password_env = {variable:?}\ntls = \"disabled\"\n")
+        });
         let line = |key: &str, value: Option<u64>| value.map_or(String::new(), |v| format!("{key} = {v}\n"));
         let max_row = line("max_row_bytes", self.max_row_bytes);
         let reserve = line("disk_reserve_bytes", self.disk_reserve_bytes);
