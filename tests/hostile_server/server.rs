@@ -219,7 +219,7 @@ pub fn good() -> Vec<Turn> {
         rows(2, variables),
         rows(1, &[&[&format!("{UUID}:1-9")]]),
         rows(1, &[&[""]]),
-        rows(3, &[&["shop", "t", "1"]]),
+        rows(4, &[&["shop", "t", "BASE TABLE", "1"]]),
         Turn::Packets(vec![ok()]),
         Turn::Packets(vec![ok()]),
     ]
