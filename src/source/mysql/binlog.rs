@@ -392,18 +392,29 @@ impl Binlog {
         if !(1..crate::event::gtid::NUMBER_LIMIT).contains(&gtid.number) {
             return Err(self.garbled(format!("a GTID has the number {}", gtid.number)));
         }
-        if self.gtids.contains(&gtid) {
-            return Err(self.garbled(format!("the server sent transaction {gtid} again")));
-        }
         let time_micros = match parsed.immediate_commit_timestamp() {
             // Unknown before MySQL 8.0.1.
             0 => u64::from(event.seconds()) * 1_000_000,
             micros => micros,
         };
+        self.open(event, gtid, time_micros)?;
+        Ok(())
+    }
+
+    /// A transaction begins, with the GTID of this event.
+    fn open(
+        &mut self,
+        event: &RawEvent<'_>,
+        gtid: Gtid,
+        time_micros: u64,
+    ) -> Result<&mut Transaction, MysqlError> {
+        if self.gtids.contains(&gtid) {
+            return Err(self.garbled(format!("the server sent transaction {gtid} again")));
+        }
         self.seeking = false;
         self.place.gtid = Some(gtid.clone());
         let began = self.beginning(event);
-        self.transaction = Some(Transaction {
+        Ok(self.transaction.insert(Transaction {
             gtid,
             began,
             time_micros,
@@ -411,8 +422,7 @@ impl Binlog {
             alters_nothing: false,
             rows_of: None,
             noted: Noted::default(),
-        });
-        Ok(())
+        }))
     }
 
     /// What follows are the events of a payload, which is the whole of a transaction but its GTID.

@@ -1,44 +1,30 @@
 //! MariaDB's own events inside the stream: they begin transactions without a BEGIN, and say what came before.
 
 use crate::event::gtid::Origin;
-use crate::log::Noted;
 
 use super::super::error::MysqlError;
 use super::super::event::RawEvent;
 use super::super::mariadb::{GtidBegin, Malformed, gtid_list};
-use super::{Binlog, Transaction};
+use super::Binlog;
 
 impl Binlog {
     pub(super) fn mariadb_gtid(&mut self, event: &RawEvent<'_>) -> Result<(), MysqlError> {
         self.between_transactions("a GTID event")?;
         let GtidBegin { gtid, standalone, alters_nothing } = GtidBegin::parse(event)
             .map_err(|Malformed(problem)| self.garbled(format!("a GTID event is malformed: {problem}")))?;
-        if self.gtids.contains(&gtid) {
-            return Err(self.garbled(format!("the server sent transaction {gtid} again")));
-        }
         let same_domain = |origin: &Origin| match (origin, &gtid.origin) {
             (Origin::Domain { domain, .. }, Origin::Domain { domain: own, .. }) => domain == own,
             _ => false,
         };
         let domain = self.gtids.iter().filter(|(origin, _)| same_domain(origin));
         let highest = domain.filter_map(|(_, intervals)| intervals.last()).map(|(_, end)| end).max();
-        if highest.is_some_and(|end| gtid.number < end) {
+        if !self.gtids.contains(&gtid) && highest.is_some_and(|end| gtid.number < end) {
             let last = self.gtids.domains().find(|last| same_domain(&last.origin));
             let (at, highest) = (self.place.to_string(), last.unwrap_or_else(|| gtid.clone()));
             return Err(MysqlError::Falling { at, last: gtid, highest });
         }
-        self.seeking = false;
-        self.place.gtid = Some(gtid.clone());
-        let began = self.beginning(event);
-        self.transaction = Some(Transaction {
-            gtid,
-            began,
-            time_micros: u64::from(event.seconds()) * 1_000_000,
-            begun: !standalone,
-            alters_nothing,
-            rows_of: None,
-            noted: Noted::default(),
-        });
+        let transaction = self.open(event, gtid, u64::from(event.seconds()) * 1_000_000)?;
+        (transaction.begun, transaction.alters_nothing) = (!standalone, alters_nothing);
         Ok(())
     }
 

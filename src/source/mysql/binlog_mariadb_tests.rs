@@ -3,10 +3,10 @@ use std::io::Write as _;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 
+use super::super::tests::{definite, feed, garbled};
 use super::super::*;
 use crate::log::record::Kind;
 use crate::secret::Secret;
-use crate::source::SourceError;
 use crate::source::mysql::options::Address;
 
 fn binlog_after(after: &str) -> Binlog {
@@ -86,29 +86,6 @@ fn list(entries: &[(u32, u64)]) -> RawEvent<'static> {
         body.extend_from_slice(&number.to_le_bytes());
     }
     RawEvent::of(kind::GTID_LIST, 0, &body)
-}
-
-fn feed(binlog: &mut Binlog, events: Vec<RawEvent<'static>>) -> Result<Vec<Kind>, SourceError> {
-    let mut batch = Batch::new();
-    for event in events {
-        binlog.event(&event, &mut batch)?;
-        binlog.mark_if_due(&mut batch);
-    }
-    Ok(batch.payloads().map(|(kind, _)| kind).collect())
-}
-
-fn definite(result: Result<Vec<Kind>, SourceError>) -> String {
-    match result {
-        Err(SourceError::Definite(error)) => error.to_string(),
-        other => panic!("{other:?}"),
-    }
-}
-
-fn garbled(result: Result<Vec<Kind>, SourceError>) -> String {
-    match result {
-        Err(SourceError::Garbled(error)) => error.to_string(),
-        other => panic!("{other:?}"),
-    }
 }
 
 #[test]

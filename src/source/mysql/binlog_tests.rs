@@ -55,7 +55,7 @@ fn insert(id: u8) -> RawEvent<'static> {
     RawEvent::of(kind::WRITE_ROWS, 0, &[5, 0, 0, 0, 0, 0, 1, 0, 2, 0, 1, 1, 0, id, 0, 0, 0])
 }
 
-fn feed(binlog: &mut Binlog, events: Vec<RawEvent<'static>>) -> Result<Vec<Kind>, SourceError> {
+pub(super) fn feed(binlog: &mut Binlog, events: Vec<RawEvent<'static>>) -> Result<Vec<Kind>, SourceError> {
     let mut batch = Batch::new();
     for event in events {
         binlog.event(&event, &mut batch)?;
@@ -64,14 +64,14 @@ fn feed(binlog: &mut Binlog, events: Vec<RawEvent<'static>>) -> Result<Vec<Kind>
     Ok(batch.payloads().map(|(kind, _)| kind).collect())
 }
 
-fn definite(result: Result<Vec<Kind>, SourceError>) -> String {
+pub(super) fn definite(result: Result<Vec<Kind>, SourceError>) -> String {
     match result {
         Err(SourceError::Definite(error)) => error.to_string(),
         other => panic!("{other:?}"),
     }
 }
 
-fn garbled(result: Result<Vec<Kind>, SourceError>) -> String {
+pub(super) fn garbled(result: Result<Vec<Kind>, SourceError>) -> String {
     match result {
         Err(SourceError::Garbled(error)) => error.to_string(),
         other => panic!("{other:?}"),
