@@ -76,7 +76,7 @@ async fn a_server_that_does_not_log_rows_exits_with_3_and_the_statement_to_chang
     let mut stage =
         Stage::set("a_server_that_does_not_log_rows_exits_with_3_and_the_statement_to_change_it", 0).await?;
     for (variable, wrong, right) in
-        [("binlog_format", "STATEMENT", "ROW"), ("binlog_row_metadata", "MINIMAL", "FULL")]
+        [("binlog_format", "STATEMENT", "ROW"), ("binlog_row_image", "MINIMAL", "FULL")]
     {
         execute(&stage, &[format!("SET GLOBAL {variable} = '{wrong}'")]).await?;
         stage.relay.start()?;

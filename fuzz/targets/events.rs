@@ -2,10 +2,10 @@
 
 use everrelay::event::{GtidSet, TableNo};
 use everrelay::log::Standing;
-use everrelay::log::record::{Batch, Change, Commit, Kind, Mark, SchemaRecord};
+use everrelay::log::record::{Batch, Change, Commit, Kind, Mark, Position, SchemaRecord};
 use everrelay::secret::Secret;
 use everrelay::source::mysql::binlog::Binlog;
-use everrelay::source::mysql::control::FollowedKeys;
+use everrelay::source::mysql::catalog::{Asked, Column};
 use everrelay::source::mysql::event::{HEAD, Head, RawEvent, Within};
 use everrelay::source::mysql::patterns::Patterns;
 use everrelay::source::mysql::server::{Family, Peer};
@@ -29,7 +29,7 @@ pub fn run(input: &[u8]) {
     let patterns = Patterns::parse(&["shop.*", "!shop.audit*"]).expect("patterns");
     // Each family's events are of no use to the other, but for the table maps.
     let peer = Peer { family: Family::Mariadb, uuid: [1; 16] };
-    binlog.restart(GtidSet::default(), peer, patterns, FollowedKeys::new());
+    binlog.restart(GtidSet::default(), peer, patterns, std::collections::BTreeSet::new());
     let (mut standing, mut batch) = (Standing::default(), Batch::new());
     let mut taken = Taken::default();
     while !input.is_empty() {
@@ -42,6 +42,9 @@ pub fn run(input: &[u8]) {
         bytes.extend_from_slice(body);
         let head = Head::parse(&bytes).expect("a head");
         let event = RawEvent::new(head, &bytes, WITHIN[usize::from(within) % WITHIN.len()]);
+        if let Some(table) = binlog.to_ask(&event) {
+            binlog.told(table, asked());
+        }
         let ended = binlog.event(&event, &mut batch).is_err();
         if !ended {
             binlog.mark_if_due(&mut batch);
@@ -53,6 +56,18 @@ pub fn run(input: &[u8]) {
         }
         assert!(standing.gtids.is_subset(binlog.gtids()), "the log never knows more than was read");
     }
+}
+
+/// What information_schema says of every table.
+fn asked() -> Asked {
+    let column = |name: &str, ty: &str| Column {
+        name: name.to_owned(),
+        full_type: ty.to_owned(),
+        data_type: ty.to_owned(),
+        ..Column::default()
+    };
+    let at = Position { server: [1; 16], file: "b".to_owned(), offset: 500, ..Position::default() };
+    Asked { at, columns: vec![column("a", "int"), column("b", "json")], key: vec!["a".to_owned()] }
 }
 
 /// What a log would have to know of the frames so far.

@@ -15,7 +15,7 @@ pub fn run(input: &[u8]) {
     let (map, how) = (input.block(), input.byte());
     let change = [Change::Write, Change::Update, Change::Delete][usize::from(how) % 3];
     let Ok(map) = TableMap::parse(map) else { return };
-    let Ok((schema, plan)) = build(&map, None, Family::Mariadb) else { return };
+    let Ok((schema, plan)) = build(&map.name(), map.shape, Family::Mariadb) else { return };
     let Ok(rows) = RowsHeader::parse(input.0, 2) else { return };
     let mut batch = Batch::new();
     let mut decoder = Decoder::new(LARGEST_ROW);

@@ -14,11 +14,11 @@ pub fn run(input: &[u8]) {
     let (text, schema) = (query.text(), query.schema());
     let meaning = classify(&text, &schema, query.mode, patterns);
     assert_eq!(classify(&format!("\n\t {text}"), &schema, query.mode, patterns), meaning);
-    let tables = match &meaning {
-        Meaning::DropsIfExists(tables) => tables.as_slice(),
-        Meaning::Alters(alteration) => std::slice::from_ref(&alteration.table),
-        Meaning::Stops { table, .. } => std::slice::from_ref(table),
-        _ => &[],
+    let tables: Vec<_> = match &meaning {
+        Meaning::Ddl(effects) => effects.iter().map(|effect| &effect.table).collect(),
+        Meaning::OpensTransaction(table) => table.iter().collect(),
+        Meaning::Stops { table, .. } => vec![table],
+        _ => Vec::new(),
     };
     assert!(tables.iter().all(|table| patterns.follows_table(table)), "{tables:?} are not followed");
 }

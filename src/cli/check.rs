@@ -14,6 +14,7 @@ use crate::log::Standing;
 use crate::mapping::TableMapping;
 use crate::sink::SinkError;
 use crate::sink::elastic::ElasticSink;
+use crate::source::mysql::cascades::UNSEEN;
 use crate::source::mysql::control::Control;
 use crate::source::mysql::patterns::Patterns;
 use crate::source::mysql::{MysqlError, MysqlOptions};
@@ -173,18 +174,28 @@ async fn source(
     let server = control.server().clone();
     findings.ok("source", format!("{} at {}", server.title(), options.address));
     match server.check() {
-        Ok(()) => findings.ok("source settings", "GTIDs, row format, full images and metadata"),
+        Ok(()) => findings.ok("source settings", "GTIDs, row format, full images"),
         Err(error) => findings.failed("source settings", Exit::Source, &error),
     }
+    if let Some(statement) = server.wants_metadata() {
+        let text = format!(
+            "binlog_row_metadata is not FULL: rows do not name their columns, information_schema does, and that may be newer than the rows \
+             while the relay is behind; run {statement}"
+        );
+        findings.add("row metadata", Verdict::Warning, text);
+    }
     let patterns = Patterns::parse(&options.tables)?.with_case(server.name_case());
-    match control.keys(&patterns).await {
-        Ok(keys) if keys.is_empty() => {
+    for cascade in control.cascades(&patterns).await? {
+        findings.add("foreign key", Verdict::Warning, format!("{cascade}: its actions {UNSEEN}"));
+    }
+    match control.followed(&patterns).await {
+        Ok(followed) if followed.is_empty() => {
             let text = "no table matches yet; tables made later are followed";
             findings.add("tables", Verdict::Warning, text);
         }
-        Ok(keys) => {
-            findings.ok("tables", format!("{} followed, each with a key", keys.len()));
-            let followed: Vec<_> = keys.into_keys().collect();
+        Ok(followed) => {
+            findings.ok("tables", format!("{} followed, each with a key", followed.len()));
+            let followed: Vec<_> = followed.into_iter().collect();
             for (table, columns) in control.columns(&followed).await? {
                 let column = |name| Column { name, ty: ColumnType::Text, nullable: true };
                 let columns = columns.into_iter().map(column).collect();

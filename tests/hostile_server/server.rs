@@ -212,6 +212,7 @@ pub fn good() -> Vec<Turn> {
         &["binlog_row_image", "FULL"],
         &["binlog_row_metadata", "FULL"],
         &["binlog_row_value_options", ""],
+        &["innodb_native_foreign_keys", "OFF"],
     ];
     vec![
         Turn::Packets(vec![greeting("caching_sha2_password", 0)]),

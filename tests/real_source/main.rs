@@ -35,6 +35,7 @@ mod charsets;
 #[path = "../real_differential/columns.rs"]
 mod columns;
 mod ddl;
+mod ddl_cases;
 mod errors;
 mod golden;
 mod mariadb;

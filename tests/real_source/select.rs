@@ -77,7 +77,7 @@ impl Streamed {
                     }
                     self.number = map.table_id;
                     if self.map != map.shape {
-                        self.table = Some(schema::build(&map, None, Family::Mysql).unwrap());
+                        self.table = Some(schema::build(&map.name(), map.shape, Family::Mysql).unwrap());
                         self.map = map.shape.to_vec();
                     }
                     continue;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use everrelay::event::value::{Date, DateTime};
 use everrelay::event::{GtidSet, Op, TableNo, TableSchema, Value, codec};
-use everrelay::log::Noted;
 use everrelay::log::record::{Batch, Change, Commit, Kind, Mark, SchemaRecord};
+use everrelay::log::{Noted, Standing};
 use everrelay::secret::Secret;
 use everrelay::source::mysql::{Address, MysqlOptions, MysqlSource};
 use everrelay::source::{Source, SourceError, Start};
@@ -183,7 +183,7 @@ impl Server {
         let mut source = MysqlSource::new(options).expect("the patterns are good");
         let start = source.resolve_start(&Start::Now).await.expect("a start");
         source.connect(&start).await.expect("a stream");
-        Follower { source, read: Read { gtids: start.gtids, ..Read::default() } }
+        Follower { source, read: Read { gtids: start.gtids.clone(), standing: start, ..Read::default() } }
     }
 
     pub async fn executed(&mut self) -> GtidSet {
@@ -211,6 +211,8 @@ pub struct Read {
     /// `table: why`, as noted by commits and marks.
     pub gaps: Vec<String>,
     pub gtids: GtidSet,
+    /// What a log would come to.
+    pub standing: Standing,
     open: Vec<Row>,
 }
 
@@ -234,6 +236,11 @@ impl Row {
 }
 
 impl Follower {
+    /// Goes on where the log would, by another connection or in another run.
+    pub async fn connect_again(&mut self) {
+        self.source.connect(&self.read.standing).await.expect("a stream");
+    }
+
     /// Reads until everything that the server has executed by now was read.
     pub async fn catch_up(&mut self, server: &mut Server) {
         let target = server.executed().await;
@@ -300,6 +307,7 @@ impl Read {
                     assert!(self.gtids.insert(gtid), "no transaction twice");
                     self.changes.append(&mut self.open);
                     self.note(&commit.noted);
+                    self.standing.committed(commit.clone());
                     self.commits.push(commit);
                 }
                 Kind::Mark => {
@@ -307,6 +315,7 @@ impl Read {
                     assert!(self.open.is_empty(), "marks stand between transactions");
                     self.gtids.union(&mark.gtids);
                     self.note(&mark.noted);
+                    self.standing.marked(mark.clone());
                     self.marks.push(mark);
                 }
                 Kind::State => panic!("a source writes no state"),

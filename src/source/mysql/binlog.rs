@@ -20,6 +20,8 @@
 
 #[path = "binlog_compressed.rs"]
 mod compressed;
+#[path = "binlog_maps.rs"]
+mod maps;
 #[cfg(feature = "mariadb")]
 #[path = "binlog_mariadb.rs"]
 mod mariadb;
@@ -28,7 +30,7 @@ mod rows;
 #[path = "binlog_statements.rs"]
 mod statements;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use tokio::time::Instant;
 
@@ -38,16 +40,14 @@ use crate::log::record::{Batch, Commit, Mark, Position, Synced};
 use crate::log::{Gap, Noted};
 
 use super::compressed::Inflate;
-use super::control::FollowedKeys;
 use super::decode::{Change, Decoder};
 use super::error::{MysqlError, Place};
 use super::event::{RawEvent, Within, kind};
 use super::marks::Marks;
 use super::options::MysqlOptions;
 use super::patterns::Patterns;
-use super::schema::TableMap;
 use super::server::{Family, Peer};
-use super::tables::{TableError, Tables};
+use super::tables::Tables;
 use super::wire::{Short, Wire};
 
 /// Longest name of a binlog file, bytes (MySQL's FN_REFLEN).
@@ -147,8 +147,14 @@ impl Binlog {
     }
 
     /// A new stream begins after `after`.
-    pub fn restart(&mut self, after: GtidSet, server: Peer, patterns: Patterns, keys: FollowedKeys) {
-        self.tables.restart(patterns, keys, server.family);
+    pub fn restart(
+        &mut self,
+        after: GtidSet,
+        server: Peer,
+        patterns: Patterns,
+        followed: BTreeSet<TableName>,
+    ) {
+        self.tables.restart(patterns, followed, server);
         self.tables.forget_schemas();
         (self.gtids, self.server) = (after, server);
         (self.place, self.position, self.transaction) = (Place::default(), Position::default(), None);
@@ -156,6 +162,12 @@ impl Binlog {
         // The server sends the PREPAREs of those that are not decided again: the set has gaps there.
         self.prepared.clear();
         self.marks.clear();
+    }
+
+    /// Who streams.
+    #[must_use]
+    pub fn server(&self) -> Peer {
+        self.server
     }
 
     #[must_use]
@@ -464,19 +476,6 @@ impl Binlog {
             self.mark(noted, batch);
         }
         Ok(())
-    }
-
-    fn table_map(&mut self, event: &RawEvent<'_>) -> Result<(), MysqlError> {
-        let map = TableMap::parse(event.body()).map_err(self.short("a TABLE_MAP event"))?;
-        self.tables.map(&map).map_err(|error| match error {
-            TableError::Schema(source) => MysqlError::Schema { table: map.name(), place: self.place.clone().into(), source },
-            TableError::UnreadKey => MysqlError::UnreadKey { table: map.name(), place: self.place.clone().into() },
-            TableError::Changed => self.refuse_table(
-                "TABLE_MAP event",
-                map.name(),
-                "its columns are not those known before with some added: start from a new state folder, or exclude the table by a pattern",
-            ),
-        })
     }
 }
 

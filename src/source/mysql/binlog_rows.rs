@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 
 use crate::event::{Column, TableName, TableSchema};
+use crate::log::Gap;
 use crate::log::record::Batch;
 
 use super::super::decode::{Change, RowsHeader};
 use super::super::error::MysqlError;
 use super::super::event::RawEvent;
-use super::super::tables::Target;
+use super::super::tables::{News, Target};
 use super::{Binlog, TOO_LARGE};
 
 /// The table id of a rows event without rows, which only ends its statement (MySQL, Table_id's dummy).
@@ -42,14 +43,20 @@ impl Binlog {
         let header = RowsHeader::parse(event.body(), version).map_err(self.short("a rows event"))?;
         match self.tables.target(header.table_id) {
             Some(Target::Unfollowed) => {}
+            Some(Target::Unread(number)) => self.left_out(number),
             Some(Target::Followed(number)) => {
                 let Some(transaction) = self.transaction.as_mut().filter(|transaction| transaction.begun)
                 else {
                     return Err(self.garbled("a rows event outside a transaction"));
                 };
-                let Some(table) = self.tables.version(number, batch) else {
+                let Some((table, news)) = self.tables.version(number, batch) else {
                     return Err(self.garbled("a rows event of an unknown table"));
                 };
+                if let Some(News { shape, gap }) = news.map(|news| *news) {
+                    let (table, time_micros) = (shape.table.clone(), transaction.time_micros);
+                    transaction.noted.gaps.extend(gap.map(|why| Gap { table, why, time_micros }));
+                    transaction.noted.shapes.push(shape);
+                }
                 if transaction.rows_of.is_none() {
                     transaction.rows_of = Some(table.record.schema.name.clone());
                 }
@@ -83,10 +90,20 @@ impl Binlog {
         Ok(())
     }
 
+    /// Rows that nobody can read, of a table that a statement is to come for.
+    fn left_out(&mut self, number: usize) {
+        let Some(table) = self.tables.unread(number).cloned() else { return };
+        let Some(transaction) = &self.transaction else { return };
+        if transaction.noted.gaps.iter().all(|gap| gap.table != table) {
+            self.gap(table, "its rows were left out: they do not name their columns, and information_schema has newer ones");
+        }
+    }
+
     pub(super) fn partial_update(&mut self, event: &RawEvent<'_>) -> Result<(), MysqlError> {
         let header = RowsHeader::parse(event.body(), 2).map_err(self.short("a rows event"))?;
         match self.tables.target(header.table_id) {
             Some(Target::Unfollowed) => {}
+            Some(Target::Unread(number)) => self.left_out(number),
             Some(Target::Followed(number)) => {
                 return Err(self.refuse_table(
                     "PARTIAL_UPDATE_ROWS event",

@@ -3,17 +3,17 @@
 use crate::event::TableName;
 use crate::log::record::Batch;
 
-use super::super::ddl::DROP;
-use super::super::error::MysqlError;
+use super::super::error::{MysqlError, Place};
 use super::super::event::RawEvent;
 use super::super::query::Query;
-use super::super::statement::{Alteration, Meaning, classify};
+use super::super::statement::{Effect, Leaves, Meaning, Redefined, classify};
+use super::super::tables::Altered;
 use super::super::xa::XaPrepare;
 use super::Binlog;
 
 /// What an operator can do about a change that no row event shows.
-const UNSHOWN: &str = "its rows change and no row event says how, which is not followed yet: start from a new state folder after \
-                       this transaction, or exclude the table by a pattern";
+const UNSHOWN: &str = "rows may change and no row event says how, which is not followed: start from a new state folder after this \
+                       transaction, or exclude the table by a pattern";
 
 impl Binlog {
     pub(super) fn query(
@@ -36,8 +36,13 @@ impl Binlog {
         let rows_of = transaction.rows_of.clone();
         let begun = transaction.begun;
         match meaning {
-            Meaning::Begin | Meaning::XaBounds | Meaning::OpensTransaction => {
+            Meaning::Begin | Meaning::XaBounds => {
                 transaction.begun = true;
+                return Ok(());
+            }
+            Meaning::OpensTransaction(table) => {
+                transaction.begun = true;
+                table.into_iter().for_each(|table| self.altered(&table));
                 return Ok(());
             }
             Meaning::Commit => return self.commit(batch),
@@ -66,10 +71,10 @@ impl Binlog {
                 self.prepared.remove(&xid.to_ascii_lowercase());
             }
             Meaning::Nothing | Meaning::OtherDdl => {}
-            Meaning::Alters(alteration) => self.altered(&alteration)?,
+            Meaning::Ddl(effects) => {
+                effects.into_iter().for_each(|effect| self.ddl(effect, query.mode.strict))
+            }
             Meaning::DropsSchema(schema) => self.drops_schema(&schema),
-            Meaning::DropsIfExists(tables) => self.drops_if_exists(tables),
-            Meaning::Gaps(gaps) => gaps.into_iter().for_each(|(table, why)| self.gap(table, why)),
             Meaning::Stops { table, what } => {
                 return Err(self.refuse_table(&format!("QUERY event ({what})"), table, UNSHOWN));
             }
@@ -85,39 +90,46 @@ impl Binlog {
             tracing::warn!(schema, place = %self.place, "a schema was dropped: documents of tables that it may have had stay");
         }
         for table in seen {
-            self.gap(table, "DROP DATABASE: its documents stay as they were");
+            self.gap(table.clone(), "DROP DATABASE: its documents stay as they were");
+            self.altered(&table);
         }
     }
 
-    /// `DROP TABLE IF EXISTS` is written also where there was no table.
-    fn drops_if_exists(&mut self, tables: Vec<TableName>) {
-        for table in tables {
-            if self.tables.is_known(&table) {
-                self.gap(table, DROP);
-            } else {
-                tracing::warn!(%table, place = %self.place, "DROP TABLE IF EXISTS of a table that was not seen: if it had rows, their documents stay");
+    /// What DDL does to a followed table. `strict`: its session's sql_mode is.
+    fn ddl(&mut self, effect: Effect, strict: bool) {
+        let table = self.tables.spelt(effect.table);
+        let gap = match effect.leaves {
+            Leaves::Right => None,
+            Leaves::Gap(why) => Some(why),
+            Leaves::GapIfThere(why) if self.tables.is_known(&table) => Some(why),
+            Leaves::GapIfThere(why) => {
+                tracing::warn!(%table, place = %self.place, why, "of a table that was not seen: if it had rows, their documents stay");
+                None
             }
+            Leaves::RightIf(redefined) => redefined.iter().find_map(|Redefined { column, definition }| {
+                let before = self.tables.before(&table, column);
+                let keeps = before.is_some_and(|before| definition.keeps(&before, strict));
+                (!keeps).then(|| format!("MODIFY COLUMN {}: its values may be others", column.escape_debug()))
+            }),
+        };
+        if let Some(why) = gap {
+            self.gap(table.clone(), why);
         }
+        self.altered(&table);
     }
 
-    fn altered(&self, alteration: &Alteration) -> Result<(), MysqlError> {
-        let table = &alteration.table;
-        if alteration.drops_index && self.tables.needs_unique_key(table) {
-            return Err(self.refuse_table(
-                "QUERY event (DROP INDEX)",
+    /// A statement may have altered, made or removed the table.
+    fn altered(&mut self, table: &TableName) {
+        let Some(transaction) = &mut self.transaction else { return };
+        let began = Place { offset: transaction.began, ..self.place.clone() };
+        let Some(Altered { was_newer }) = self.tables.alter(table, &began) else { return };
+        transaction.noted.altered.push(table.clone());
+        if was_newer {
+            self.gap(
                 table.clone(),
-                "its rows are told apart by a unique key that may be the one dropped: give it a primary key",
-            ));
-        }
-        if alteration.fills_rows {
-            tracing::warn!(
-                %table,
-                place = %self.place,
-                "a column was added with a value for the rows that were there: documents written before lack it until \
-                 their rows change"
+                "rows before this statement may have been read by the names that it gave its columns",
             );
         }
-        Ok(())
     }
 
     pub(super) fn xa_prepare(&mut self, event: &RawEvent<'_>, batch: &mut Batch) -> Result<(), MysqlError> {

@@ -15,7 +15,7 @@ fn binlog() -> Binlog {
     options.mark_transactions = 3;
     let mut binlog = Binlog::new(&options);
     let patterns = Patterns::parse(&["shop.*"]).unwrap();
-    binlog.restart(GtidSet::default(), PEER, patterns, FollowedKeys::new());
+    binlog.restart(GtidSet::default(), PEER, patterns, BTreeSet::new());
     binlog
 }
 
@@ -89,26 +89,8 @@ fn a_gtid_counts_with_its_commit() {
     // The schema is not repeated within a connection.
     let again = |number| vec![gtid(number), query("BEGIN"), table_map("shop"), insert(2), xid()];
     assert_eq!(feed(&mut binlog, again(2)).unwrap(), [Kind::Change, Kind::Commit]);
-    binlog.restart(binlog.gtids().clone(), PEER, Patterns::parse(&["shop.*"]).unwrap(), FollowedKeys::new());
+    binlog.restart(binlog.gtids().clone(), PEER, Patterns::parse(&["shop.*"]).unwrap(), BTreeSet::new());
     assert_eq!(feed(&mut binlog, again(3)).unwrap(), [Kind::Schema, Kind::Change, Kind::Commit]);
-}
-
-/// `id INT PRIMARY KEY, a INT` in schema `shop`.
-fn wider_table_map() -> RawEvent<'static> {
-    let mut body = vec![5, 0, 0, 0, 0, 0, 1, 0, 4];
-    body.extend_from_slice(b"shop\0\x01t\0\x02\x03\x03\x00\x00\x04\x05\x02id\x01a\x08\x01\x00");
-    RawEvent::of(kind::TABLE_MAP, 0, &body)
-}
-
-#[test]
-fn a_column_may_go_only_where_the_stream_goes_back() {
-    let mut binlog = binlog();
-    let both = vec![gtid(1), query("BEGIN"), wider_table_map(), table_map("shop")];
-    assert!(definite(feed(&mut binlog, both)).contains("TABLE_MAP event of shop.t"));
-    let patterns = Patterns::parse(&["shop.*"]).unwrap();
-    binlog.restart(GtidSet::default(), PEER, patterns, FollowedKeys::new());
-    let narrow = vec![gtid(1), query("BEGIN"), table_map("shop"), insert(1), xid()];
-    assert_eq!(feed(&mut binlog, narrow).unwrap(), [Kind::Schema, Kind::Change, Kind::Commit]);
 }
 
 #[test]
@@ -224,7 +206,7 @@ fn whoever_resumes_from_a_mark_is_sent_the_undecided_prepare_again() {
         let after: GtidSet = format!("{uuid}:1:3-4").parse().unwrap();
         let mut second = binlog();
         let patterns = Patterns::parse(&["shop.*"]).unwrap();
-        second.restart(after, PEER, patterns, FollowedKeys::new());
+        second.restart(after, PEER, patterns, BTreeSet::new());
         let mut events =
             vec![prepare(2), vec![gtid(5), query(decision)]].into_iter().flatten().collect::<Vec<_>>();
         events.push(idle());
@@ -233,52 +215,17 @@ fn whoever_resumes_from_a_mark_is_sent_the_undecided_prepare_again() {
     }
     // What one stream prepared, the next knows only if it is sent again.
     let patterns = Patterns::parse(&["shop.*"]).unwrap();
-    first.restart(format!("{uuid}:1-4").parse().unwrap(), PEER, patterns, FollowedKeys::new());
+    first.restart(format!("{uuid}:1-4").parse().unwrap(), PEER, patterns, BTreeSet::new());
     definite(feed(&mut first, vec![gtid(5), query("XA COMMIT X'61',X'',1")]));
 }
 
-/// With these patterns, case rule and keys read at connect.
-fn binlog_of(patterns: &[&str], case: NameCase, keys: &[(&str, &str, &[&str])]) -> Binlog {
+/// With these patterns, case rule and tables that are there at the connect.
+fn binlog_of(patterns: &[&str], case: NameCase, there: &[(&str, &str)]) -> Binlog {
     let mut binlog = binlog();
-    let keys = keys.iter().map(|(schema, table, key)| {
-        (TableName::new(*schema, *table), key.iter().map(|name| (*name).to_owned()).collect())
-    });
+    let there = there.iter().map(|(schema, table)| TableName::new(*schema, *table)).collect();
     let patterns = Patterns::parse(patterns).unwrap().with_case(case);
-    binlog.restart(GtidSet::default(), PEER, patterns, keys.collect());
+    binlog.restart(GtidSet::default(), PEER, patterns, there);
     binlog
-}
-
-/// `id INT NOT NULL` in table `shop.t`, without a primary key.
-fn keyless_table_map() -> RawEvent<'static> {
-    let mut body = vec![5, 0, 0, 0, 0, 0, 1, 0, 4];
-    body.extend_from_slice(b"shop\0\x01t\0\x01\x03\x00\x00\x04\x03\x02id");
-    RawEvent::of(kind::TABLE_MAP, 0, &body)
-}
-
-#[test]
-fn the_key_of_a_table_made_after_connecting_is_read_once() {
-    let rows = || vec![gtid(1), query("BEGIN"), keyless_table_map(), insert(1), xid()];
-    let again = |binlog: &mut Binlog, keys| {
-        binlog.restart(GtidSet::default(), PEER, Patterns::parse(&["shop.*"]).unwrap(), keys);
-        feed(binlog, rows())
-    };
-    let mut binlog = binlog();
-    assert!(matches!(feed(&mut binlog, rows()), Err(SourceError::Transient(_))));
-    let keys = FollowedKeys::from([(TableName::new("shop", "t"), vec!["id".to_owned()])]);
-    assert_eq!(again(&mut binlog, keys).unwrap(), [Kind::Schema, Kind::Change, Kind::Commit]);
-    // Dropped and made anew: once more. Not there by then: there is no key to be had.
-    assert!(matches!(again(&mut binlog, FollowedKeys::new()), Err(SourceError::Transient(_))));
-    assert!(definite(again(&mut binlog, FollowedKeys::new())).contains("no primary key"));
-}
-
-#[test]
-fn a_key_is_found_by_the_servers_rules_of_case() {
-    let drop = || vec![gtid(1), query("ALTER TABLE SHOP.T DROP INDEX i")];
-    let keys: &[(&str, &str, &[&str])] = &[("shop", "t", &["id"])];
-    let mut one = binlog_of(&["shop.*"], NameCase::Insensitive, keys);
-    assert!(definite(feed(&mut one, drop())).contains("DROP INDEX"));
-    let mut another = binlog_of(&["*.*"], NameCase::Sensitive, keys);
-    assert_eq!(feed(&mut another, drop()).unwrap(), []);
 }
 
 /// The gaps that marks and commits of these events note, as text.
@@ -314,20 +261,20 @@ fn a_dropped_table_is_a_gap_recorded_with_the_position_behind_it() {
     assert_eq!(feed(&mut unknown, drop(1, if_exists)).unwrap(), [], "it may never have been there");
     feed(&mut unknown, vec![gtid(2), query("BEGIN"), table_map("shop"), insert(1), xid()]).unwrap();
     assert_eq!(gaps(&mut unknown, drop(3, if_exists)), dropped);
-    let mut known = binlog_of(&["shop.*"], NameCase::Insensitive, &[("Shop", "T", &[])]);
-    assert_eq!(gaps(&mut known, drop(1, if_exists)), dropped);
+    let mut known = binlog_of(&["shop.*"], NameCase::Insensitive, &[("Shop", "T")]);
+    assert_eq!(gaps(&mut known, drop(1, if_exists)), ["Shop.T: DROP TABLE: its documents stay as they were"]);
 }
 
 #[test]
 fn a_dropped_schema_is_a_gap_of_each_table_that_is_known() {
     let drop = |name: &str| vec![gtid(1), query(&format!("DROP DATABASE `{name}`"))];
     let dropped = |table: &str| format!("{table}: DROP DATABASE: its documents stay as they were");
-    let keys: &[(&str, &str, &[&str])] = &[("shop", "t", &[]), ("shop", "u", &[]), ("stock", "t", &[])];
-    let mut binlog = binlog_of(&["*.*"], NameCase::Sensitive, keys);
+    let there: &[(&str, &str)] = &[("shop", "t"), ("shop", "u"), ("stock", "t")];
+    let mut binlog = binlog_of(&["*.*"], NameCase::Sensitive, there);
     assert_eq!(gaps(&mut binlog, drop("shop")), [dropped("shop.t"), dropped("shop.u")]);
-    let mut binlog = binlog_of(&["*.*"], NameCase::Insensitive, keys);
+    let mut binlog = binlog_of(&["*.*"], NameCase::Insensitive, there);
     assert_eq!(gaps(&mut binlog, drop("STOCK")), [dropped("stock.t")]);
-    let mut binlog = binlog_of(&["*.*"], NameCase::Sensitive, keys);
+    let mut binlog = binlog_of(&["*.*"], NameCase::Sensitive, there);
     assert_eq!(feed(&mut binlog, drop("other")).unwrap(), []);
 }
 
@@ -397,3 +344,6 @@ fn random_bodies_never_panic() {
         }
     }
 }
+
+#[path = "binlog_tables_tests.rs"]
+mod tables;

@@ -90,6 +90,20 @@ impl Charset {
         }
     }
 
+    /// The most bytes that a character of this collation takes; fewer where that is not known.
+    #[must_use]
+    pub fn most_bytes(family: Family, collation: u64) -> usize {
+        match (family, collation) {
+            (Family::Mariadb, 2048..2304) => 3,
+            (Family::Mariadb, 2304..2560 | 2816..3328) => 4,
+            (Family::Mariadb, 2560..2816) => 2,
+            (Family::Mariadb, 1024..2048) => Charset::most_bytes(family, collation - 1024),
+            (Family::Mysql, 255..=323) => 4,
+            _ => u16::try_from(collation)
+                .map_or(1, |id| usize::from(Collation::resolve(CollationId::from(id)).max_len()).max(1)),
+        }
+    }
+
     /// `bytes` as UTF-8: borrowed where they are so already, else written into `scratch`; the flag says that something
     /// in them was not of this character set and became U+FFFD.
     pub fn decode<'a>(self, bytes: &'a [u8], scratch: &'a mut String) -> (&'a str, bool) {

@@ -3,7 +3,7 @@
 //! One connection asks for settings, history and keys, and then becomes the stream itself: what was checked and what is streamed are the
 //! same server, behind whatever proxy.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
@@ -23,10 +23,7 @@ use super::server::{Family, Server};
 const GRACE_PAUSE: Duration = Duration::from_millis(200);
 
 /// For one question to information_schema: with very many tables it opens each of them.
-const METADATA_PATIENCE: Duration = Duration::from_secs(300);
-
-/// The followed tables that exist; for one without a primary key the columns of a unique key over NOT NULL columns, else none.
-pub type FollowedKeys = HashMap<TableName, Vec<String>>;
+pub(super) const METADATA_PATIENCE: Duration = Duration::from_secs(300);
 
 /// A connection for questions.
 #[derive(Debug)]
@@ -58,6 +55,11 @@ impl Control {
             asked(&mut link, &server, patience, "reading the server's settings", Server::QUESTION).await?;
         let about = Server::new(&server, rows)?;
         Ok(Control { link, server, about, patience })
+    }
+
+    /// Where it was asked, for people.
+    pub(super) fn name(&self) -> &str {
+        &self.server
     }
 
     /// What the server says about itself.
@@ -175,16 +177,15 @@ impl Control {
         Err(MysqlError::Purged { server: self.server.clone(), missing })
     }
 
-    /// Sees that every followed table that exists has a key, and returns the keys that table maps will not name.
+    /// The followed tables that exist; each has a key.
     ///
     /// # Errors
     /// [`MysqlError::NoKey`], or the question fails.
-    pub async fn keys(&mut self, patterns: &Patterns) -> Result<FollowedKeys, MysqlError> {
-        let doing = "reading the keys of the followed tables";
+    pub async fn followed(&mut self, patterns: &Patterns) -> Result<BTreeSet<TableName>, MysqlError> {
         let tables: Vec<[String; 4]> = self
             .ask_within(
                 METADATA_PATIENCE,
-                doing,
+                "reading the keys of the followed tables",
                 "SELECT t.table_schema, t.table_name, t.table_type, c.constraint_name IS NOT NULL FROM information_schema.tables t \
                  LEFT JOIN information_schema.table_constraints c ON c.table_schema = t.table_schema \
                  AND c.table_name = t.table_name AND c.constraint_type = 'PRIMARY KEY' \
@@ -192,7 +193,7 @@ impl Control {
                  AND t.table_schema NOT IN ('mysql', 'sys', 'performance_schema', 'information_schema')",
             )
             .await?;
-        let mut keys = FollowedKeys::new();
+        let mut followed = BTreeSet::new();
         for [schema, table, kind, has_primary_key] in tables {
             let table = TableName { schema, table };
             if !patterns.follows_table(&table) {
@@ -201,16 +202,12 @@ impl Control {
             if kind == "SYSTEM VERSIONED" {
                 return Err(MysqlError::Versioned { table });
             }
-            let mut key = Vec::new();
-            if has_primary_key == "0" {
-                key = self.unique_key(doing, &table).await?;
-                if key.is_empty() {
-                    return Err(MysqlError::NoKey { table });
-                }
+            if has_primary_key == "0" && self.key(&table).await?.is_empty() {
+                return Err(MysqlError::NoKey { table });
             }
-            keys.insert(table, key);
+            followed.insert(table);
         }
-        Ok(keys)
+        Ok(followed)
     }
 
     /// The column names of `tables`, in row order.
@@ -234,31 +231,6 @@ impl Control {
             found.push((table.clone(), columns.into_iter().map(|[column]| column).collect()));
         }
         Ok(found)
-    }
-
-    /// The columns of a unique key of whole, NOT NULL columns: the first by name; empty where there is none.
-    async fn unique_key(
-        &mut self,
-        doing: &'static str,
-        table: &TableName,
-    ) -> Result<Vec<String>, MysqlError> {
-        // A part that is an expression has no column's name.
-        let asked = format!(
-            "SELECT index_name, COALESCE(column_name, ''), \
-             column_name IS NOT NULL AND sub_part IS NULL AND COALESCE(nullable, '') <> 'YES' \
-             FROM information_schema.statistics WHERE table_schema = {} AND table_name = {} AND non_unique = 0 \
-             ORDER BY index_name, seq_in_index",
-            literal(&table.schema),
-            literal(&table.table)
-        );
-        let parts: Vec<[String; 3]> = self.ask_within(METADATA_PATIENCE, doing, &asked).await?;
-        Ok(parts
-            .chunk_by(|[a, ..], [b, ..]| a == b)
-            .find_map(|index| {
-                let columns = index.iter().map(|[_, column, whole]| (whole == "1").then(|| column.clone()));
-                columns.collect::<Option<Vec<_>>>()
-            })
-            .unwrap_or_default())
     }
 
     /// Turns this connection into a stream of what follows `after`.
@@ -298,7 +270,7 @@ impl Control {
         self.ask_within(self.patience, doing, query).await
     }
 
-    async fn ask_within<R: TryFrom<Vec<String>>>(
+    pub(super) async fn ask_within<R: TryFrom<Vec<String>>>(
         &mut self,
         patience: Duration,
         doing: &'static str,
@@ -325,7 +297,7 @@ async fn asked<R: TryFrom<Vec<String>>>(
 }
 
 /// A value as a literal of SQL, whatever is in it and whatever the session's sql_mode is.
-fn literal(value: &str) -> String {
+pub(super) fn literal(value: &str) -> String {
     let hex = value.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
     format!("_utf8mb4 x'{hex}'")
 }

@@ -4,10 +4,11 @@ use crate::event::{Gtid, GtidSet, TableName};
 use crate::source::SourceError;
 
 use super::advice::{advice, is_of_certificates};
+use super::catalog::Unlike;
 use super::decode::DecodeError;
 use super::link::LinkError;
 use super::patterns::BadPattern;
-use super::schema::SchemaError;
+use super::schema::{FULL_METADATA, SchemaError};
 
 /// A place in the stream, for people: `binlog.000007:1234 (GTID …:5)`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -101,10 +102,15 @@ pub enum MysqlError {
     #[error("TABLE_MAP event of {table} at {place}: {source}")]
     Schema { table: TableName, place: Box<Place>, source: SchemaError },
     #[error(
-        "TABLE_MAP event of {table} at {place}: the table has no primary key and was made after its keys were read: connecting again to read \
-         them"
+        "TABLE_MAP event of {table} at {place}: it does not name the table's columns (binlog_row_metadata = MINIMAL), {source}, and no statement \
+         in the binlog explains that: the table was altered elsewhere, or with sql_log_bin = 0, or the user may not see it (GRANT SELECT ON it \
+         TO the user). {FULL_METADATA}, and start from a new state folder after this transaction; or exclude the table by a pattern"
     )]
-    UnreadKey { table: TableName, place: Box<Place> },
+    Unlike { table: TableName, place: Box<Place>, source: Unlike },
+    #[error(
+        "{server} was asked for the columns of a table, and another server answered than the one that streams"
+    )]
+    OtherServer { server: String },
     #[error("{event} of {table} at {place}: {why}")]
     Table { event: String, table: TableName, place: Box<Place>, why: &'static str },
     #[error("{event} at {place}: {why}")]
@@ -134,7 +140,7 @@ impl MysqlError {
             | MysqlError::Ended { .. }
             | MysqlError::Stream { .. }
             | MysqlError::Evicted { .. }
-            | MysqlError::UnreadKey { .. }
+            | MysqlError::OtherServer { .. }
             | MysqlError::NotConnected => Class::Transient,
             MysqlError::Garbled { .. } | MysqlError::GtidSet { .. } | MysqlError::Unverified(_) => {
                 Class::Garbled

@@ -32,9 +32,11 @@
 //! | [`silence`] [`evictions`] | how long to wait for it, and who else takes it |
 //! | [`binlog`] [`xa`] | transactions: which events make one, and when it counts |
 //! | [`marks`] | when the position is recorded without rows |
-//! | [`query`] [`statement`] [`ddl`] [`tokens`] | what statements in the binlog mean for followed tables |
+//! | [`query`] [`statement`] [`ddl`] [`alter`] [`definition`] [`tokens`] | what statements in the binlog mean for followed tables |
 //! | [`patterns`] | which tables are followed |
+//! | [`cascades`] | foreign keys that change rows without row events |
 //! | [`tables`] | the tables seen so far, by their table maps |
+//! | [`description`] [`catalog`] | table maps that leave something out: completed by the log's last rows, by information_schema |
 //! | [`schema`] [`columns`] | a table map as schema and decode plan |
 //! | [`decode`] | row images to log bytes |
 //! | [`select`] | rows of SELECT to the same log bytes |
@@ -45,7 +47,10 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]
 
 pub mod advice;
+pub mod alter;
 pub mod binlog;
+pub mod cascades;
+pub mod catalog;
 pub mod charset;
 pub mod columns;
 pub mod compressed;
@@ -53,6 +58,8 @@ pub mod connection;
 pub mod control;
 pub mod ddl;
 pub mod decode;
+pub mod definition;
+pub mod description;
 pub mod drawn;
 pub mod error;
 pub mod event;
@@ -89,6 +96,7 @@ use crate::log::record::Batch;
 use crate::source::{Source, SourceError, Start};
 
 use binlog::Binlog;
+use catalog::Catalog;
 use connection::{BinlogConnection, Next};
 use control::Control;
 pub use error::{MysqlError, Place};
@@ -109,6 +117,7 @@ pub struct MysqlSource {
     binlog: Binlog,
     silence: Silence,
     evictions: Evictions,
+    catalog: Catalog,
 }
 
 impl MysqlSource {
@@ -118,7 +127,8 @@ impl MysqlSource {
         let patterns = Patterns::parse(&options.tables)?;
         let binlog = Binlog::new(&options);
         let silence = Silence::new(options.heartbeat);
-        Ok(MysqlSource { options, patterns, stream: None, binlog, silence, evictions: Evictions::default() })
+        let (evictions, catalog) = (Evictions::default(), Catalog::default());
+        Ok(MysqlSource { options, patterns, stream: None, binlog, silence, evictions, catalog })
     }
 
     /// The id that the server knows this source by.
@@ -134,14 +144,18 @@ impl MysqlSource {
     }
 
     async fn connect_stream(&mut self, after: &Standing) -> Result<(), MysqlError> {
-        self.stream = None;
+        self.disconnect();
         let mut control = Control::connect(&self.options).await?;
         let server = control.server().clone();
         server.check()?;
         let patterns = self.patterns.clone().with_case(server.name_case());
         control.check_history(after, self.options.failover_grace).await?;
-        let keys = control.keys(&patterns).await?;
-        self.binlog.restart(after.gtids.clone(), server.peer, patterns, keys);
+        let followed = control.followed(&patterns).await?;
+        for cascade in control.cascades(&patterns).await? {
+            tracing::warn!(foreign_key = %cascade, "its actions {}", cascades::UNSEEN);
+        }
+        self.binlog.restart(after.gtids.clone(), server.peer, patterns, followed);
+        self.binlog.recall(after);
         let stream = control.stream(&after.gtids, &self.options).await?;
         tracing::info!(server = %self.options.address, version = %server.title(), "connected to the binlog stream");
         self.stream = Some(stream);
@@ -149,7 +163,7 @@ impl MysqlSource {
     }
 
     async fn fill_batch(&mut self, batch: &mut Batch) -> Result<(), MysqlError> {
-        let MysqlSource { stream, binlog, silence, .. } = self;
+        let MysqlSource { options, stream, binlog, silence, catalog, .. } = self;
         let stream = stream.as_mut().ok_or(MysqlError::NotConnected)?;
         let mut waited = false;
         while batch.len() < BATCH_BYTES {
@@ -171,6 +185,10 @@ impl MysqlSource {
             match next {
                 Next::Event(event) => {
                     let inside = binlog.in_transaction();
+                    if let Some(table) = binlog.to_ask(&event) {
+                        let asked = catalog.ask(options, binlog.server(), &table).await?;
+                        binlog.told(table, asked);
+                    }
                     binlog.event(&event, batch)?;
                     if inside && !binlog.in_transaction() {
                         silence.ended();
@@ -214,6 +232,7 @@ impl Source for MysqlSource {
 
     fn disconnect(&mut self) {
         self.stream = None;
+        self.catalog.close();
     }
 
     async fn fill(&mut self, batch: &mut Batch) -> Result<(), SourceError> {

@@ -8,11 +8,13 @@
 //! libs/mysql/binlog/event/rows_event.h; sql/log_event.cc, *Table_map_log_event::init_metadata_fields*.)
 
 use crate::event::schema::MAX_COLUMNS;
-use crate::event::{Column, TableName, TableSchema};
+use crate::event::{Column, ColumnType, TableName, TableSchema};
 
-use super::charset::UnknownCharset;
+use super::charset::{Charset, UnknownCharset};
 use super::columns::{Optional, Seen, column};
-use super::decode::{ColumnPlan, MAX_KEY_PARTS, RowPlan};
+use super::decode::{ColumnKind, ColumnPlan, MAX_KEY_PARTS, RowPlan};
+use super::definition::Before;
+use super::description::{Description, Length};
 use super::server::Family;
 use super::wire::{Short, Wire, bit};
 
@@ -36,14 +38,10 @@ pub struct TableMap<'a> {
 pub enum SchemaError {
     #[error("the table map is malformed")]
     Malformed,
-    #[error(
-        "the table map does not name the columns: binlog_row_metadata was MINIMAL when it was written; run {FULL_METADATA}; \
-         and start after this transaction"
-    )]
+    #[error("the table map does not name the columns, and nobody asked the server for them")]
     Minimal,
     #[error(
-        "the table has no primary key, and no unique key over NOT NULL columns was found when connecting: add one, or exclude \
-         the table by a pattern"
+        "the table has no primary key, and no unique key over NOT NULL columns: add one and start again, or exclude the table by a pattern"
     )]
     NoKey,
     #[error("column {column:?} is of type {ty}, which is not decoded yet: exclude the table by a pattern")]
@@ -85,19 +83,16 @@ impl<'a> TableMap<'a> {
     }
 }
 
-/// A table's schema and how to decode its rows.
-///
-/// `fallback_key`: names of a unique key's NOT NULL columns, used where the table map has no primary key (it does not carry other
-/// keys).
+/// A table's schema and how to decode its rows, from its [description](super::description).
 ///
 /// # Errors
 /// See [`SchemaError`].
 pub fn build(
-    map: &TableMap<'_>,
-    fallback_key: Option<&[String]>,
+    name: &TableName,
+    described: &[u8],
     family: Family,
 ) -> Result<(TableSchema, RowPlan), SchemaError> {
-    let mut wire = Wire::new(map.shape);
+    let mut wire = Wire::new(described);
     let count = wire.size()?;
     if count == 0 || count > MAX_COLUMNS {
         return Err(SchemaError::Malformed);
@@ -118,13 +113,7 @@ pub fn build(
         plans.push(ColumnPlan { store, kind, key_part: None });
     }
 
-    let mut key = optional.key;
-    if key.is_empty() {
-        let place =
-            |name: &String| columns.iter().position(|column| column.name == *name && !column.nullable);
-        let found = fallback_key.unwrap_or_default().iter().map(place).collect::<Option<Vec<_>>>();
-        key = found.unwrap_or_default().into_iter().map(|index| index as u16).collect();
-    }
+    let key = optional.key;
     if key.is_empty() {
         return Err(SchemaError::NoKey);
     }
@@ -135,7 +124,7 @@ pub fn build(
         let plan = plans.get_mut(usize::from(*index)).ok_or(SchemaError::Malformed)?;
         plan.key_part = Some(part as u8);
     }
-    let schema = TableSchema { name: map.name(), columns, key: key.clone() };
+    let schema = TableSchema { name: name.clone(), columns, key: key.clone() };
     Ok((schema, RowPlan { columns: plans, key }))
 }
 
@@ -172,20 +161,67 @@ pub fn is_sequence(map: &TableMap<'_>, family: Family) -> bool {
     family == Family::Mariadb && names() == Ok(true)
 }
 
-/// Whether rows of `old` are still described by `new`: every old column is there, in the same order, name and plan, and the key
-/// is the same columns. New columns may stand anywhere.
+/// Why documents of rows of the shape `old` are not what those are now that they have the shape `new`; `None` if they are, but for columns
+/// that were added.
 #[must_use]
-pub fn only_adds_columns(old: (&TableSchema, &RowPlan), new: (&TableSchema, &RowPlan)) -> bool {
-    let key_names = |schema: &TableSchema| {
-        let name = |index: &u16| schema.columns.get(usize::from(*index)).map(|c| c.name.clone());
-        schema.key.iter().map(name).collect::<Vec<_>>()
+pub fn difference(old: (&TableSchema, &RowPlan), new: (&TableSchema, &RowPlan)) -> Option<String> {
+    let key = |schema: &TableSchema| {
+        let names = schema.key.iter().filter_map(|index| schema.columns.get(usize::from(*index)));
+        names.map(|column| column.name.escape_debug().to_string()).collect::<Vec<_>>().join(", ")
     };
-    let mut rest = new.0.columns.iter().zip(&new.1.columns);
-    let kept =
-        old.0.columns.iter().zip(&old.1.columns).all(|old| {
-            rest.any(|new| new.0.name == old.0.name && new.0 == old.0 && new.1.kind == old.1.kind)
-        });
-    kept && key_names(old.0) == key_names(new.0)
+    for (column, plan) in old.0.columns.iter().zip(&old.1.columns) {
+        let name = column.name.escape_debug();
+        let mut all = new.0.columns.iter().zip(&new.1.columns);
+        let Some((now, plan_now)) = all.find(|(now, _)| now.name == column.name) else {
+            return Some(format!("its rows have no column {name} any more"));
+        };
+        if !prints_alike((column.ty, &plan.kind), (now.ty, &plan_now.kind)) {
+            return Some(format!("its column {name} is of another type"));
+        }
+    }
+    let (before, now) = (key(old.0), key(new.0));
+    (before != now).then(|| format!("its rows are told apart by ({now}), by ({before}) before"))
+}
+
+/// Whether a value of the old type that is one of the new type too prints the same.
+fn prints_alike(old: (ColumnType, &ColumnKind), new: (ColumnType, &ColumnKind)) -> bool {
+    match (old, new) {
+        ((ColumnType::Integer { .. }, _), (ColumnType::Integer { .. }, _))
+        | ((ColumnType::Bit { .. }, _), (ColumnType::Bit { .. }, _))
+        | ((ColumnType::Varchar | ColumnType::Text, _), (ColumnType::Varchar | ColumnType::Text, _)) => true,
+        ((ColumnType::Decimal { scale: old, .. }, _), (ColumnType::Decimal { scale: new, .. }, _)) => {
+            old == new
+        }
+        ((ColumnType::Binary, old), (ColumnType::Binary, new)) => {
+            !matches!(new, ColumnKind::PaddedBytes(_)) || old == new
+        }
+        ((_, ColumnKind::Enum(old)), (_, ColumnKind::Enum(new)))
+        | ((_, ColumnKind::Set(old)), (_, ColumnKind::Set(new))) => {
+            old.iter().all(|label| new.contains(label))
+        }
+        ((old, _), (new, _)) => old == new,
+    }
+}
+
+/// A column by its name, as rows of this description have it; `None` where it has none of that name.
+#[must_use]
+pub fn before(described: &[u8], family: Family, column: &str) -> Option<Before> {
+    let (schema, plan) = build(&TableName::default(), described, family).ok()?;
+    let index = schema.columns.iter().position(|known| known.name == column)?;
+    let (known, kind) = (schema.columns.get(index)?, &plan.columns.get(index)?.kind);
+    let description = Description::parse(described).ok()?;
+    let Length { bytes, padded } = description.length(index).unwrap_or(Length { bytes: 0, padded: false });
+    let chars = match description.collation(index) {
+        Some(collation) if known.ty == ColumnType::Varchar => {
+            bytes.div_ceil(Charset::most_bytes(family, collation))
+        }
+        _ => bytes,
+    };
+    let labels = match kind {
+        ColumnKind::Enum(labels) | ColumnKind::Set(labels) => labels.to_vec(),
+        _ => Vec::new(),
+    };
+    Some(Before { ty: known.ty, nullable: known.nullable, padded, bytes, chars, labels })
 }
 
 #[cfg(test)]

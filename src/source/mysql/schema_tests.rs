@@ -52,7 +52,8 @@ fn shop() -> Vec<u8> {
 }
 
 fn built(bytes: &[u8]) -> Result<(TableSchema, RowPlan), SchemaError> {
-    build(&TableMap::parse(bytes)?, None, Family::Mysql)
+    let map = TableMap::parse(bytes)?;
+    build(&map.name(), map.shape, Family::Mysql)
 }
 
 #[test]
@@ -79,25 +80,11 @@ fn a_table_map_says_names_types_signs_and_key() {
 }
 
 #[test]
-fn minimal_metadata_is_an_error_that_prints_the_statement() {
+fn a_map_without_names_or_key_is_no_description() {
     let bytes = body(("s", "t"), &[3], &[], &[0], &[(1, &[0])]);
-    let error = built(&bytes).unwrap_err();
-    assert_eq!(error, SchemaError::Minimal);
-    assert!(error.to_string().contains("SET PERSIST binlog_row_metadata = 'FULL'"));
-}
-
-#[test]
-fn a_table_without_primary_key_needs_a_unique_key_from_elsewhere() {
-    let bytes = body(("s", "t"), &[3, 3], &[], &[0b10], &[(4, b"\x01a\x01b")]);
-    let map = TableMap::parse(&bytes).unwrap();
-    assert_eq!(build(&map, None, Family::Mysql).unwrap_err(), SchemaError::NoKey);
-    assert_eq!(build(&map, Some(&["a".to_owned()]), Family::Mysql).unwrap().0.key, [0]);
-    // NULL in this version of the table, or not in it at all.
-    assert_eq!(build(&map, Some(&["b".to_owned()]), Family::Mysql).unwrap_err(), SchemaError::NoKey);
-    assert_eq!(
-        build(&map, Some(&["a".to_owned(), "c".to_owned()]), Family::Mysql).unwrap_err(),
-        SchemaError::NoKey
-    );
+    assert_eq!(built(&bytes).unwrap_err(), SchemaError::Minimal);
+    let bytes = body(("s", "t"), &[3], &[], &[0], &[(4, b"\x01a")]);
+    assert_eq!(built(&bytes).unwrap_err(), SchemaError::NoKey);
 }
 
 #[test]
@@ -160,7 +147,8 @@ fn a_vector_counts_as_text_and_a_geometry_does_at_mariadb_alone() {
         &[7],
         &[(1, &[]), (2, &[63, 2, 8]), (7, &[1]), (4, b"\x02i6\x01g\x01t"), (8, &[0])],
     );
-    let (_, plan) = build(&TableMap::parse(&mariadb).unwrap(), None, Family::Mariadb).unwrap();
+    let map = TableMap::parse(&mariadb).unwrap();
+    let (_, plan) = build(&map.name(), map.shape, Family::Mariadb).unwrap();
     assert_eq!(plan.columns[2].kind, ColumnKind::Text(Charset::of_collation(8).unwrap()));
 }
 
@@ -177,23 +165,58 @@ fn a_set_has_at_most_64_labels() {
 }
 
 #[test]
-fn only_added_columns_keep_a_table_the_same() {
-    let table = |columns: &[(&str, u8)], key: u8| {
-        let types: Vec<u8> = columns.iter().map(|(_, ty)| *ty).collect();
+fn shapes_differ_where_documents_of_the_old_one_would_be_others_now() {
+    let table = |columns: &[(&str, u8, &[u8])], key: &[u8]| {
+        let types: Vec<u8> = columns.iter().map(|(_, ty, _)| *ty).collect();
+        let metadata: Vec<u8> = columns.iter().flat_map(|(.., metadata)| metadata.to_vec()).collect();
         let names: Vec<u8> =
-            columns.iter().flat_map(|(name, _)| [&[name.len() as u8], name.as_bytes()].concat()).collect();
-        built(&body(("s", "t"), &types, &[], &[0], &[(4, &names), (8, &[key])])).unwrap()
+            columns.iter().flat_map(|(name, ..)| [&[name.len() as u8], name.as_bytes()].concat()).collect();
+        let charsets = [45, 1, 63];
+        built(&body(("s", "t"), &types, &metadata, &[0], &[(2, &charsets), (4, &names), (8, key)])).unwrap()
     };
-    let (schema, plan) = table(&[("id", 3), ("a", 3)], 0);
-    let same =
-        |(new, new_plan): (TableSchema, RowPlan)| only_adds_columns((&schema, &plan), (&new, &new_plan));
-    assert!(same(table(&[("id", 3), ("a", 3)], 0)));
-    assert!(same(table(&[("x", 1), ("id", 3), ("b", 8), ("a", 3), ("c", 3)], 1)));
-    assert!(!same(table(&[("id", 3)], 0)), "dropped");
-    assert!(!same(table(&[("id", 3), ("b", 3)], 0)), "renamed");
-    assert!(!same(table(&[("id", 3), ("a", 8)], 0)), "another type");
-    assert!(!same(table(&[("a", 3), ("id", 3)], 1)), "another order");
-    assert!(!same(table(&[("id", 3), ("a", 3)], 1)), "another key");
+    let old: [(&str, u8, &[u8]); 3] = [("id", 3, &[]), ("a", 15, &[40, 0]), ("b", 254, &[254, 4])];
+    let (schema, plan) = table(&old, &[0]);
+    let differ = |columns: &[(&str, u8, &[u8])], key: &[u8]| {
+        let (new, new_plan) = table(columns, key);
+        difference((&schema, &plan), (&new, &new_plan)).unwrap_or_default()
+    };
+    let [id, a, b] = old;
+    assert_eq!(differ(&[id, a, b], &[0]), "");
+    assert_eq!(differ(&[("x", 1, &[]), a, b, ("c", 3, &[]), id], &[4]), "", "added, and in another order");
+    assert_eq!(differ(&[("id", 8, &[]), ("a", 252, &[2]), ("b", 15, &[9, 0])], &[0]), "", "wider");
+    assert_eq!(differ(&[id, a], &[0]), "its rows have no column b any more");
+    assert_eq!(differ(&[id, ("A", 15, &[40, 0]), b], &[0]), "its rows have no column a any more");
+    assert_eq!(differ(&[id, ("a", 3, &[]), ("b", 15, &[4, 0])], &[0]), "its column a is of another type");
+    assert_eq!(
+        differ(&[id, a, ("b", 254, &[254, 5])], &[0]),
+        "its column b is of another type",
+        "padded more"
+    );
+    assert_eq!(differ(&[id, a, b], &[1, 0]), "its rows are told apart by (a, id), by (id) before");
+}
+
+#[test]
+fn a_columns_length_is_known_in_bytes_and_characters() {
+    let before = |column| {
+        let map = shop();
+        before(TableMap::parse(&map).unwrap().shape, Family::Mysql, column)
+    };
+    let lengths = |column| before(column).map(|known| (known.padded, known.bytes, known.chars));
+    assert_eq!(lengths("c"), Some((true, 300, 300)), "latin1");
+    assert_eq!(lengths("b"), Some((true, 9, 9)));
+    assert_eq!(before("e").unwrap().labels, ["x", "y"]);
+    assert_eq!(before("C"), None);
+    let bytes = body(
+        ("s", "t"),
+        &[15, 252],
+        &[200, 0, 2],
+        &[3],
+        &[(3, &[255 - 21, 45]), (4, b"\x01a\x01b"), (8, &[0])],
+    );
+    let map = TableMap::parse(&bytes).unwrap();
+    let known = |column| super::before(map.shape, Family::Mysql, column).unwrap();
+    assert_eq!((known("a").bytes, known("a").chars, known("a").nullable), (200, 50, true), "utf8mb4");
+    assert_eq!((known("b").bytes, known("b").chars), (65_535, 65_535));
 }
 
 #[test]

@@ -37,9 +37,14 @@ pub struct Server {
 /// A setting that changes need: its name, the value, and what sets it.
 type Needed = (&'static str, &'static str, &'static str);
 
+const METADATA: &str = "binlog_row_metadata";
+
+const FULL_METADATA_MARIADB: &str =
+    "SET GLOBAL binlog_row_metadata = 'FULL', and write it into the server's option file";
+
 const LOG_BIN: Needed = ("log_bin", "ON", "the server with --log-bin (a restart)");
 
-const MYSQL_NEEDS: [Needed; 6] = [
+const MYSQL_NEEDS: [Needed; 5] = [
     LOG_BIN,
     (
         "gtid_mode",
@@ -49,7 +54,6 @@ const MYSQL_NEEDS: [Needed; 6] = [
     ),
     ("binlog_format", "ROW", "SET PERSIST binlog_format = 'ROW'"),
     ("binlog_row_image", "FULL", "SET PERSIST binlog_row_image = 'FULL'"),
-    ("binlog_row_metadata", "FULL", FULL_METADATA),
     ("binlog_row_value_options", "", "SET PERSIST binlog_row_value_options = ''"),
 ];
 
@@ -62,18 +66,15 @@ const MARIADB_NEEDS: [Needed; 4] = [
         "FULL",
         "SET GLOBAL binlog_row_image = 'FULL', and write it into the server's option file",
     ),
-    (
-        "binlog_row_metadata",
-        "FULL",
-        "SET GLOBAL binlog_row_metadata = 'FULL', and write it into the server's option file",
-    ),
+    (METADATA, "FULL", FULL_METADATA_MARIADB),
 ];
 
 impl Server {
     /// The question whose answer [`Server::new`] takes. SHOW leaves out what a version does not know, where @@ would be an error.
     pub const QUESTION: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('version', 'version_comment', 'server_uuid', 'server_uid', \
         'server_id', 'hostname', 'port', 'gtid_mode', 'gtid_strict_mode', 'log_bin', 'log_replica_updates', 'log_slave_updates', 'gtid_slave_pos', \
-        'binlog_format', 'binlog_row_image', 'binlog_row_metadata', 'binlog_row_value_options', 'lower_case_table_names')";
+        'binlog_format', 'binlog_row_image', 'binlog_row_metadata', 'binlog_row_value_options', 'lower_case_table_names', \
+        'innodb_native_foreign_keys')";
 
     /// `rows`: names and values of the server's variables, asked for at `address`.
     ///
@@ -118,12 +119,12 @@ impl Server {
             Family::Mariadb => &MARIADB_NEEDS[..],
         };
         for &(name, needed, statement) in needs {
-            // A server without the variable has only the way that is needed; but metadata are missing before 8.0.1.
-            let found = match self.variable(name) {
-                Some(found) => found,
-                None if name == "binlog_row_metadata" => "(unknown)",
-                None => continue,
-            };
+            // A server without the variable has only the way that is needed.
+            let Some(found) = self.variable(name) else { continue };
+            // What MINIMAL leaves out information_schema says; what NO_LOG leaves out it does not say of the time of a row.
+            if name == METADATA && found.eq_ignore_ascii_case("MINIMAL") {
+                continue;
+            }
             if !found.eq_ignore_ascii_case(needed) {
                 let needed = if needed.is_empty() { "''" } else { needed };
                 let (server, found) = (self.name.clone(), shown(found.as_bytes()));
@@ -144,6 +145,23 @@ impl Server {
             );
         }
         Ok(())
+    }
+
+    /// The statement that makes table maps say everything, where they do not.
+    #[must_use]
+    pub fn wants_metadata(&self) -> Option<&'static str> {
+        let full = self.variable(METADATA).is_some_and(|found| found.eq_ignore_ascii_case("FULL"));
+        let statement = match self.peer.family {
+            Family::Mysql => FULL_METADATA,
+            Family::Mariadb => FULL_METADATA_MARIADB,
+        };
+        (!full).then_some(statement)
+    }
+
+    /// Whether it writes rows that a foreign key's action changes; a server that knows the choice has it.
+    #[must_use]
+    pub fn writes_cascades(&self) -> bool {
+        self.is_off("innodb_native_foreign_keys")
     }
 
     fn is_off(&self, name: &str) -> bool {
@@ -262,12 +280,19 @@ mod tests {
             ("gtid_mode", "ON_PERMISSIVE", "SET PERSIST gtid_mode = ON"),
             ("binlog_format", "MIXED", "SET PERSIST binlog_format = 'ROW'"),
             ("binlog_row_image", "MINIMAL", "SET PERSIST binlog_row_image = 'FULL'"),
-            ("binlog_row_metadata", "MINIMAL", "SET PERSIST binlog_row_metadata = 'FULL'"),
             ("binlog_row_value_options", "PARTIAL_JSON", "SET PERSIST binlog_row_value_options = ''"),
         ] {
             let text = server(&[(name, value)]).check().unwrap_err().to_string();
             assert!(text.contains(statement) && text.contains(value) && text.contains("db:3306"), "{text}");
         }
+    }
+
+    #[test]
+    fn metadata_may_be_minimal_and_are_better_full() {
+        let minimal = server(&[("binlog_row_metadata", "MINIMAL")]);
+        assert!(minimal.check().is_ok());
+        assert_eq!(minimal.wants_metadata(), Some("SET PERSIST binlog_row_metadata = 'FULL'"));
+        assert_eq!(server(&[]).wants_metadata(), None);
     }
 
     #[test]

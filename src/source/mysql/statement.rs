@@ -10,6 +10,7 @@
 
 use crate::event::TableName;
 
+use super::definition::Definition;
 use super::patterns::Patterns;
 use super::tokens::{Lexer, SqlMode, Token};
 
@@ -31,31 +32,45 @@ pub enum Meaning {
     XaRollback(String),
     /// DDL that no followed row depends on.
     OtherDdl,
-    /// `CREATE TABLE … START TRANSACTION`: rows of the new table follow in the same transaction (atomic CREATE … SELECT).
-    OpensTransaction,
-    /// A followed table gained columns or changed its indexes.
-    Alters(Alteration),
+    /// `CREATE TABLE … START TRANSACTION`: rows of the new table follow in the same transaction (atomic CREATE … SELECT). The table, if
+    /// it is followed.
+    OpensTransaction(Option<TableName>),
+    /// DDL of these followed tables.
+    Ddl(Vec<Effect>),
     /// The schema and everything in it goes.
     DropsSchema(String),
-    /// `DROP TABLE IF EXISTS` of these tables, which would be followed ones.
-    DropsIfExists(Vec<TableName>),
-    /// The documents of these tables are no longer what their rows are, and why.
-    Gaps(Vec<(TableName, String)>),
-    /// Rows of a followed table are changed and no row event says how.
+    /// Rows of a followed table are changed and no row event says how, or it is not understood whether they are.
     Stops {
         table: TableName,
         what: String,
     },
 }
 
-/// An ALTER of a followed table that changes no row that was sent.
+/// What DDL does to a followed table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Alteration {
+pub struct Effect {
     pub table: TableName,
-    pub adds_columns: bool,
-    /// An added column has a value in the rows that were there before.
-    pub fills_rows: bool,
-    pub drops_index: bool,
+    pub leaves: Leaves,
+}
+
+/// How DDL leaves a table's documents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Leaves {
+    /// As what its rows are.
+    Right,
+    /// As something else, and why.
+    Gap(String),
+    /// The same, if there was such a table.
+    GapIfThere(String),
+    /// As what its rows are if all these columns keep their values.
+    RightIf(Vec<Redefined>),
+}
+
+/// A column with another definition under the same name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redefined {
+    pub column: String,
+    pub definition: Definition,
 }
 
 /// Classifies one statement of the binlog.
@@ -94,7 +109,7 @@ pub fn classify(sql: &str, schema: &str, mode: SqlMode, patterns: &Patterns) -> 
         "BEGIN" | "START" | "COMMIT" | "ROLLBACK" | "SAVEPOINT" | "RELEASE" | "XA" | "CREATE" | "DROP"
         | "ALTER" | "TRUNCATE" | "RENAME" => {
             let tokens = all.collect::<Vec<_>>();
-            let reader = Reader { tokens: &tokens, at: 0, schema, patterns };
+            let reader = Reader { tokens: &tokens, at: 0, schema, patterns, strict: mode.strict };
             // The server writes `XA COMMIT X'…',X'…',1` (sql/xa.h, XID::serialize), with the id in one piece.
             let xid = || sql.split_whitespace().nth(2).unwrap_or_default().to_owned();
             match reader.statement() {
@@ -224,9 +239,15 @@ pub(super) struct Reader<'a> {
     pub(super) at: usize,
     pub(super) schema: &'a str,
     pub(super) patterns: &'a Patterns,
+    /// What a column cannot hold is an error in this session.
+    pub(super) strict: bool,
 }
 
 impl<'a> Reader<'a> {
+    pub(super) fn rest(&self) -> &'a [Token] {
+        self.tokens.get(self.at..).unwrap_or_default()
+    }
+
     pub(super) fn peek(&self) -> Option<&'a Token> {
         self.tokens.get(self.at)
     }
@@ -300,11 +321,11 @@ impl<'a> Reader<'a> {
 
     /// DDL in a form that is not known: each name that stands in it could be a table's.
     pub(super) fn any_name(&self) -> Meaning {
-        let what = match self.tokens.first() {
-            Some(Token::Word(word)) => in_statement_format(word),
-            _ => "a statement that is not understood".to_owned(),
+        let (what, names) = match self.tokens {
+            [Token::Word(verb), names @ ..] => (in_statement_format(verb), names),
+            tokens => ("a statement that is not understood".to_owned(), tokens),
         };
-        Names { schema: self.schema, patterns: self.patterns }.meant(what, self.tokens.iter().cloned())
+        Names { schema: self.schema, patterns: self.patterns }.meant(what, names.iter().cloned())
     }
 
     pub(super) fn stops_if_followed(mut self, what: &str) -> Meaning {

@@ -8,6 +8,8 @@
 pub struct SqlMode {
     /// ANSI_QUOTES: double quotes hold names.
     pub ansi_quotes: bool,
+    /// STRICT_TRANS_TABLES or STRICT_ALL_TABLES: what a column cannot hold is an error.
+    pub strict: bool,
     /// NO_BACKSLASH_ESCAPES: a backslash in a string is itself.
     pub no_backslash_escapes: bool,
 }
@@ -16,9 +18,16 @@ impl SqlMode {
     /// From the bits that a query event carries (MySQL, sql/system_variables.h, MODE_…).
     #[must_use]
     pub fn from_bits(bits: u64) -> SqlMode {
-        SqlMode { ansi_quotes: bits & 4 != 0, no_backslash_escapes: bits & (1 << 20) != 0 }
+        SqlMode {
+            ansi_quotes: bits & 4 != 0,
+            strict: bits & (3 << 21) != 0,
+            no_backslash_escapes: bits & (1 << 20) != 0,
+        }
     }
 }
+
+/// Most bytes of a literal that are kept: more than an ENUM's label or a number has, and values of rows can be large.
+const LITERAL: usize = 1024;
 
 /// One token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,8 +36,8 @@ pub enum Token {
     Word(String),
     /// A quoted name.
     Name(String),
-    /// A string or a number; what it says does not matter.
-    Literal,
+    /// A string or a whole number: what it says, cut after [`LITERAL`] bytes.
+    Literal(String),
     /// Any other character.
     Mark(char),
 }
@@ -45,6 +54,15 @@ impl Token {
     pub fn into_name(self) -> Option<String> {
         match self {
             Token::Word(name) | Token::Name(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The number that it is.
+    #[must_use]
+    pub fn number(&self) -> Option<u32> {
+        match self {
+            Token::Literal(said) => said.parse().ok(),
             _ => None,
         }
     }
@@ -127,14 +145,20 @@ impl<'a> Lexer<'a> {
             ('"', _) if self.mode.ansi_quotes => Token::Name(self.name('"')),
             ('`', _) => Token::Name(self.name('`')),
             ('\'' | '"', _) => {
-                self.quoted(first, !self.mode.no_backslash_escapes, |_| {});
-                Token::Literal
+                let mut said = String::new();
+                self.quoted(first, !self.mode.no_backslash_escapes, |c| {
+                    if said.len() <= LITERAL {
+                        said.push(c);
+                    }
+                });
+                Token::Literal(said)
             }
             (c, _) if is_word(c) => {
                 let end = self.rest.find(|c| !is_word(c)).unwrap_or(self.rest.len());
                 let word = self.rest.get(..end).unwrap_or_default();
                 let number = word.bytes().all(|b| b.is_ascii_digit());
-                let token = if number { Token::Literal } else { Token::Word(word.to_owned()) };
+                let token =
+                    if number { Token::Literal(word.to_owned()) } else { Token::Word(word.to_owned()) };
                 self.advance(end);
                 token
             }
@@ -178,7 +202,11 @@ impl<'a> Lexer<'a> {
         let mut end = self.rest.len();
         while let Some((at, c)) = chars.next() {
             if c == '\\' && backslash {
-                chars.next();
+                // What an escape stands for matters to nobody but whoever compares two texts: they differ then.
+                says(c);
+                if let Some((_, escaped)) = chars.next() {
+                    says(escaped);
+                }
             } else if c != quote {
                 says(c);
             } else if chars.next_if(|(_, next)| *next == quote).is_some() {
@@ -224,7 +252,7 @@ mod tests {
         assert_eq!(names(r"x '\' y \'' z", SqlMode::default()), ["x", "z"]);
         assert_eq!(
             SqlMode::from_bits(4 | 1 << 20),
-            SqlMode { ansi_quotes: true, no_backslash_escapes: true }
+            SqlMode { ansi_quotes: true, strict: false, no_backslash_escapes: true }
         );
     }
 

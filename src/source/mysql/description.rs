@@ -1,0 +1,219 @@
+//! A table's description: all that a table map can say of a table, though the map at hand may leave parts of it out.
+//!
+//! With `binlog_row_metadata=FULL` a map is its own description, but for a key that is not the primary one. With MINIMAL (and MariaDB's
+//! NO_LOG) it has no names, labels and key, and what it lacks comes from a description of the same table: the one that the log holds of its last
+//! rows, or one made from information_schema.
+//!
+//! # Format
+//!
+//! That of a table map behind its names, see [`schema`](super::schema), with every field that is needed. The log keeps it.
+
+use super::wire::{Short, Wire};
+
+/// Optional fields of a table map that are needed; of two ways to say the same the lower number stands for both.
+pub const SIGNS: u8 = 1;
+pub const CHARSETS: u8 = 2;
+pub const NAMES: u8 = 4;
+pub const SET_LABELS: u8 = 5;
+pub const ENUM_LABELS: u8 = 6;
+pub const KEY: u8 = 8;
+pub const LABEL_CHARSETS: u8 = 10;
+
+/// A description, borrowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description<'a> {
+    pub types: &'a [u8],
+    pub metadata: &'a [u8],
+    /// Bits of the columns that may be NULL.
+    pub nulls: &'a [u8],
+    /// Number and value of each optional field, in their order.
+    fields: Vec<(u8, &'a [u8])>,
+}
+
+impl<'a> Description<'a> {
+    /// # Errors
+    /// It ends early.
+    pub fn parse(bytes: &'a [u8]) -> Result<Description<'a>, Short> {
+        let mut wire = Wire::new(bytes);
+        let count = wire.size()?;
+        let types = wire.take(count)?;
+        let metadata = wire.string()?;
+        let nulls = wire.take(count.div_ceil(8))?;
+        let mut fields = Vec::new();
+        while !wire.is_empty() {
+            fields.push((wire.u8()?, wire.string()?));
+        }
+        Ok(Description { types, metadata, nulls, fields })
+    }
+
+    /// A field's number and value, whichever way it is said.
+    #[must_use]
+    pub fn field(&self, field: u8) -> Option<(u8, &'a [u8])> {
+        self.fields.iter().find(|(number, _)| subject(*number) == field).copied()
+    }
+
+    /// The columns' names, if it has them.
+    #[must_use]
+    pub fn names(&self) -> Option<Vec<&'a [u8]>> {
+        let (_, value) = self.field(NAMES)?;
+        let mut wire = Wire::new(value);
+        (0..self.types.len()).map(|_| wire.string().ok()).collect()
+    }
+
+    /// Whether rows can be read and told apart by it alone.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.field(NAMES).is_some() && self.field(KEY).is_some_and(|(_, key)| !key.is_empty())
+    }
+
+    /// It with what it lacks taken from `other`; `None` if that is not of the same columns.
+    #[must_use]
+    pub fn completed_by(&self, other: &Description<'_>) -> Option<Vec<u8>> {
+        let same_types =
+            self.types == other.types && self.metadata == other.metadata && self.nulls == other.nulls;
+        let same_fields = [SIGNS, CHARSETS, NAMES].iter().all(|field| {
+            let (own, other) = (self.field(*field), other.field(*field));
+            own.is_none() || other.is_none() || own == other
+        });
+        if !same_types || !same_fields {
+            return None;
+        }
+        let mut fields = self.fields.clone();
+        fields.retain(|(number, value)| subject(*number) != KEY || !value.is_empty());
+        for field in [SIGNS, CHARSETS, NAMES, SET_LABELS, ENUM_LABELS, KEY, LABEL_CHARSETS] {
+            if !fields.iter().any(|(number, _)| subject(*number) == field) {
+                fields.extend(other.field(field));
+            }
+        }
+        fields.sort_by_key(|(number, _)| *number);
+        let mut bytes = Vec::new();
+        length(self.types.len(), &mut bytes);
+        bytes.extend_from_slice(self.types);
+        string(self.metadata, &mut bytes);
+        bytes.extend_from_slice(self.nulls);
+        for (number, value) in fields {
+            bytes.push(number);
+            string(value, &mut bytes);
+        }
+        Some(bytes)
+    }
+
+    /// Each column's type byte and its part of the metadata.
+    pub fn columns(&self) -> impl Iterator<Item = Result<(u8, &'a [u8]), Short>> {
+        let mut metadata = Wire::new(self.metadata);
+        self.types.iter().map(move |ty| Ok((*ty, metadata.take(metadata_bytes(*ty))?)))
+    }
+
+    /// How long the values of a string column may be.
+    #[must_use]
+    pub fn length(&self, index: usize) -> Option<Length> {
+        let (ty, metadata) = self.columns().nth(index)?.ok()?;
+        Length::of(ty, metadata)
+    }
+
+    /// The collation of a string column.
+    #[must_use]
+    pub fn collation(&self, index: usize) -> Option<u64> {
+        let strings = self
+            .columns()
+            .take(index)
+            .filter(|column| column.as_ref().is_ok_and(|(ty, metadata)| Length::of(*ty, metadata).is_some()));
+        let number = strings.count();
+        let (field, value) = self.field(CHARSETS)?;
+        let mut wire = Wire::new(value);
+        if field != CHARSETS {
+            return (0..=number).map(|_| wire.length().ok()).last()?;
+        }
+        // A default, and which columns are exceptions.
+        let default = wire.length().ok()?;
+        while !wire.is_empty() {
+            let (exception, collation) = (wire.length().ok()?, wire.length().ok()?);
+            if exception == number as u64 {
+                return Some(collation);
+            }
+        }
+        Some(default)
+    }
+
+    /// A description of the same columns with other fields, in the order of their numbers.
+    #[must_use]
+    pub fn with<'b>(&self, fields: Vec<(u8, &'b [u8])>) -> Description<'b>
+    where
+        'a: 'b,
+    {
+        Description { types: self.types, metadata: self.metadata, nulls: self.nulls, fields }
+    }
+}
+
+/// How long a string column's values may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Length {
+    pub bytes: usize,
+    /// CHAR or BINARY.
+    pub padded: bool,
+}
+
+impl Length {
+    fn of(ty: u8, metadata: &[u8]) -> Option<Length> {
+        match (ty, metadata) {
+            (15 | 253 | 141, [low, high]) => {
+                Some(Length { bytes: usize::from(u16::from_le_bytes([*low, *high])), padded: false })
+            }
+            (249..=252 | 140, [prefix @ 1..=4]) => {
+                let bytes = usize::try_from((1_u64 << (8 * prefix)) - 1).ok()?;
+                Some(Length { bytes, padded: false })
+            }
+            // ENUM and SET hide in the same type; the upper bits of a long CHAR do so too, inverted.
+            (254, [247 | 248, _]) => None,
+            (254, [first, second]) => {
+                let bytes = usize::from(*second) | usize::from(first & 0x30 ^ 0x30) << 4;
+                Some(Length { bytes, padded: true })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// How many bytes of the metadata a type takes (MySQL, libs/mysql/binlog/event/rows_event.h, *Table_map_event*, m_field_metadata).
+fn metadata_bytes(ty: u8) -> usize {
+    match ty {
+        4 | 5 | 17..=19 | 140 | 242 | 245 | 249..=252 | 255 => 1,
+        15 | 16 | 141 | 246..=248 | 253 | 254 => 2,
+        _ => 0,
+    }
+}
+
+/// What a field is about: some are said in one of two ways.
+fn subject(field: u8) -> u8 {
+    match field {
+        3 => CHARSETS,
+        9 => KEY,
+        11 => LABEL_CHARSETS,
+        field => field,
+    }
+}
+
+/// Appends a length as MySQL's protocol writes it (*net_store_length*).
+pub fn length(length: usize, out: &mut Vec<u8>) {
+    match length {
+        0..=250 => out.push(length as u8),
+        251..=0xffff => {
+            out.push(252);
+            out.extend_from_slice(&(length as u16).to_le_bytes());
+        }
+        0x1_0000..=0xff_ffff => {
+            out.push(253);
+            out.extend_from_slice(&(length as u32).to_le_bytes()[..3]);
+        }
+        _ => {
+            out.push(254);
+            out.extend_from_slice(&(length as u64).to_le_bytes());
+        }
+    }
+}
+
+/// Appends a length and the bytes.
+pub fn string(bytes: &[u8], out: &mut Vec<u8>) {
+    length(bytes.len(), out);
+    out.extend_from_slice(bytes);
+}
