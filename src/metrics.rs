@@ -31,6 +31,8 @@ pub mod names {
     pub const SINK_BULK_SECONDS: &str = "everrelay_sink_bulk_seconds";
     pub const SINK_IN_FLIGHT: &str = "everrelay_sink_bulks_in_flight";
     pub const SINK_COLLAPSED: &str = "everrelay_sink_collapsed_total";
+    pub const SINK_SWEEPS: &str = "everrelay_sink_sweeps";
+    pub const SINK_SWEPT: &str = "everrelay_sink_swept_documents_total";
     pub const READY: &str = "everrelay_ready";
 }
 
@@ -93,5 +95,7 @@ fn describe() {
     describe_histogram!(SINK_BULK_SECONDS, Unit::Seconds, "Time from sending a bulk to its answer");
     describe_gauge!(SINK_IN_FLIGHT, "Bulk requests under way");
     describe_counter!(SINK_COLLAPSED, "Changes that a newer change of the same document took along");
+    describe_gauge!(SINK_SWEEPS, "Tables whose older documents are being deleted, as after a TRUNCATE");
+    describe_counter!(SINK_SWEPT, "Documents deleted because their table was emptied");
     describe_gauge!(READY, "1 while nothing stands in the way of progress");
 }

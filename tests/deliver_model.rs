@@ -1,9 +1,10 @@
-//! The deliver side against a model engine: whatever the engine refuses, loses or does not say, and wherever the relay is
-//! killed, every index ends as the newest committed state, and the cursor never stands above what the engine has.
+//! The deliver side against a model engine: whatever the engine refuses, loses, forgets or does not say, and wherever the relay is
+//! killed, every index ends as the newest committed state, and the cursor never stands above what the engine has. Tables are truncated, too.
 //!
 //! Everything follows from one seed. `EVERRELAY_TEST_SEED=N cargo test --test deliver_model` replays it.
 
 use std::collections::BTreeMap;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,14 +14,16 @@ use everrelay::disk::SystemDisk;
 use everrelay::event::codec::RowWriter;
 use everrelay::event::document::{Action, IndexSpec, Verb};
 use everrelay::event::gtid::Origin;
-use everrelay::event::{Column, ColumnType, Gtid, GtidSet, Op, Seq, TableName, TableNo, TableSchema};
+use everrelay::event::{
+    Column, ColumnType, Gtid, GtidSet, Op, Seq, TableName, TableNo, TableSchema, Version,
+};
 use everrelay::lifecycle::{Readiness, Shutdown};
-use everrelay::log::record::{Batch, Commit, Mark, Position, SchemaRecord, Synced};
+use everrelay::log::record::{Batch, Commit, Mark, Position, SchemaRecord, SweepRecord, Synced};
 use everrelay::log::{Log, LogOptions, Noted, Opened, Writer};
 use everrelay::relay::deliver::Deliver;
 use everrelay::relay::options::DeliverOptions;
 use everrelay::settled::{CursorStore, MemoryCursor};
-use everrelay::sink::{Bulk, BulkError, Disposition, Expect, Index, IndexNo, Sink, SinkError};
+use everrelay::sink::{Bulk, BulkError, Disposition, Expect, Index, IndexNo, Sink, SinkError, Swept};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio_util::sync::CancellationToken;
@@ -40,18 +43,41 @@ struct Documents {
     aliases: Vec<String>,
 }
 
-/// An engine that keeps versions for ever and misbehaves by chance.
+/// An engine that forgets deleted versions and misbehaves by chance.
 struct ModelEngine {
     documents: Arc<Mutex<Documents>>,
     chance: Mutex<StdRng>,
     /// Documents of bulks under way: no two bulks may hold the same one.
     under_way: Mutex<Vec<(IndexNo, String)>>,
+    /// Indices being swept: no bulk may hold a document of one.
+    sweeping: Mutex<Vec<IndexNo>>,
+    /// The newest version that was sent in this run, by index.
+    newest: Mutex<BTreeMap<IndexNo, Version>>,
     trouble: bool,
+}
+
+/// Takes an index out of those being swept, also where the sweep is dropped in the middle.
+struct Sweeping<'e>(&'e ModelEngine, IndexNo);
+
+impl Drop for Sweeping<'_> {
+    fn drop(&mut self) {
+        self.0.sweeping.lock().unwrap().retain(|index| *index != self.1);
+    }
 }
 
 impl ModelEngine {
     fn draw(&self) -> f64 {
         if self.trouble { self.chance.lock().unwrap().random() } else { 1.0 }
+    }
+
+    /// Deleted versions are kept in memory only, and not for long.
+    fn forget_tombstones(&self) {
+        self.documents.lock().unwrap().kept.retain(|_, (_, body)| body.is_some());
+    }
+
+    fn index(&self, documents: &Documents, alias: &str) -> Option<Index> {
+        let no = documents.aliases.iter().position(|known| known == alias)?;
+        Some(Index { no: IndexNo(no as u32), name: alias.to_owned(), uuid: "u".into() })
     }
 
     fn apply(&self, bulk: &Bulk, only: impl Fn() -> bool) -> Vec<Disposition> {
@@ -65,7 +91,7 @@ impl ModelEngine {
             let alias = documents.aliases[item.index.0 as usize].clone();
             let entry = documents.kept.entry((alias, item.id.to_string())).or_insert((0, None));
             if entry.0 > item.version.0 {
-                let current = Some(everrelay::event::Version(entry.0));
+                let current = Some(Version(entry.0));
                 dispositions.push(Disposition::Superseded { current });
                 continue;
             }
@@ -84,11 +110,72 @@ impl Sink for ModelEngine {
             return Err(SinkError::Transient("not now".into()));
         }
         let mut documents = self.documents.lock().unwrap();
-        let no = documents.aliases.iter().position(|alias| *alias == spec.alias).unwrap_or_else(|| {
+        if !documents.aliases.contains(&spec.alias) {
             documents.aliases.push(spec.alias.clone());
-            documents.aliases.len() - 1
-        });
-        Ok(Index { no: IndexNo(no as u32), name: spec.alias.clone(), uuid: "u".into() })
+        }
+        Ok(self.index(&documents, &spec.alias).unwrap())
+    }
+
+    async fn find(&self, alias: &str, expect: Expect) -> Result<Option<Index>, SinkError> {
+        if self.draw() < 0.3 {
+            return Err(SinkError::Transient("not now".into()));
+        }
+        let found = self.index(&self.documents.lock().unwrap(), alias);
+        assert!(found.is_some() || expect == Expect::Anything, "{alias} is gone");
+        Ok(found)
+    }
+
+    async fn sweep(
+        &self,
+        index: IndexNo,
+        versions: Range<Version>,
+        mut page: impl FnMut(&Swept) -> ControlFlow<()> + Send,
+    ) -> Result<ControlFlow<()>, SinkError> {
+        let under_way = self.under_way.lock().unwrap().clone();
+        assert!(under_way.iter().all(|(of, _)| *of != index), "swept before all older is answered for");
+        assert!(!self.sweeping.lock().unwrap().contains(&index), "two sweeps of one index");
+        let newest = self.newest.lock().unwrap().get(&index).copied();
+        assert!(
+            newest.is_none_or(|newest| newest < versions.end),
+            "a newer change was sent before the sweep"
+        );
+        self.sweeping.lock().unwrap().push(index);
+        let _sweeping = Sweeping(self, index);
+        // What is there now: what is written meanwhile is not seen.
+        let seen: Vec<(String, u64)> = {
+            let documents = self.documents.lock().unwrap();
+            let alias = &documents.aliases[index.0 as usize];
+            let live = documents.kept.iter().filter(|((of, _), (_, body))| of == alias && body.is_some());
+            live.map(|((_, id), (version, _))| (id.clone(), *version)).collect()
+        };
+        for ids in seen.chunks(2) {
+            tokio::time::sleep(Duration::from_micros((self.draw() * 10_000.0) as u64)).await;
+            if self.draw() < 0.1 {
+                self.forget_tombstones();
+            }
+            let mut swept = Swept::default();
+            for (id, version) in ids {
+                assert!(*version >= versions.start.0);
+                if *version >= versions.end.0 {
+                    swept.spared += 1;
+                    continue;
+                }
+                let mut documents = self.documents.lock().unwrap();
+                let alias = documents.aliases[index.0 as usize].clone();
+                let entry = documents.kept.entry((alias, id.clone())).or_insert((0, None));
+                if entry.0 < versions.end.0 {
+                    *entry = (versions.end.0 - 1, None);
+                }
+                swept.deleted += 1;
+            }
+            if page(&swept).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            if self.draw() < 0.1 {
+                return Err(SinkError::Transient("the scan was lost".into()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     fn encode<E>(
@@ -107,15 +194,27 @@ impl Sink for ModelEngine {
 
     async fn send(&self, bulk: &Bulk) -> Result<Vec<Disposition>, BulkError> {
         let documents: Vec<_> = bulk.items.iter().map(|item| (item.index, item.id.to_string())).collect();
+        for item in &bulk.items {
+            let mut newest = self.newest.lock().unwrap();
+            let newest = newest.entry(item.index).or_default();
+            *newest = item.version.max(*newest);
+        }
         {
             let mut under_way = self.under_way.lock().unwrap();
             for document in &documents {
                 assert!(!under_way.contains(document), "two flights of one document: {document:?}");
+                assert!(
+                    !self.sweeping.lock().unwrap().contains(&document.0),
+                    "sent while its index is swept"
+                );
                 under_way.push(document.clone());
             }
         }
         let pause = Duration::from_micros((self.draw() * 3000.0) as u64);
         tokio::time::sleep(pause).await;
+        if self.draw() < 0.1 {
+            self.forget_tombstones();
+        }
         let result = match self.draw() {
             d if d < 0.05 => Err(BulkError::Transient { reason: "429".into(), retry_after: None }),
             d if d < 0.10 => {
@@ -157,6 +256,11 @@ impl Story {
 
     fn change(&mut self, batch: &mut Batch) {
         let t = self.chance.random_range(0..TABLES.len());
+        if self.chance.random_bool(0.02) {
+            batch.sweep(&SweepRecord { table: TableName::new("shop", TABLES[t]) });
+            self.tables[t].clear();
+            return;
+        }
         if !std::mem::replace(&mut self.told[t], true) {
             batch.schema(&Story::schema(t));
         }
@@ -287,6 +391,8 @@ async fn history(seed: u64) {
             documents: Arc::clone(&documents),
             chance: Mutex::new(StdRng::seed_from_u64(chance.random())),
             under_way: Mutex::default(),
+            sweeping: Mutex::default(),
+            newest: Mutex::default(),
             trouble: true,
         };
         let (shutdown, source_ended) = (Shutdown::new(), CancellationToken::new());

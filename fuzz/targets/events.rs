@@ -2,7 +2,7 @@
 
 use everrelay::event::{GtidSet, TableNo};
 use everrelay::log::Standing;
-use everrelay::log::record::{Batch, Change, Commit, Kind, Mark, Position, SchemaRecord};
+use everrelay::log::record::{Batch, Change, Commit, Kind, Mark, Position, SchemaRecord, SweepRecord};
 use everrelay::secret::Secret;
 use everrelay::source::mysql::binlog::Binlog;
 use everrelay::source::mysql::catalog::{Asked, Column};
@@ -100,6 +100,10 @@ impl Taken {
                         change.row.next_value().expect("a value for each column");
                     }
                     assert!(change.row.rest().is_empty());
+                    self.changes += 1;
+                }
+                Kind::Sweep => {
+                    SweepRecord::decode(payload).expect("a sweep");
                     self.changes += 1;
                 }
                 Kind::Commit => {

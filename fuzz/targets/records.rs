@@ -6,16 +6,17 @@ use bincode::Encode;
 use bincode::error::DecodeError;
 use everrelay::event::Value;
 use everrelay::event::codec::{self, Row};
-use everrelay::log::record::{Change, ChangeHead, Commit, Mark, SchemaRecord, State};
+use everrelay::log::record::{Change, ChangeHead, Commit, Mark, SchemaRecord, State, SweepRecord};
 
 pub fn run(input: &[u8]) {
     let Some((kind, payload)) = input.split_first() else { return };
-    match kind % 5 {
+    match kind % 6 {
         0 => whole(payload, State::decode),
         1 => whole(payload, SchemaRecord::decode),
         2 => change(payload),
         3 => whole(payload, Commit::decode),
-        _ => whole(payload, Mark::decode),
+        4 => whole(payload, Mark::decode),
+        _ => whole(payload, SweepRecord::decode),
     }
 }
 

@@ -23,12 +23,12 @@ use bincode::{Decode, Encode};
 
 use super::standing::{Noted, Standing};
 use crate::event::codec::{self, Row};
-use crate::event::{Gtid, GtidSet, Op, TableNo, TableSchema};
+use crate::event::{Gtid, GtidSet, Op, TableName, TableNo, TableSchema};
 
 /// Bytes before a frame's payload.
 pub const HEADER: usize = 18;
 
-/// Limit on what decoding one `state`, `schema`, `commit` or `mark` payload may allocate, bytes.
+/// Limit on what decoding one payload of another kind than `change` may allocate, bytes.
 pub const DECODE_LIMIT: usize = 64 << 20;
 
 /// Memory that a [`Batch`] keeps when it is cleared, bytes: a few times what sources fill it to.
@@ -48,6 +48,8 @@ pub enum Kind {
     Commit = 4,
     /// The position moved without rows. Payload: [`Mark`].
     Mark = 5,
+    /// All rows that a table had before are gone (TRUNCATE). Payload: [`SweepRecord`].
+    Sweep = 6,
 }
 
 impl Kind {
@@ -60,6 +62,7 @@ impl Kind {
             3 => Kind::Change,
             4 => Kind::Commit,
             5 => Kind::Mark,
+            6 => Kind::Sweep,
             _ => return None,
         })
     }
@@ -90,6 +93,15 @@ pub struct ChangeHead {
     /// First, and of one byte, so that it can be set when the row is known.
     pub op: Op,
     pub table: TableNo,
+}
+
+/// All rows that a table had before are gone: its documents with a lower version than this frame's are to be deleted. It stands
+/// inside a transaction, as a change does, and counts with it.
+///
+/// The table goes by its name, since no schema may be known: a TRUNCATE may be the first that is read of a table.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct SweepRecord {
+    pub table: TableName,
 }
 
 /// The offset in its segment that was known to be synced when a commit or mark was written, bytes. Sources leave it 0;
@@ -167,6 +179,12 @@ impl Batch {
         let head = ChangeHead { op: Op::Insert, table };
         codec::encode(&head, &mut self.bytes);
         ChangeWriter { batch: self, start, finished: false }
+    }
+
+    /// All rows that the table had before are gone.
+    pub fn sweep(&mut self, record: &SweepRecord) {
+        self.frame(Kind::Sweep, record);
+        self.open = true;
     }
 
     /// Ends the open transaction.
@@ -307,7 +325,7 @@ macro_rules! decoded_whole {
         }
     )*};
 }
-decoded_whole!(State SchemaRecord Commit Mark);
+decoded_whole!(State SchemaRecord SweepRecord Commit Mark);
 
 /// A change as read back.
 #[derive(Clone, Copy, Debug)]

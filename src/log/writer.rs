@@ -276,7 +276,7 @@ impl<D: Disk> Writer<D> {
     #[inline]
     fn note(&mut self, kind: Kind, frame: &mut [u8], offset: u64) -> Result<(), WriteError> {
         match kind {
-            Kind::Change => {
+            Kind::Change | Kind::Sweep => {
                 let since = self.open.map_or(self.next, |open| open.since);
                 self.open = Some(Open { since, has_changes: true });
             }

@@ -83,8 +83,7 @@ impl TableMapping {
     /// The engine would refuse the alias or a field, or the key names no column.
     pub fn new(schema: &TableSchema) -> Result<TableMapping, MappingError> {
         let table = || Box::new(schema.name.clone());
-        let alias = format!("{}.{}", schema.name.schema, schema.name.table).to_lowercase();
-        name::check_alias(&alias).map_err(|why| MappingError::IndexName { table: table(), why })?;
+        let alias = alias(&schema.name)?;
         let (mut fields, mut columns) = (Vec::new(), Vec::new());
         for column in &schema.columns {
             name::check_field(&column.name).map_err(|why| MappingError::FieldName {
@@ -226,6 +225,18 @@ impl TableMapping {
     fn unreadable(&self, column: usize, source: DecodeError) -> MappingError {
         let column = self.columns[column].name.clone();
         MappingError::Row { table: Box::new(self.table.clone()), column, source }
+    }
+}
+
+/// The alias of a table's documents.
+///
+/// # Errors
+/// The engine would refuse it.
+pub fn alias(table: &TableName) -> Result<String, MappingError> {
+    let alias = format!("{}.{}", table.schema, table.table).to_lowercase();
+    match name::check_alias(&alias) {
+        Ok(()) => Ok(alias),
+        Err(why) => Err(MappingError::IndexName { table: Box::new(table.clone()), why }),
     }
 }
 

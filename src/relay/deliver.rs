@@ -15,8 +15,13 @@
 //! brings back is judged here. Items that the engine put off go out again alone, a bulk without an answer goes out again as
 //! it was, both after a backoff.
 //!
+//! A [sweep](super::sweeps) waits until everything older of its table is answered for; what is newer of it waits for the sweep.
+//!
 //! [`documents`]: super::documents
 //! [`outstanding`]: super::outstanding
+
+#[path = "deliver_landing.rs"]
+mod landing;
 
 use std::sync::Arc;
 
@@ -28,10 +33,11 @@ use tokio_util::sync::CancellationToken;
 use super::building::Building;
 use super::documents::{Documents, Turn, Waiting};
 use super::error::DeliverError;
-use super::flights::{Flights, Landing};
+use super::flights::Flights;
 use super::options::DeliverOptions;
 use super::outstanding::{Outstanding, Ticket};
 use super::progress::{Moved, Progress};
+use super::sweeps::Sweeps;
 use super::tables::{Learning, Table, Tables};
 use crate::clock::Clock;
 use crate::disk::Disk;
@@ -42,7 +48,7 @@ use crate::log::record::{Change, Commit, Kind, Mark, SchemaRecord, State};
 use crate::log::{Frame, Gap, Log, Reader, Visible};
 use crate::metrics::names;
 use crate::settled::CursorStore;
-use crate::sink::{Disposition, Index, IndexNo, Sink};
+use crate::sink::{Index, IndexNo, Sink};
 
 /// Everything that the deliver side works on.
 pub struct Deliver<K, C, D: Disk, T> {
@@ -56,6 +62,7 @@ pub struct Deliver<K, C, D: Disk, T> {
     /// The table that reading waits for.
     learning: Option<Learning>,
     documents: Documents,
+    sweeps: Sweeps<K>,
     outstanding: Outstanding,
     building: Building,
     /// When the oldest action of the bulk being built was added.
@@ -100,6 +107,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             outstanding: Outstanding::new(cursor.seq),
             flights: Flights::new(Arc::clone(&sink), options.in_flight),
             documents: Documents::default(),
+            sweeps: Sweeps::new(Arc::clone(&sink), readiness.clone()),
             building: Building::default(),
             building_since: None,
             id: String::new(),
@@ -154,12 +162,14 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         let mut reader = self.log.reader(self.progress.cursor().seq.next())?;
         let mut tick = tokio::time::interval(self.options.commit_interval);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut last_progress = (self.outstanding.settled(), Instant::now());
+        let mut last_progress = ((Seq::default(), 0), Instant::now());
         loop {
             let caught_up = self.fill(&mut reader).await?;
+            self.sweeps.start(&self.documents, &self.log);
             if source_ended.is_cancelled() {
-                if self.outstanding.settled() != last_progress.0 {
-                    last_progress = (self.outstanding.settled(), Instant::now());
+                let progress = (self.outstanding.settled(), self.sweeps.pages());
+                if progress != last_progress.0 {
+                    last_progress = (progress, Instant::now());
                 }
                 let idle = caught_up && self.outstanding.is_empty();
                 if idle || last_progress.1.elapsed() > self.options.drain {
@@ -169,6 +179,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             let linger = self.building_since.filter(|_| self.flights.may_launch());
             tokio::select! {
                 landing = self.flights.next_landing() => self.land(landing)?,
+                event = self.sweeps.next_event() => self.swept(event?)?,
                 index = next_index(&mut self.learning) => {
                     let index = index?;
                     if let Some(learning) = self.learning.take() {
@@ -212,7 +223,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                 self.build_waiting(index, id, waiting)?;
                 continue;
             }
-            if self.learning.is_some() || !self.may_read() {
+            if self.learning.is_some() || self.sweeps.hold_reading() || !self.may_read() {
                 return Ok(false);
             }
             let Some(frame) = reader.next_frame()? else {
@@ -250,6 +261,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     fn read(&mut self, frame: &Frame<'_>) -> Result<(), DeliverError> {
         match frame.kind {
             Kind::Change => self.read_change(frame)?,
+            Kind::Sweep => self.read_sweep(frame)?,
             Kind::Commit => {
                 let commit =
                     Commit::decode(frame.payload).map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
@@ -375,95 +387,14 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         self.flights.launch(flight);
     }
 
-    fn land(&mut self, landing: Landing) -> Result<(), DeliverError> {
-        let Landing { flight, attempt, result } = landing;
-        let dispositions = match result {
-            Ok(dispositions) => dispositions,
-            Err(error) => return self.flights.again(flight, attempt, error, &self.readiness),
-        };
-        let mut put_off = Vec::new();
-        let mut why = None;
-        let mut superseded = 0_u64;
-        for (i, disposition) in dispositions.into_iter().enumerate() {
-            let item = &flight.bulk.items[i];
-            match disposition {
-                Disposition::Done => {}
-                Disposition::Superseded { current } => {
-                    self.check_writer(&flight, i, current)?;
-                    superseded += 1;
-                }
-                Disposition::Transient { reason } => {
-                    put_off.push(i);
-                    why = Some(reason);
-                    continue;
-                }
-                Disposition::Poison { reason } | Disposition::Definite { reason } => {
-                    return Err(DeliverError::Refused {
-                        index: self.tables.index_name(item.index),
-                        id: super::id_for_people(&item.id),
-                        seq: self.outstanding.seq(flight.tickets[i]),
-                        reason,
-                    });
-                }
-            }
-            self.outstanding.settle(flight.tickets[i]);
-            self.documents.land(item.index, &item.id, &self.building);
-        }
-        let done = (flight.tickets.len() - put_off.len()) as u64 - superseded;
-        counter!(names::SINK_ITEMS, "disposition" => "done").increment(done);
-        counter!(names::SINK_ITEMS, "disposition" => "superseded").increment(superseded);
-        if let Some(reason) = why {
-            counter!(names::SINK_ITEMS, "disposition" => "transient").increment(put_off.len() as u64);
-            if self.readiness.obstacle("sink", reason.clone()) {
-                tracing::warn!(
-                    items = put_off.len(),
-                    reason,
-                    "the search engine put items off; sending them again"
-                );
-            }
-            let opaque_id = self.flights.next_opaque_id();
-            self.flights.put_off(flight.select(&put_off, opaque_id), attempt);
-        }
-        if self.flights.all_well() && self.readiness.clear("sink") {
-            tracing::info!("the search engine takes everything again");
-        }
-        Ok(())
-    }
-
-    /// A conflict with a version that this log never gave is somebody else's.
-    fn check_writer(
-        &self,
-        flight: &super::building::Flight,
-        i: usize,
-        current: Option<Version>,
-    ) -> Result<(), DeliverError> {
-        let highest = self.log.highest_version();
-        match current {
-            Some(current) if current > highest => {
-                let item = &flight.bulk.items[i];
-                Err(DeliverError::ForeignWriter {
-                    index: self.tables.index_name(item.index),
-                    id: super::id_for_people(&item.id),
-                    current,
-                    highest,
-                })
-            }
-            Some(_) => Ok(()),
-            // Unseen so far; without the number nobody can say whose version it is.
-            None => Err(DeliverError::Refused {
-                index: self.tables.index_name(flight.bulk.items[i].index),
-                id: super::id_for_people(&flight.bulk.items[i].id),
-                seq: self.outstanding.seq(flight.tickets[i]),
-                reason: "a version conflict that does not say which version is there".to_owned(),
-            }),
-        }
-    }
-
-    /// Waits for everything in flight; nothing new is read or launched.
+    /// Waits for everything in flight, and for the page that each sweep is at; nothing new is read or launched.
     async fn drain(&mut self) -> Result<(), DeliverError> {
-        while !self.flights.is_empty() {
-            let landing = self.flights.next_landing().await;
-            self.land(landing)?;
+        self.sweeps.stop();
+        while !self.flights.is_empty() || self.sweeps.is_busy() {
+            tokio::select! {
+                landing = self.flights.next_landing() => self.land(landing)?,
+                event = self.sweeps.next_event() => self.swept(event?)?,
+            }
         }
         Ok(())
     }

@@ -3,6 +3,10 @@
 //! A document (index and id) that has a change in the bulk being built, in flight, or of unknown outcome is kept here until
 //! the engine has answered for it. A newer change of it meanwhile waits, and what waits collapses to the newest: it is held
 //! as a place in the log, not as bytes. So no change of a document is ever sent while an older one may still be applied.
+//!
+//! While an index is swept ([`Documents::bar`]) all its newer changes wait, whether or not anything of their document is in flight. What they
+//! collapse with may be older than the sweep and unsent: it is never sent then, for the sweep deletes what it would have written. So
+//! whether all that is older has been answered for is counted by documents, not by tickets, which may go on in newer ones.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -35,6 +39,23 @@ enum Standing {
     Behind(Box<Waiting>),
     /// Behind one that was answered for: to be built.
     Ready(Box<Waiting>),
+    /// Behind nothing but the sweep of its index.
+    Held(Box<Waiting>),
+}
+
+#[derive(Debug, Default)]
+struct OfIndex {
+    by_id: HashMap<Arc<str>, Standing>,
+    sweep: Option<Barrier>,
+}
+
+/// What a sweep waits for, and what waits for it.
+#[derive(Debug)]
+struct Barrier {
+    /// Changes with a higher version wait.
+    bound: Version,
+    /// Documents with a change below the bound in the bulk being built, in flight or to be sent.
+    older: usize,
 }
 
 /// What a new change of a document has to do.
@@ -51,7 +72,8 @@ pub enum Turn {
 /// Every document that is not at rest.
 #[derive(Debug, Default)]
 pub struct Documents {
-    by_index: Vec<HashMap<Arc<str>, Standing>>,
+    by_index: Vec<OfIndex>,
+    /// In the order of their turns; some may have lost theirs since.
     ready: VecDeque<(IndexNo, Arc<str>)>,
     waiting: usize,
 }
@@ -65,15 +87,31 @@ impl Documents {
         building: &Building,
         change: impl FnOnce() -> Waiting,
     ) -> Turn {
-        match self.by_index.get_mut(index.0 as usize).and_then(|ids| ids.get_mut(id)) {
-            None => Turn::Now,
-            Some(Standing::Encoded(place)) if building.holds(*place) => Turn::Replace(*place),
-            Some(standing @ Standing::Encoded(_)) => {
+        let Some(OfIndex { by_id, sweep }) = self.by_index.get_mut(index.0 as usize) else {
+            return Turn::Now;
+        };
+        match (by_id.get_mut(id), sweep) {
+            (None, None) => Turn::Now,
+            (None, Some(_)) => {
+                by_id.insert(id.into(), Standing::Held(Box::new(change())));
+                self.waiting += 1;
+                Turn::Wait(None)
+            }
+            (Some(Standing::Encoded(place)), None) if building.holds(*place) => Turn::Replace(*place),
+            (Some(standing @ Standing::Encoded(_)), _) => {
                 *standing = Standing::Behind(Box::new(change()));
                 self.waiting += 1;
                 Turn::Wait(None)
             }
-            Some(Standing::Behind(waiting) | Standing::Ready(waiting)) => {
+            (Some(standing @ Standing::Ready(_)), Some(barrier)) => {
+                barrier.older -= 1;
+                let held = Standing::Held(Box::new(change()));
+                match std::mem::replace(standing, held) {
+                    Standing::Ready(older) => Turn::Wait(Some(older.ticket)),
+                    _ => Turn::Wait(None),
+                }
+            }
+            (Some(Standing::Behind(waiting) | Standing::Ready(waiting) | Standing::Held(waiting)), _) => {
                 Turn::Wait(Some(std::mem::replace(&mut **waiting, change()).ticket))
             }
         }
@@ -81,44 +119,92 @@ impl Documents {
 
     /// A document's newest change is now at `place`, in the bulk being built.
     pub fn build(&mut self, index: IndexNo, id: Arc<str>, place: Place) {
+        self.of(index).by_id.insert(id, Standing::Encoded(place));
+    }
+
+    fn of(&mut self, index: IndexNo) -> &mut OfIndex {
         let no = index.0 as usize;
         if self.by_index.len() <= no {
-            self.by_index.resize_with(no + 1, HashMap::new);
+            self.by_index.resize_with(no + 1, OfIndex::default);
         }
-        self.by_index[no].insert(id, Standing::Encoded(place));
+        &mut self.by_index[no]
     }
 
     /// The engine has answered for the document's change in flight.
     pub fn land(&mut self, index: IndexNo, id: &Arc<str>, building: &Building) {
-        let Some(ids) = self.by_index.get_mut(index.0 as usize) else { return };
-        match ids.remove(id) {
-            Some(Standing::Behind(waiting)) => {
-                ids.insert(Arc::clone(id), Standing::Ready(waiting));
+        let Some(OfIndex { by_id, sweep }) = self.by_index.get_mut(index.0 as usize) else { return };
+        match (by_id.remove(id), sweep) {
+            (Some(Standing::Behind(waiting)), Some(barrier)) if waiting.version > barrier.bound => {
+                by_id.insert(Arc::clone(id), Standing::Held(waiting));
+                barrier.older -= 1;
+            }
+            (Some(Standing::Behind(waiting)), _) => {
+                by_id.insert(Arc::clone(id), Standing::Ready(waiting));
                 self.ready.push_back((index, Arc::clone(id)));
             }
-            Some(Standing::Encoded(place)) if !building.holds(place) => {}
-            // Not in flight: what is to be sent stays.
-            Some(other) => {
-                ids.insert(Arc::clone(id), other);
+            (Some(Standing::Encoded(place)), sweep) if !building.holds(place) => {
+                if let Some(barrier) = sweep {
+                    barrier.older -= 1;
+                }
             }
-            None => {}
+            // Not in flight: what is to be sent stays.
+            (Some(other), _) => {
+                by_id.insert(Arc::clone(id), other);
+            }
+            (None, _) => {}
         }
     }
 
     /// The next document whose turn has come; [`Documents::build`] must follow.
     pub fn next_ready(&mut self) -> Option<(IndexNo, Arc<str>, Waiting)> {
-        let (index, id) = self.ready.pop_front()?;
-        let ids = self.by_index.get_mut(index.0 as usize)?;
-        match ids.remove(&id)? {
-            Standing::Ready(waiting) => {
-                self.waiting -= 1;
-                Some((index, id, *waiting))
-            }
-            other => {
-                ids.insert(id, other);
-                None
+        while let Some((index, id)) = self.ready.pop_front() {
+            let OfIndex { by_id, .. } = self.of(index);
+            match by_id.remove(&id) {
+                Some(Standing::Ready(waiting)) => {
+                    self.waiting -= 1;
+                    return Some((index, id, *waiting));
+                }
+                Some(other) => drop(by_id.insert(id, other)),
+                None => {}
             }
         }
+        None
+    }
+
+    /// From here on changes of the index wait until [`Documents::lift`]; those so far are older than `bound`. Not twice at a time.
+    pub fn bar(&mut self, index: IndexNo, bound: Version) {
+        let of = self.of(index);
+        debug_assert!(of.sweep.is_none(), "one sweep of an index at a time");
+        of.sweep = Some(Barrier { bound, older: of.by_id.len() });
+    }
+
+    /// Between [`Documents::bar`] and [`Documents::lift`].
+    #[must_use]
+    pub fn is_barred(&self, index: IndexNo) -> bool {
+        self.by_index.get(index.0 as usize).is_some_and(|of| of.sweep.is_some())
+    }
+
+    /// Whether the engine has answered for all that is older than the bound of the index's sweep.
+    #[must_use]
+    pub fn is_clear(&self, index: IndexNo) -> bool {
+        let of = self.by_index.get(index.0 as usize);
+        of.and_then(|of| of.sweep.as_ref()).is_none_or(|barrier| barrier.older == 0)
+    }
+
+    /// The index was swept: the turn of what waited for it has come.
+    pub fn lift(&mut self, index: IndexNo) {
+        let OfIndex { by_id, sweep } = self.of(index);
+        *sweep = None;
+        let mut ready = Vec::new();
+        for (id, standing) in by_id {
+            if let Standing::Held(waiting) = standing {
+                ready.push((waiting.version, Arc::clone(id)));
+                *standing = Standing::Ready(waiting.clone());
+            }
+        }
+        // Oldest first: the cursor stands below them.
+        ready.sort_unstable();
+        self.ready.extend(ready.into_iter().map(|(_, id)| (index, id)));
     }
 
     /// Changes that wait for their document's turn.
@@ -131,5 +217,142 @@ impl Documents {
     #[must_use]
     pub fn ready(&self) -> usize {
         self.ready.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Seq;
+    use crate::event::schema::TableSchema;
+    use crate::event::{Column, ColumnType, TableName};
+    use crate::mapping::TableMapping;
+    use crate::relay::outstanding::Outstanding;
+    use crate::sink::Index;
+
+    const NO: IndexNo = IndexNo(0);
+
+    /// What a test plays with: the bulk being built, too.
+    struct Play {
+        documents: Documents,
+        building: Building,
+        outstanding: Outstanding,
+        table: Arc<Table>,
+        seq: u64,
+    }
+
+    impl Play {
+        fn new() -> Play {
+            let ty = ColumnType::Integer { bits: 64, unsigned: true };
+            let schema = TableSchema {
+                name: TableName::new("shop", "orders"),
+                columns: vec![Column { name: "id".into(), ty, nullable: false }],
+                key: vec![0],
+            };
+            let index = Index { no: NO, name: "i".into(), uuid: "u".into() };
+            Play {
+                documents: Documents::default(),
+                building: Building::default(),
+                outstanding: Outstanding::new(Seq(0)),
+                table: Arc::new(Table { mapping: TableMapping::new(&schema).unwrap(), index }),
+                seq: 0,
+            }
+        }
+
+        fn next(&mut self) -> (Version, Ticket) {
+            self.seq += 1;
+            (Version(self.seq), self.outstanding.open(Seq(self.seq)))
+        }
+
+        /// A change of a document; encoded where its turn has come.
+        fn change(&mut self, id: &str) -> Turn {
+            let (version, ticket) = self.next();
+            let table = Arc::clone(&self.table);
+            let waiting =
+                || Waiting { table, verb: Verb::Index, version, ticket, location: Location::default() };
+            let turn = self.documents.change(NO, id, &self.building, waiting);
+            if !matches!(turn, Turn::Wait(_)) {
+                self.encode(id.into(), version, ticket);
+            }
+            turn
+        }
+
+        fn encode(&mut self, id: Arc<str>, version: Version, ticket: Ticket) {
+            let start = self.building.body().len();
+            self.building.body().push(b'x');
+            let place = self.building.push(start, NO, Verb::Index, Arc::clone(&id), version, ticket);
+            self.documents.build(NO, id, place);
+        }
+
+        /// Sends the bulk being built.
+        fn launch(&mut self) {
+            self.building.take("x".into());
+        }
+
+        fn land(&mut self, id: &str) {
+            self.documents.land(NO, &id.into(), &self.building);
+        }
+
+        fn bar(&mut self) {
+            let (bound, _) = self.next();
+            self.documents.bar(NO, bound);
+        }
+
+        /// Builds everything whose turn has come; its versions.
+        fn build_ready(&mut self) -> Vec<u64> {
+            let mut versions = Vec::new();
+            while let Some((_, id, waiting)) = self.documents.next_ready() {
+                versions.push(waiting.version.0);
+                self.encode(id, waiting.version, waiting.ticket);
+            }
+            versions
+        }
+    }
+
+    #[test]
+    fn a_sweep_waits_for_what_is_older_and_what_is_newer_waits_for_it() {
+        let mut play = Play::new();
+        play.change("in flight");
+        play.change("behind");
+        play.launch();
+        play.change("being built");
+        assert_eq!(play.change("behind"), Turn::Wait(None));
+        play.bar();
+        // Newer ones: of documents at rest, in the bulk being built, in flight, and with an older one waiting.
+        assert_eq!(play.change("at rest"), Turn::Wait(None));
+        assert_eq!(play.change("being built"), Turn::Wait(None), "not in the place of the older one");
+        assert_eq!(play.change("in flight"), Turn::Wait(None));
+        assert!(matches!(play.change("behind"), Turn::Wait(Some(_))), "the older one is never sent");
+        assert_eq!(play.documents.waiting(), 4);
+        for id in ["in flight", "behind"] {
+            assert!(!play.documents.is_clear(NO));
+            play.land(id);
+        }
+        play.launch();
+        assert!(!play.documents.is_clear(NO));
+        play.land("being built");
+        assert!(play.documents.is_clear(NO) && play.build_ready().is_empty());
+        assert_eq!(play.change("never seen"), Turn::Wait(None));
+        play.documents.lift(NO);
+        assert_eq!(play.build_ready(), [6, 7, 8, 9, 10], "oldest first");
+        assert_eq!(play.documents.waiting(), 0);
+        assert_eq!(play.change("another"), Turn::Now);
+    }
+
+    #[test]
+    fn an_older_change_whose_turn_has_come_gives_way_to_a_newer_one_behind_the_sweep() {
+        let mut play = Play::new();
+        play.change("a");
+        play.launch();
+        play.change("a");
+        play.land("a");
+        // Its turn has come, and it is not built yet.
+        play.bar();
+        assert!(!play.documents.is_clear(NO));
+        assert!(matches!(play.change("a"), Turn::Wait(Some(_))));
+        assert!(play.documents.is_clear(NO));
+        assert!(play.build_ready().is_empty(), "it has lost its turn");
+        play.documents.lift(NO);
+        assert_eq!((play.build_ready(), play.documents.waiting()), (vec![4], 0));
     }
 }

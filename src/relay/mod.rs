@@ -11,6 +11,7 @@
 //! | [`building`] | the bulk being built |
 //! | [`documents`] | one flight per document |
 //! | [`outstanding`] | the settled prefix |
+//! | [`sweeps`] | all older documents of a table go |
 //! | [`progress`] | the cursor's way into its store |
 //! | [`options`] | bounds and times |
 //! | [`error`] | why a pipeline stopped |
@@ -31,6 +32,7 @@ pub mod options;
 pub mod outstanding;
 pub mod progress;
 pub mod retention;
+pub mod sweeps;
 pub mod tables;
 
 use tokio::task::JoinSet;

@@ -7,7 +7,6 @@ use tokio::task::JoinSet;
 
 use super::error::DeliverError;
 use crate::backoff::Backoff;
-use crate::event::document::IndexSpec;
 use crate::event::{TableName, TableNo, TableSchema};
 use crate::lifecycle::Readiness;
 use crate::log::record::SchemaRecord;
@@ -77,19 +76,33 @@ impl Tables {
         readiness: &Readiness,
     ) -> Result<Learning, DeliverError> {
         let mapping = TableMapping::new(&record.schema)?;
-        let alias = &mapping.spec().alias;
-        let stored = self.indices.get(alias);
-        if let Some(other) = stored.filter(|stored| stored.table != record.schema.name) {
-            return Err(DeliverError::SharedAlias {
-                alias: alias.clone(),
-                first: other.table.clone(),
-                second: record.schema.name,
-            });
-        }
-        let expect = if stored.is_some() { Expect::Existing } else { Expect::Anything };
+        let expect = self.expect(&mapping.spec().alias, &record.schema.name)?;
         let mut task = JoinSet::new();
-        task.spawn(ensure(mapping.spec().clone(), expect, Arc::clone(sink), readiness.clone()));
+        let (spec, sink, readiness) = (mapping.spec().clone(), Arc::clone(sink), readiness.clone());
+        task.spawn(async move { patiently(&readiness, &spec.alias, || sink.ensure(&spec, expect)).await });
         Ok(Learning { record, mapping, task })
+    }
+
+    /// What the cursor says of the index of a table that was not met in this run.
+    ///
+    /// # Errors
+    /// The alias is another table's.
+    pub fn expect(&self, alias: &str, table: &TableName) -> Result<Expect, DeliverError> {
+        match self.indices.get(alias) {
+            Some(stored) if stored.table != *table => Err(DeliverError::SharedAlias {
+                alias: alias.to_owned(),
+                first: stored.table.clone(),
+                second: table.clone(),
+            }),
+            Some(_) => Ok(Expect::Existing),
+            None => Ok(Expect::Anything),
+        }
+    }
+
+    /// The index of a table that was met in this run.
+    #[must_use]
+    pub fn index(&self, table: &TableName) -> Option<&Index> {
+        self.by_name.get(table).map(|(_, table)| &table.index)
     }
 
     /// The table is ready.
@@ -106,7 +119,15 @@ impl Tables {
     }
 
     /// An index deleted, re-created or rolled back under us has lost what the cursor calls settled.
-    fn check_identity(&mut self, alias: &str, table: &TableName, index: &Index) -> Result<(), DeliverError> {
+    ///
+    /// # Errors
+    /// `index` is not the one that the cursor speaks of.
+    pub fn check_identity(
+        &mut self,
+        alias: &str,
+        table: &TableName,
+        index: &Index,
+    ) -> Result<(), DeliverError> {
         let found = IndexId { table: table.clone(), name: index.name.clone(), uuid: index.uuid.clone() };
         match self.indices.get(alias) {
             Some(stored) if *stored != found => Err(DeliverError::OtherIndex {
@@ -145,26 +166,29 @@ impl Learning {
     }
 }
 
-async fn ensure<K: Sink>(
-    spec: IndexSpec,
-    expect: Expect,
-    sink: Arc<K>,
-    readiness: Readiness,
-) -> Result<Index, DeliverError> {
+/// Asks the engine about the index of an alias for as long as it takes.
+///
+/// # Errors
+/// The engine refuses it for good.
+pub(super) async fn patiently<T, Asked: Future<Output = Result<T, SinkError>>>(
+    readiness: &Readiness,
+    alias: &str,
+    ask: impl Fn() -> Asked,
+) -> Result<T, DeliverError> {
     let mut backoff = Backoff::new();
     loop {
-        match sink.ensure(&spec, expect).await {
-            Ok(index) => {
+        match ask().await {
+            Ok(answer) => {
                 if readiness.clear(PART) {
-                    tracing::info!(alias = spec.alias, "the index is ready");
+                    tracing::info!(alias, "the index is ready");
                 }
-                return Ok(index);
+                return Ok(answer);
             }
             Err(SinkError::Definite(error)) => return Err(DeliverError::Sink(error)),
             Err(SinkError::Transient(error)) => {
                 let delay = backoff.next_delay();
                 if readiness.obstacle(PART, error.to_string()) {
-                    tracing::warn!(%error, alias = spec.alias, "waiting for an index");
+                    tracing::warn!(%error, alias, "waiting for an index");
                 }
                 tokio::time::sleep(delay).await;
             }

@@ -5,7 +5,7 @@
 
 use std::error::Error;
 use std::future::Future;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,6 +103,17 @@ pub enum SinkError {
     Definite(#[source] Box<dyn Error + Send + Sync>),
 }
 
+/// What one page of a sweep came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Documents that were deleted.
+    pub deleted: u64,
+    /// Documents that are as new as the bound, or newer.
+    pub spared: u64,
+    /// Id and version of the newest of all; `None` for a page without documents.
+    pub newest: Option<(Arc<str>, Version)>,
+}
+
 /// A search engine, or what stands for one.
 pub trait Sink: Send + Sync + 'static {
     /// Makes sure that the alias, its index and all fields exist; called before the first write to an index and again when
@@ -112,6 +123,27 @@ pub trait Sink: Send + Sync + 'static {
         spec: &IndexSpec,
         expect: Expect,
     ) -> impl Future<Output = Result<Index, SinkError>> + Send;
+
+    /// The index that the alias leads to; `None` where it leads nowhere. Makes nothing. What is expected to exist and does not is
+    /// definite.
+    fn find(
+        &self,
+        alias: &str,
+        expect: Expect,
+    ) -> impl Future<Output = Result<Option<Index>, SinkError>> + Send;
+
+    /// Deletes every document of an index whose version is in `versions`, with the last of those as the delete's version, so that
+    /// no newer one is hit. One pass over all that was written to the index before the call; a document below `versions` is not the relay's,
+    /// and definite.
+    ///
+    /// `page` is told what was done, and ends the pass by breaking; that is what is returned. A pass that failed is made again from
+    /// its start: what it deleted stays so.
+    fn sweep(
+        &self,
+        index: IndexNo,
+        versions: Range<Version>,
+        page: impl FnMut(&Swept) -> ControlFlow<()> + Send,
+    ) -> impl Future<Output = Result<ControlFlow<()>, SinkError>> + Send;
 
     /// Appends one action to a bulk's body. `document` appends the JSON object, on one line; it is called once for
     /// [`Verb::Index`], not at all for [`Verb::Delete`]. On its error `body` is as it was.

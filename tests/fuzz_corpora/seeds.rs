@@ -277,6 +277,7 @@ fn records() -> Vec<Vec<u8>> {
     for count in [60_000u32, u32::MAX] {
         all.push((2, [&[1, 1, b'a', 1, b'b', 252][..], &count.to_le_bytes()].concat()));
     }
+    all.push((6, [&b"\x04shop"[..], b"\x06orders"].concat()));
     all.into_iter().map(|(kind, payload)| [&[kind - 1], payload.as_slice()].concat()).collect()
 }
 

@@ -12,7 +12,7 @@ use everrelay::disk::SystemDisk;
 use everrelay::event::codec::RowWriter;
 use everrelay::event::value::{Date, DateTime, Geometry, Instant, Time};
 use everrelay::event::{Column, ColumnType, Gtid, GtidSet, Op, TableName, TableNo, TableSchema, Value};
-use everrelay::log::record::{Batch, Commit, Mark, Position, SchemaRecord, Synced};
+use everrelay::log::record::{Batch, Commit, Mark, Position, SchemaRecord, SweepRecord, Synced};
 use everrelay::log::{Gap, LogOptions, Noted, Opened, Shape, open};
 use everrelay::settled::{Cursor, CursorStore, IndexId, Settled};
 
@@ -24,12 +24,13 @@ pub const NOW: u64 = 1_795_392_000_000_000;
 /// A case's name, and what makes its pipeline folder.
 type Case = (&'static str, fn(&Path));
 
-pub const CASES: [Case; 5] = [
+pub const CASES: [Case; 6] = [
     ("empty", empty),
     ("small", small),
     ("several-segments", several_segments),
     ("open-transaction", open_transaction),
     ("torn-tail", torn_tail),
+    ("truncated", truncated),
 ];
 
 const A: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
@@ -330,5 +331,22 @@ fn torn_tail(folder: &Path) {
     let file = OpenOptions::new().write(true).open(folder.join(name)).unwrap();
     let length = file.metadata().unwrap().len();
     file.write_all_at(&[0xA5; 30], length - 12).unwrap();
+    settle(folder, Some(&Cursor::default()));
+}
+
+/// A TRUNCATE among rows of its table, and one of a table that has none.
+fn truncated(folder: &Path) {
+    let mut making = Making::open(folder, 0);
+    making.mark(&format!("{A}:1-7"));
+    making.batch.sweep(&SweepRecord { table: TableName::new("shop", "orders") });
+    making.commit(&format!("{A}:8"));
+    making.schemas();
+    making.line(Op::Insert, 1, 1, "of before");
+    making.commit(&format!("{A}:9"));
+    making.batch.sweep(&SweepRecord { table: TableName::new("shop", "lines") });
+    making.commit(&format!("{A}:10"));
+    making.line(Op::Insert, 1, 1, "of after");
+    making.commit(&format!("{A}:11"));
+    making.sync();
     settle(folder, Some(&Cursor::default()));
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use everrelay::disk::Disk;
 use everrelay::event::{Op, TableNo, TableSchema};
-use everrelay::log::record::{Change, Commit, Kind, Mark, Position, SchemaRecord, State};
+use everrelay::log::record::{Change, Commit, Kind, Mark, Position, SchemaRecord, State, SweepRecord};
 use everrelay::log::{Frame, Gap, Log, Noted, Shape, Standing};
 
 pub fn log<D: Disk>(log: &Log<D>) -> String {
@@ -48,6 +48,10 @@ fn payload(frame: &Frame<'_>, tables: &mut HashMap<TableNo, TableSchema>) -> Str
             text
         }
         Kind::Change => change(frame, tables),
+        Kind::Sweep => {
+            let SweepRecord { table } = SweepRecord::decode(frame.payload).unwrap();
+            format!("{table} version {}", frame.version)
+        }
         Kind::Commit => {
             let Commit { synced, gtid, time_micros, position, noted: also } =
                 Commit::decode(frame.payload).unwrap();

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,10 +12,10 @@ use everrelay::disk::{Disk, SystemDisk, SystemLock};
 use everrelay::event::codec::RowWriter;
 use everrelay::event::document::{Action, IndexSpec};
 use everrelay::event::gtid::Origin;
-use everrelay::event::{Column, ColumnType, Gtid, Op, TableName, TableNo, TableSchema};
+use everrelay::event::{Column, ColumnType, Gtid, Op, TableName, TableNo, TableSchema, Version};
 use everrelay::log::record::{Batch, Commit, Position, SchemaRecord, Synced};
 use everrelay::log::{Log, Noted, Standing};
-use everrelay::sink::{Bulk, BulkError, Disposition, Expect, Index, IndexNo, Sink, SinkError};
+use everrelay::sink::{Bulk, BulkError, Disposition, Expect, Index, IndexNo, Sink, SinkError, Swept};
 use everrelay::source::{Source, SourceError, Start};
 use tokio::sync::watch;
 
@@ -226,6 +227,19 @@ impl ModelEngine {
 impl Sink for ModelEngine {
     async fn ensure(&self, spec: &IndexSpec, _: Expect) -> Result<Index, SinkError> {
         Ok(Index { no: IndexNo(0), name: spec.alias.clone(), uuid: "u".into() })
+    }
+
+    async fn find(&self, _: &str, _: Expect) -> Result<Option<Index>, SinkError> {
+        Ok(None)
+    }
+
+    async fn sweep(
+        &self,
+        _: IndexNo,
+        _: Range<Version>,
+        _: impl FnMut(&Swept) -> ControlFlow<()> + Send,
+    ) -> Result<ControlFlow<()>, SinkError> {
+        unreachable!("no table is truncated here")
     }
 
     fn encode<E>(

@@ -301,6 +301,7 @@ impl Read {
                     assert!(change.row.rest().is_empty(), "nothing follows the row");
                     self.open.push(Row { op: change.op, table: schema.name.table.clone(), values, old_key });
                 }
+                Kind::Sweep => panic!("no test that reads with this truncates a followed table"),
                 Kind::Commit => {
                     let (commit, _) = codec::decode_owned::<Commit, 1_000_000>(payload).unwrap();
                     let gtid = commit.gtid.as_ref().expect("the server gives GTIDs");

@@ -14,7 +14,7 @@ use crate::clock::rfc3339_seconds;
 use crate::disk::SystemDisk;
 use crate::event::{Op, Seq, TableNo};
 use crate::lifecycle::Exit;
-use crate::log::record::{Change, Commit, Kind, Mark, SchemaRecord, State};
+use crate::log::record::{Change, Commit, Kind, Mark, SchemaRecord, State, SweepRecord};
 use crate::log::{Frame, Log, ReadError, SeekError};
 use crate::mapping::TableMapping;
 use crate::source::mysql::patterns::Patterns;
@@ -134,7 +134,7 @@ impl<W: Write> Printer<'_, W> {
                 };
                 self.tables.insert(table, known);
             }
-            Kind::Change | Kind::Commit | Kind::Mark => {}
+            Kind::Change | Kind::Sweep | Kind::Commit | Kind::Mark => {}
         }
         Ok(())
     }
@@ -148,6 +148,14 @@ impl<W: Write> Printer<'_, W> {
             Kind::Change => {
                 let change = Change::decode(frame.payload).with_context(|| unreadable(frame.seq))?;
                 let wanted = self.table(frame.seq, change.table)?.is_some();
+                if wanted {
+                    self.open = Open::Printed;
+                }
+                wanted
+            }
+            Kind::Sweep => {
+                let sweep = SweepRecord::decode(frame.payload).with_context(|| unreadable(frame.seq))?;
+                let wanted = self.only.as_ref().is_none_or(|only| only.follows_table(&sweep.table));
                 if wanted {
                     self.open = Open::Printed;
                 }
@@ -179,6 +187,15 @@ impl<W: Write> Printer<'_, W> {
                     table: Some(record.schema.name.to_string()),
                     columns: Some(columns.collect()),
                     ..RecordLine::new(seq, "schema")
+                };
+                line.write(json, self.out)
+            }
+            Kind::Sweep => {
+                let sweep = SweepRecord::decode(frame.payload).with_context(unreadable)?;
+                let line = RecordLine {
+                    version: Some(frame.version.0),
+                    table: Some(sweep.table.to_string()),
+                    ..RecordLine::new(seq, "sweep")
                 };
                 line.write(json, self.out)
             }

@@ -13,7 +13,7 @@ use crate::disk::Disk;
 use crate::event::codec;
 use crate::log::cut;
 use crate::log::frame;
-use crate::log::record::{ChangeHead, State};
+use crate::log::record::{ChangeHead, State, SweepRecord};
 use crate::log::segment::{self, Previous, SegmentHeader};
 use crate::log::verify::{Checked, Depth, Finding, Report, WayOut, verify};
 
@@ -312,6 +312,10 @@ impl HandMade {
         self.frame(Kind::Change, &payload)
     }
 
+    fn sweep(&mut self) -> &mut HandMade {
+        self.frame(Kind::Sweep, &encoded(&SweepRecord { table: TableName::new("s", "t") }))
+    }
+
     /// A commit that says that all before it was synced.
     fn commit(&mut self, number: u64) -> &mut HandMade {
         self.commit_synced(number, self.bytes.len() as u64)
@@ -375,7 +379,7 @@ fn started() -> State {
 fn a_whole_frame_that_says_what_cannot_be_is_found_with_its_payload() {
     type Make = fn(&mut HandMade) -> &mut HandMade;
     let cases: &[(&str, Make)] = &[
-        ("", |log| log.schema().change(Op::Insert, 1).commit(2)),
+        ("", |log| log.schema().change(Op::Insert, 1).commit(2).sweep().commit(3)),
         ("", |log| log.schema().change(Op::Rekey, 2).commit(2).mark()),
         ("", |log| log.schema().change(Op::Tombstone, 1).commit(2)),
         ("2 bytes follow its 1 values", |log| log.schema().wrong().change(Op::Tombstone, 2)),
@@ -384,6 +388,7 @@ fn a_whole_frame_that_says_what_cannot_be_is_found_with_its_payload() {
         ("value 2 of 2", |log| log.schema().wrong().change(Op::Rekey, 1)),
         ("2 bytes follow its 1 values", |log| log.schema().wrong().change(Op::Delete, 2)),
         ("inside a transaction", |log| log.schema().change(Op::Insert, 1).wrong().mark()),
+        ("inside a transaction", |log| log.sweep().wrong().mark()),
         ("60 bytes were synced", |log| log.wrong().commit_synced(2, 60)),
         ("100000 bytes were synced", |log| log.wrong().commit_synced(2, 100_000)),
         ("110 bytes were synced", |log| log.mark().commit(2).wrong().commit_synced(3, 110)),
@@ -394,6 +399,8 @@ fn a_whole_frame_that_says_what_cannot_be_is_found_with_its_payload() {
         }),
         ("its payload cannot be decoded", |log| log.wrong().frame(Kind::Schema, &[1, 2, 3])),
         ("its payload cannot be decoded", |log| log.wrong().frame(Kind::Change, &[9, 9, 9])),
+        ("its payload cannot be decoded", |log| log.wrong().frame(Kind::Sweep, &[1, b's', 1])),
+        ("bytes follow its end", |log| log.wrong().frame(Kind::Sweep, &[1, b's', 1, b't', 0])),
     ];
     for (expected, make) in cases {
         let mut log = HandMade::new(&started());

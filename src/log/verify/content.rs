@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use crate::event::schema::MAX_COLUMNS;
 use crate::event::{Op, Seq, TableNo};
 use crate::log::Standing;
-use crate::log::record::{Change, Commit, Kind, Mark, SchemaRecord, State, Synced};
+use crate::log::record::{Change, Commit, Kind, Mark, SchemaRecord, State, SweepRecord, Synced};
 
 /// What the frames so far come to.
 #[derive(Debug, Default)]
@@ -75,6 +75,11 @@ impl Content {
             }
             Kind::Schema => self.schema(seq, &SchemaRecord::decode(payload).map_err(undecodable)?),
             Kind::Change => self.change(seq, payload),
+            Kind::Sweep => {
+                SweepRecord::decode(payload).map_err(undecodable)?;
+                self.opens(seq, true);
+                Ok(())
+            }
             Kind::Commit => {
                 let commit = Commit::decode(payload).map_err(undecodable)?;
                 self.synced(commit.synced, offset)?;

@@ -1,5 +1,6 @@
 //! Bulk bodies: one action line per item, and a document's line below each `index`.
 
+use crate::event::Version;
 use crate::event::document::{Action, Verb};
 
 /// What stands before an action's id, per verb.
@@ -35,9 +36,7 @@ pub(super) fn encode<E>(
         Verb::Delete => &prefixes.delete,
     });
     string(action.id, body);
-    body.extend_from_slice(b",\"version\":");
-    body.extend_from_slice(itoa::Buffer::new().format(action.version.0).as_bytes());
-    body.extend_from_slice(b",\"version_type\":\"external_gte\"}}\n");
+    version(action.version, body);
     if action.verb == Verb::Index {
         if let Err(error) = document(body) {
             body.truncate(start);
@@ -46,6 +45,30 @@ pub(super) fn encode<E>(
         body.push(b'\n');
     }
     Ok(())
+}
+
+/// Appends the delete of a document that may have a routing, which those of the relay have not.
+pub(super) fn delete(
+    prefixes: &Prefixes,
+    (id, routing): (&str, Option<&str>),
+    at: Version,
+    body: &mut Vec<u8>,
+) {
+    body.extend_from_slice(&prefixes.delete);
+    string(id, body);
+    if let Some(routing) = routing {
+        body.extend_from_slice(b",\"routing\":");
+        string(routing, body);
+    }
+    version(at, body);
+}
+
+/// Appends what ends an action's line.
+#[inline]
+fn version(version: Version, body: &mut Vec<u8>) {
+    body.extend_from_slice(b",\"version\":");
+    body.extend_from_slice(itoa::Buffer::new().format(version.0).as_bytes());
+    body.extend_from_slice(b",\"version_type\":\"external_gte\"}}\n");
 }
 
 /// Appends a JSON string with its quotation marks.
@@ -62,7 +85,6 @@ fn string(text: &str, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Version;
     use std::convert::Infallible;
 
     #[test]
@@ -86,6 +108,18 @@ mod tests {
         {"index":{"_index":"shop.orders","_id":"a\"\n\\","version":7,"version_type":"external_gte"}}
         {}
         {"delete":{"_index":"shop.orders","_id":"8","version":18446744073709551615,"version_type":"external_gte"}}
+        "#);
+    }
+
+    #[test]
+    fn a_delete_carries_the_documents_own_routing() {
+        let prefixes = Prefixes::new("shop.orders");
+        let mut body = Vec::new();
+        delete(&prefixes, ("1", None), Version(7), &mut body);
+        delete(&prefixes, ("2", Some("a \"b")), Version(8), &mut body);
+        insta::assert_snapshot!(String::from_utf8(body).unwrap(), @r#"
+        {"delete":{"_index":"shop.orders","_id":"1","version":7,"version_type":"external_gte"}}
+        {"delete":{"_index":"shop.orders","_id":"2","routing":"a \"b","version":8,"version_type":"external_gte"}}
         "#);
     }
 

@@ -165,7 +165,7 @@ impl Client {
             401 | 403 => Err(SinkError::Transient(
                 format!(
                     "{asked}: the engine refused the credentials with {}; the relay's role needs `view_index_metadata`, \
-                     `create_index`, `manage`, `index` and `delete` on its indices",
+                     `create_index`, `manage`, `read`, `index` and `delete` on its indices",
                     said()
                 )
                 .into(),

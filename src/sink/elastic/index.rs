@@ -112,32 +112,49 @@ pub(super) async fn ensure(
     expect: Expect,
 ) -> Result<Found, SinkError> {
     for _ in 0..ATTEMPTS {
-        match (resolve(client, &spec.alias).await?, known) {
-            (Resolved::Index(index), _) => {
-                let found = describe(client, &spec.alias, index).await?;
-                let Some(found) = found else { continue };
-                let other = |known: &&Target| known.index != found.name || known.uuid != found.uuid;
-                if let Some(known) = known.filter(other) {
-                    let now = format!("leads to `{}` ({})", found.name, found.uuid);
-                    return Err(changed(known, now));
-                }
-                add_fields(client, spec, &found.name).await?;
-                return Ok(found);
-            }
-            (Resolved::Nowhere, Some(known)) => return Err(changed(known, "leads nowhere".into())),
-            (Resolved::Nowhere, None) if expect == Expect::Existing => {
-                return Err(IndexError::Gone { alias: spec.alias.clone() }.into());
-            }
-            // Looked at again afterwards: another client may have been faster, and with other mappings.
-            (Resolved::Nowhere, None) => create(client, spec).await?,
+        if let Some(found) = find(client, &spec.alias, known, expect).await? {
+            add_fields(client, spec, &found.name).await?;
+            return Ok(found);
         }
+        // Looked at again afterwards: another client may have been faster, and with other mappings.
+        create(client, spec).await?;
     }
     Err(IndexError::Contended { alias: spec.alias.clone() }.into())
 }
 
-fn changed(known: &Target, now: String) -> SinkError {
-    let Target { alias, index, uuid, .. } = known.clone();
-    IndexError::Changed { alias, index, uuid, now }.into()
+/// See [`Sink::find`](crate::sink::Sink::find). `known`: what the alias led to before, if it was ensured or found.
+pub(super) async fn find(
+    client: &Client,
+    alias: &str,
+    known: Option<&Target>,
+    expect: Expect,
+) -> Result<Option<Found>, SinkError> {
+    for _ in 0..ATTEMPTS {
+        match (resolve(client, alias).await?, known) {
+            (Resolved::Index(index), _) => {
+                let Some(found) = describe(client, alias, index).await? else { continue };
+                let other = |known: &&Target| known.index != found.name || known.uuid != found.uuid;
+                if let Some(known) = known.filter(other) {
+                    return Err(known.changed(format!("leads to `{}` ({})", found.name, found.uuid)));
+                }
+                return Ok(Some(found));
+            }
+            (Resolved::Nowhere, Some(known)) => return Err(known.changed("leads nowhere".into())),
+            (Resolved::Nowhere, None) if expect == Expect::Existing => {
+                return Err(IndexError::Gone { alias: alias.to_owned() }.into());
+            }
+            (Resolved::Nowhere, None) => return Ok(None),
+        }
+    }
+    Err(IndexError::Contended { alias: alias.to_owned() }.into())
+}
+
+impl Target {
+    /// It is no more what it was when it was ensured; `now`: what is there instead.
+    pub(super) fn changed(&self, now: String) -> SinkError {
+        let Target { alias, index, uuid, .. } = self.clone();
+        IndexError::Changed { alias, index, uuid, now }.into()
+    }
 }
 
 async fn resolve(client: &Client, alias: &str) -> Result<Resolved, SinkError> {
@@ -322,7 +339,7 @@ fn object(answer: &Answer, what: impl Fn() -> String) -> Result<Map<String, Valu
 }
 
 /// A name as one segment of a URL's path.
-fn encoded(name: &str) -> String {
+pub(super) fn encoded(name: &str) -> String {
     let mut path = String::with_capacity(name.len());
     for byte in name.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_') {

@@ -40,6 +40,7 @@
 //! | `action` | bulk bodies |
 //! | `client` | one request and its answer, or what its failure proves |
 //! | `outcome` | a bulk's answer, judged item by item |
+//! | `sweep` | deleting all that is older than a bound |
 //! | `reason` | what an engine's error says, without the row's values |
 //! | `index` | aliases, indices and mappings |
 //! | `field` `choice` | mapping types, which existing ones will do, and which of them an engine has |
@@ -52,7 +53,10 @@ mod index;
 pub mod options;
 mod outcome;
 mod reason;
+mod sweep;
 
+use std::ops::{ControlFlow, Range};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub use client::EngineVersion;
@@ -60,18 +64,21 @@ pub use options::{Auth, ElasticError, ElasticOptions};
 
 use self::action::Prefixes;
 use self::client::Client;
-use super::{Bulk, BulkError, Disposition, Expect, Index, IndexNo, Sink, SinkError};
+use super::{Bulk, BulkError, Disposition, Expect, Index, IndexNo, Sink, SinkError, Swept};
+use crate::event::Version;
 use crate::event::document::{Action, IndexSpec};
 
 /// A search engine behind one URL, or several of the same cluster.
 #[derive(Debug)]
 pub struct ElasticSink {
     client: Client,
-    /// Indices ensured so far, by their number.
+    /// Indices ensured or found so far, by their number.
     targets: RwLock<Vec<Arc<Target>>>,
+    /// Sweeps begun, for the ids of their bulks.
+    sweeps: AtomicU64,
 }
 
-/// An alias that was ensured.
+/// An alias that was ensured or found.
 #[derive(Clone, Debug)]
 struct Target {
     alias: String,
@@ -89,7 +96,11 @@ impl ElasticSink {
     /// # Errors
     /// A URL, credential or certificate file that cannot be used.
     pub fn new(options: &ElasticOptions) -> Result<ElasticSink, ElasticError> {
-        Ok(ElasticSink { client: Client::new(options)?, targets: RwLock::new(Vec::new()) })
+        Ok(ElasticSink {
+            client: Client::new(options)?,
+            targets: RwLock::new(Vec::new()),
+            sweeps: AtomicU64::new(0),
+        })
     }
 
     /// Which engine answers, and its version.
@@ -109,10 +120,17 @@ impl ElasticSink {
         targets.iter().find(|target| target.alias == alias).cloned()
     }
 
-    /// Adds `target`, or puts it in the place of the one with its alias.
-    fn remember(&self, target: Target) -> IndexNo {
+    /// Adds what was found behind an alias, or puts it in the place of what was there before.
+    fn remember(&self, alias: &str, found: index::Found, fields: Vec<String>) -> Index {
+        let index::Found { name, uuid } = found;
+        let target = Arc::new(Target {
+            alias: alias.to_owned(),
+            index: name.clone(),
+            uuid: uuid.clone(),
+            fields,
+            prefixes: Prefixes::new(alias),
+        });
         let mut targets = self.targets.write().unwrap_or_else(PoisonError::into_inner);
-        let target = Arc::new(target);
         let no = match targets.iter().position(|known| known.alias == target.alias) {
             Some(no) => {
                 targets[no] = target;
@@ -123,7 +141,8 @@ impl ElasticSink {
                 targets.len() - 1
             }
         };
-        IndexNo(u32::try_from(no).expect("fewer aliases than 2^32 fit into memory"))
+        let no = IndexNo(u32::try_from(no).expect("fewer aliases than 2^32 fit into memory"));
+        Index { no, name, uuid }
     }
 }
 
@@ -131,14 +150,25 @@ impl Sink for ElasticSink {
     async fn ensure(&self, spec: &IndexSpec, expect: Expect) -> Result<Index, SinkError> {
         let known = self.target_of(&spec.alias);
         let found = index::ensure(&self.client, spec, known.as_deref(), expect).await?;
-        let no = self.remember(Target {
-            prefixes: Prefixes::new(&spec.alias),
-            alias: spec.alias.clone(),
-            index: found.name.clone(),
-            uuid: found.uuid.clone(),
-            fields: spec.fields.iter().map(|field| field.name.clone()).collect(),
-        });
-        Ok(Index { no, name: found.name, uuid: found.uuid })
+        let fields = spec.fields.iter().map(|field| field.name.clone()).collect();
+        Ok(self.remember(&spec.alias, found, fields))
+    }
+
+    async fn find(&self, alias: &str, expect: Expect) -> Result<Option<Index>, SinkError> {
+        let known = self.target_of(alias);
+        let found = index::find(&self.client, alias, known.as_deref(), expect).await?;
+        let fields = known.map(|known| known.fields.clone()).unwrap_or_default();
+        Ok(found.map(|found| self.remember(alias, found, fields)))
+    }
+
+    async fn sweep(
+        &self,
+        index: IndexNo,
+        versions: Range<Version>,
+        page: impl FnMut(&Swept) -> ControlFlow<()> + Send,
+    ) -> Result<ControlFlow<()>, SinkError> {
+        let number = self.sweeps.fetch_add(1, Ordering::Relaxed);
+        sweep::Sweep::new(&self.client, self.targets(), index, versions, number).run(page).await
     }
 
     fn encode<E>(

@@ -111,8 +111,8 @@ fn a_standalone_statement_is_all_of_its_transaction() {
     let frames =
         feed(&mut binlog, vec![gtid(1, STANDALONE, &[]), query("CREATE TABLE t (id INT PRIMARY KEY)")]);
     assert_eq!(frames.unwrap(), [Kind::Mark]);
-    let stopped = feed(&mut binlog, vec![gtid(2, STANDALONE, &[]), query("TRUNCATE t")]);
-    assert!(definite(stopped).contains("TRUNCATE TABLE"));
+    let frames = feed(&mut binlog, vec![gtid(2, STANDALONE, &[]), query("TRUNCATE t")]);
+    assert_eq!(frames.unwrap(), [Kind::Sweep, Kind::Commit]);
     // Within a transaction that has rows: CREATE TABLE … SELECT.
     let mut binlog = binlog_after("");
     let created = vec![gtid(1, 8, &[]), query("CREATE TABLE `t` (`id` int)"), table_map(), insert(1), xid()];
@@ -171,7 +171,8 @@ fn compressed_events_are_what_they_would_have_been() {
     );
     let truncate = [&query_body(b"")[..], &packed(b"TRUNCATE TABLE t")].concat();
     let truncate = RawEvent::of(kind::QUERY_COMPRESSED, 0, &truncate);
-    assert!(definite(feed(&mut binlog, vec![gtid(3, STANDALONE, &[]), truncate])).contains("TRUNCATE TABLE"));
+    let frames = feed(&mut binlog, vec![gtid(3, STANDALONE, &[]), truncate]).unwrap();
+    assert_eq!(frames, [Kind::Sweep, Kind::Commit]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Statements inside the stream, and the ends of XA transactions: what they do to the open transaction and to followed tables.
 
 use crate::event::TableName;
-use crate::log::record::Batch;
+use crate::log::record::{Batch, SweepRecord};
 
 use super::super::error::{MysqlError, Place};
 use super::super::event::RawEvent;
@@ -75,6 +75,14 @@ impl Binlog {
                 effects.into_iter().for_each(|effect| self.ddl(effect, query.mode.strict))
             }
             Meaning::DropsSchema(schema) => self.drops_schema(&schema),
+            // In statement format, and of a temporary table that hides the followed one.
+            Meaning::Truncates(_) if event.is_thread_specific() => {}
+            Meaning::Truncates(table) => {
+                let table = self.tables.spelt(table);
+                tracing::info!(%table, place = %self.place, "a table was truncated: its documents are to go");
+                batch.sweep(&SweepRecord { table: table.clone() });
+                transaction.rows_of = Some(table);
+            }
             Meaning::Stops { table, what } => {
                 return Err(self.refuse_table(&format!("QUERY event ({what})"), table, UNSHOWN));
             }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::log::record::Kind;
+use crate::log::record::{Kind, SweepRecord};
 use crate::secret::Secret;
 use crate::source::SourceError;
 use crate::source::mysql::options::Address;
@@ -133,6 +133,55 @@ fn what_is_not_read_yet_is_refused_by_name() {
     }
     // Ignorable ones say so themselves.
     assert_eq!(feed(&mut binlog(), vec![RawEvent::of(99, 0x80, &[])]).unwrap(), []);
+}
+
+/// The tables that a batch sweeps.
+fn swept(batch: &Batch) -> Vec<String> {
+    let sweeps = batch.payloads().filter(|(kind, _)| *kind == Kind::Sweep);
+    sweeps.map(|(_, payload)| SweepRecord::decode(payload).unwrap().table.to_string()).collect()
+}
+
+#[test]
+fn a_truncate_is_a_sweep_in_a_transaction_of_its_own_also_of_a_table_never_seen() {
+    let mut binlog = binlog();
+    let mut batch = Batch::new();
+    let events =
+        [gtid(1), query("TRUNCATE TABLE t"), gtid(2), query("TRUNCATE other.t"), gtid(3), query("BEGIN")];
+    let rows = [table_map("shop"), insert(1), xid(), gtid(4), query("truncate table shop.t")];
+    for event in events.iter().chain(&rows) {
+        binlog.event(event, &mut batch).unwrap();
+    }
+    let kinds: Vec<Kind> = batch.payloads().map(|(kind, _)| kind).collect();
+    let rows = [Kind::Schema, Kind::Change, Kind::Commit];
+    let sweep = [Kind::Sweep, Kind::Commit];
+    assert_eq!(kinds, [&sweep[..], &rows[..], &sweep[..]].concat());
+    assert_eq!(swept(&batch), ["shop.t", "shop.t"]);
+    assert_eq!(binlog.gtids().count(), 4);
+}
+
+#[test]
+fn a_truncate_of_a_temporary_table_empties_no_followed_one() {
+    let mut binlog = binlog();
+    let statement = query("TRUNCATE TABLE t");
+    let flagged = RawEvent::of(kind::QUERY, 0x04, statement.body());
+    assert_eq!(feed(&mut binlog, vec![gtid(1), flagged]).unwrap(), []);
+    assert_eq!(feed(&mut binlog, vec![gtid(2), statement]).unwrap(), [Kind::Sweep, Kind::Commit]);
+}
+
+#[test]
+fn a_truncate_names_its_table_as_the_server_spells_it() {
+    for (case, keys, expected) in [
+        (NameCase::Sensitive, &[][..], "Shop.T"),
+        (NameCase::Insensitive, &[], "shop.t"),
+        (NameCase::Insensitive, &[("Shop", "t")], "Shop.t"),
+    ] {
+        let mut binlog = binlog_of(&["shop.*", "Shop.*"], case, keys);
+        let mut batch = Batch::new();
+        for event in [gtid(1), query("TRUNCATE TABLE Shop.T")] {
+            binlog.event(&event, &mut batch).unwrap();
+        }
+        assert_eq!(swept(&batch), [expected], "{case:?}");
+    }
 }
 
 #[test]

@@ -175,6 +175,12 @@ impl<'a> RawEvent<'a> {
         self.head.size
     }
 
+    /// LOG_EVENT_THREAD_SPECIFIC_F: of a statement, it used a temporary table.
+    #[must_use]
+    pub fn is_thread_specific(&self) -> bool {
+        self.head.flags & 0x04 != 0
+    }
+
     /// LOG_EVENT_IGNORABLE_F: a reader that does not know the event may pass over it.
     #[must_use]
     pub fn is_ignorable(&self) -> bool {

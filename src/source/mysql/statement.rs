@@ -39,6 +39,8 @@ pub enum Meaning {
     Ddl(Vec<Effect>),
     /// The schema and everything in it goes.
     DropsSchema(String),
+    /// TRUNCATE of a followed table: all its rows go.
+    Truncates(TableName),
     /// Rows of a followed table are changed and no row event says how, or it is not understood whether they are.
     Stops {
         table: TableName,
@@ -312,7 +314,11 @@ impl<'a> Reader<'a> {
             "ALTER" => self.alter(),
             "TRUNCATE" => {
                 let _ = self.word("TABLE");
-                self.stops_if_followed("TRUNCATE TABLE")
+                match self.table() {
+                    Some(table) if self.follows(&table) => Meaning::Truncates(table),
+                    Some(_) => Meaning::OtherDdl,
+                    None => self.any_name(),
+                }
             }
             "RENAME" => self.rename(),
             _ => self.any_name(),
@@ -326,14 +332,6 @@ impl<'a> Reader<'a> {
             tokens => ("a statement that is not understood".to_owned(), tokens),
         };
         Names { schema: self.schema, patterns: self.patterns }.meant(what, names.iter().cloned())
-    }
-
-    pub(super) fn stops_if_followed(mut self, what: &str) -> Meaning {
-        match self.table() {
-            Some(table) if self.follows(&table) => Meaning::Stops { table, what: what.to_owned() },
-            Some(_) => Meaning::OtherDdl,
-            None => self.any_name(),
-        }
     }
 
     fn xa(mut self) -> Meaning {

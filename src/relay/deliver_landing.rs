@@ -1,0 +1,137 @@
+//! What flights and sweeps came to: settled, sent again, or the end.
+
+use metrics::counter;
+
+use super::super::building::Flight;
+use super::super::error::DeliverError;
+use super::super::flights::Landing;
+use super::super::id_for_people;
+use super::super::sweeps::{Event, Owed, Sweep};
+use super::Deliver;
+use crate::clock::Clock;
+use crate::disk::Disk;
+use crate::event::Version;
+use crate::log::Frame;
+use crate::log::record::SweepRecord;
+use crate::mapping;
+use crate::metrics::names;
+use crate::settled::CursorStore;
+use crate::sink::{Disposition, Sink};
+
+impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
+    pub(super) fn land(&mut self, landing: Landing) -> Result<(), DeliverError> {
+        let Landing { flight, attempt, result } = landing;
+        let dispositions = match result {
+            Ok(dispositions) => dispositions,
+            Err(error) => return self.flights.again(flight, attempt, error, &self.readiness),
+        };
+        let mut put_off = Vec::new();
+        let mut why = None;
+        let mut superseded = 0_u64;
+        for (i, disposition) in dispositions.into_iter().enumerate() {
+            let item = &flight.bulk.items[i];
+            match disposition {
+                Disposition::Done => {}
+                Disposition::Superseded { current } => {
+                    self.check_writer(&flight, i, current)?;
+                    superseded += 1;
+                }
+                Disposition::Transient { reason } => {
+                    put_off.push(i);
+                    why = Some(reason);
+                    continue;
+                }
+                Disposition::Poison { reason } | Disposition::Definite { reason } => {
+                    return Err(DeliverError::Refused {
+                        index: self.tables.index_name(item.index),
+                        id: id_for_people(&item.id),
+                        seq: self.outstanding.seq(flight.tickets[i]),
+                        reason,
+                    });
+                }
+            }
+            self.outstanding.settle(flight.tickets[i]);
+            self.documents.land(item.index, &item.id, &self.building);
+        }
+        let done = (flight.tickets.len() - put_off.len()) as u64 - superseded;
+        counter!(names::SINK_ITEMS, "disposition" => "done").increment(done);
+        counter!(names::SINK_ITEMS, "disposition" => "superseded").increment(superseded);
+        if let Some(reason) = why {
+            counter!(names::SINK_ITEMS, "disposition" => "transient").increment(put_off.len() as u64);
+            if self.readiness.obstacle("sink", reason.clone()) {
+                tracing::warn!(
+                    items = put_off.len(),
+                    reason,
+                    "the search engine put items off; sending them again"
+                );
+            }
+            let opaque_id = self.flights.next_opaque_id();
+            self.flights.put_off(flight.select(&put_off, opaque_id), attempt);
+        }
+        if self.flights.all_well() && self.readiness.clear("sink") {
+            tracing::info!("the search engine takes everything again");
+        }
+        Ok(())
+    }
+
+    /// A conflict with a version that this log never gave is somebody else's.
+    fn check_writer(&self, flight: &Flight, i: usize, current: Option<Version>) -> Result<(), DeliverError> {
+        let highest = self.log.highest_version();
+        match current {
+            Some(current) if current > highest => {
+                let item = &flight.bulk.items[i];
+                Err(DeliverError::ForeignWriter {
+                    index: self.tables.index_name(item.index),
+                    id: id_for_people(&item.id),
+                    current,
+                    highest,
+                })
+            }
+            Some(_) => Ok(()),
+            // Unseen so far; without the number nobody can say whose version it is.
+            None => Err(DeliverError::Refused {
+                index: self.tables.index_name(flight.bulk.items[i].index),
+                id: id_for_people(&flight.bulk.items[i].id),
+                seq: self.outstanding.seq(flight.tickets[i]),
+                reason: "a version conflict that does not say which version is there".to_owned(),
+            }),
+        }
+    }
+
+    /// A sweep was read.
+    pub(super) fn read_sweep(&mut self, frame: &Frame<'_>) -> Result<(), DeliverError> {
+        let SweepRecord { table } =
+            SweepRecord::decode(frame.payload).map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
+        let ticket = self.outstanding.open(frame.seq);
+        let owed = Owed { table, bound: frame.version, ticket };
+        match self.tables.index(&owed.table).cloned() {
+            Some(index) => self.sweeps.begin(Sweep { owed, index }, &mut self.documents),
+            None => {
+                let alias = mapping::alias(&owed.table)?;
+                let expect = self.tables.expect(&alias, &owed.table)?;
+                self.sweeps.find(owed, alias, expect);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn swept(&mut self, event: Event) -> Result<(), DeliverError> {
+        match event {
+            Event::Found { owed, alias, index: Some(index) } => {
+                self.tables.check_identity(&alias, &owed.table, &index)?;
+                self.sweeps.begin(Sweep { owed, index }, &mut self.documents);
+            }
+            Event::Found { owed: Owed { table, ticket, .. }, alias, index: None } => {
+                tracing::info!(%table, alias, "the table was emptied, and has no index");
+                self.outstanding.settle(ticket);
+            }
+            Event::Ended(Sweep { owed, index }) => {
+                self.documents.lift(index.no);
+                self.outstanding.settle(owed.ticket);
+                self.sweeps.ended(&mut self.documents);
+            }
+            Event::Stopped => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,276 @@
+//! Sweeps: all documents of a table that are older than a record of the log go.
+//!
+//! # Constraints
+//!
+//! - A sweep is a barrier for its table. It begins when the engine has answered for every older change of the table's documents: one that
+//!   was applied behind the scan would stay. No newer change of them is sent before it has ended ([`Documents::bar`]).
+//! - Its ticket, opened in its place among all others, is settled when a whole pass has been made: the cursor stands below it until
+//!   then, so a crash makes it again, after the older changes that are sent again before it.
+//! - Other tables go on until a bound of the deliver side is reached: what waits for a sweep counts as waiting, what
+//!   follows it as unsettled. No bound makes it wait in turn, since it needs nothing that is yet to be read.
+//!
+//! # Why its deletes are safe
+//!
+//! Each carries the last version below the bound. A live document keeps its version for as long as it lives, so a newer one is never hit, however late a
+//! delete arrives: not one sent again, not one of a former run. Deleted versions are forgotten, but a delete makes no document; where a
+//! newer one was deleted meanwhile there is nothing to hit. And nothing older comes back: all of it was answered for, and what a
+//! crash makes us send again comes back only until the sweep that is made again behind it.
+//!
+//! # Operation
+//!
+//! A table that was not met in this run (a TRUNCATE may be the first that is read of it) has its index looked for while reading waits; where
+//! there is none there is nothing to sweep. A second sweep of a table makes reading wait for the first. Passes that fail are made
+//! again for as long as it takes; a drain ends them after a page.
+//!
+//! [`Documents::bar`]: super::documents::Documents::bar
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use metrics::{counter, gauge};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::documents::Documents;
+use super::error::DeliverError;
+use super::outstanding::Ticket;
+use super::tables::patiently;
+use crate::backoff::Backoff;
+use crate::disk::Disk;
+use crate::event::{TableName, Version};
+use crate::lifecycle::Readiness;
+use crate::log::{Log, NOT_BEFORE_MICROS};
+use crate::metrics::names;
+use crate::sink::{Expect, Index, Sink, SinkError, Swept};
+
+/// How often a long sweep says how far it is.
+const SAID_EVERY: Duration = Duration::from_secs(10);
+
+/// What a sweep that waits for the engine is called in `/readyz`.
+const PART: &str = "sweep";
+
+/// A sweep as the log has it.
+#[derive(Debug)]
+pub struct Owed {
+    pub table: TableName,
+    /// Documents below it go.
+    pub bound: Version,
+    pub ticket: Ticket,
+}
+
+/// A sweep whose index is known.
+#[derive(Debug)]
+pub struct Sweep {
+    pub owed: Owed,
+    pub index: Index,
+}
+
+/// What a task of this room came to.
+#[derive(Debug)]
+pub enum Event {
+    /// The index of a table was looked for.
+    Found { owed: Owed, alias: String, index: Option<Index> },
+    /// A whole pass was made.
+    Ended(Sweep),
+    /// A drain ended it.
+    Stopped,
+}
+
+/// All sweeps that have been read and not ended.
+#[derive(Debug)]
+pub struct Sweeps<K> {
+    sink: Arc<K>,
+    readiness: Readiness,
+    stop: CancellationToken,
+    tasks: JoinSet<Result<Event, DeliverError>>,
+    /// An index is being looked for.
+    finding: bool,
+    /// Those that wait until everything older is answered for.
+    barred: Vec<Sweep>,
+    /// The one that waits for another of its table.
+    next: Option<Sweep>,
+    /// Not ended.
+    open: usize,
+    pages: Arc<AtomicU64>,
+}
+
+impl<K: Sink> Sweeps<K> {
+    #[must_use]
+    pub fn new(sink: Arc<K>, readiness: Readiness) -> Sweeps<K> {
+        Sweeps {
+            sink,
+            readiness,
+            stop: CancellationToken::new(),
+            tasks: JoinSet::new(),
+            finding: false,
+            barred: Vec::new(),
+            next: None,
+            open: 0,
+            pages: Arc::default(),
+        }
+    }
+
+    /// Nothing may be read from the log for now.
+    #[must_use]
+    pub fn hold_reading(&self) -> bool {
+        self.finding || self.next.is_some()
+    }
+
+    /// A task is under way.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !self.tasks.is_empty()
+    }
+
+    /// Pages swept so far: it moves while a sweep does.
+    #[must_use]
+    pub fn pages(&self) -> u64 {
+        self.pages.load(Ordering::Relaxed)
+    }
+
+    /// Looks for the index of a table that was not met in this run; reading waits for it.
+    pub fn find(&mut self, owed: Owed, alias: String, expect: Expect) {
+        self.finding = true;
+        let (sink, readiness, stop) = (Arc::clone(&self.sink), self.readiness.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            let found = patiently(&readiness, &alias, || sink.find(&alias, expect));
+            let index = stop.run_until_cancelled(found).await;
+            index.map_or(Ok(Event::Stopped), |index| Ok(Event::Found { owed, index: index?, alias }))
+        });
+    }
+
+    /// A sweep begins: its barrier is set, or reading waits until the one before it of the same table has ended.
+    pub fn begin(&mut self, sweep: Sweep, documents: &mut Documents) {
+        if documents.is_barred(sweep.index.no) {
+            self.next = Some(sweep);
+            return;
+        }
+        documents.bar(sweep.index.no, sweep.owed.bound);
+        self.open += 1;
+        gauge!(names::SINK_SWEEPS).set(self.open as f64);
+        self.barred.push(sweep);
+    }
+
+    /// Starts the sweeps that nothing older stands before any more.
+    pub fn start<D: Disk>(&mut self, documents: &Documents, log: &Log<D>) {
+        for sweep in self.barred.extract_if(.., |sweep| documents.is_clear(sweep.index.no)) {
+            let pass = Pass {
+                sink: Arc::clone(&self.sink),
+                readiness: self.readiness.clone(),
+                stop: self.stop.clone(),
+                pages: Arc::clone(&self.pages),
+                log: log.clone(),
+            };
+            self.tasks.spawn(pass.run(sweep));
+        }
+    }
+
+    /// Waits for the next event; for ever while no task is under way. Cancel safe.
+    ///
+    /// # Errors
+    /// A sweep cannot be made.
+    pub async fn next_event(&mut self) -> Result<Event, DeliverError> {
+        match self.tasks.join_next().await {
+            Some(Ok(event)) => {
+                self.finding &= !matches!(event, Ok(Event::Found { .. }));
+                event
+            }
+            Some(Err(failed)) => std::panic::resume_unwind(Box::new(failed.to_string())),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// A sweep has ended, its barrier is gone: the one that waited for it begins.
+    pub fn ended(&mut self, documents: &mut Documents) {
+        self.open -= 1;
+        gauge!(names::SINK_SWEEPS).set(self.open as f64);
+        if let Some(next) = self.next.take() {
+            self.begin(next, documents);
+        }
+    }
+
+    /// Ends every sweep after the page that it is at.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+}
+
+/// What makes passes over one index until one is whole.
+struct Pass<K, D: Disk> {
+    sink: Arc<K>,
+    readiness: Readiness,
+    stop: CancellationToken,
+    pages: Arc<AtomicU64>,
+    log: Log<D>,
+}
+
+impl<K: Sink, D: Disk> Pass<K, D> {
+    async fn run(self, sweep: Sweep) -> Result<Event, DeliverError> {
+        let Sweep { owed: Owed { table, bound, .. }, index } = &sweep;
+        tracing::info!(%table, index = index.name, %bound, "the table was emptied; deleting its older documents");
+        // No version is lower that a log ever gave.
+        let versions = Version(NOT_BEFORE_MICROS)..*bound;
+        let (mut backoff, mut swept, mut said) = (Backoff::new(), Swept::default(), Instant::now());
+        while !self.stop.is_cancelled() {
+            let (mut foreign, mut moved) = (None, false);
+            let page = |page: &Swept| {
+                self.pages.fetch_add(1, Ordering::Relaxed);
+                counter!(names::SINK_SWEPT).increment(page.deleted);
+                moved |= page.deleted > 0;
+                swept.deleted += page.deleted;
+                swept.spared += page.spared;
+                if said.elapsed() > SAID_EVERY {
+                    said = Instant::now();
+                    tracing::info!(%table, deleted = swept.deleted, spared = swept.spared, "deleting older documents");
+                }
+                foreign = self.foreign(page, index);
+                let stops = foreign.is_some() || self.stop.is_cancelled();
+                if stops { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            let result = self.sink.sweep(index.no, versions.clone(), page).await;
+            if let Some(foreign) = foreign {
+                return Err(foreign);
+            }
+            let error = match result {
+                Ok(ControlFlow::Continue(())) => {
+                    if self.readiness.clear(PART) {
+                        tracing::info!(%table, "the search engine is swept again");
+                    }
+                    tracing::info!(%table, deleted = swept.deleted, spared = swept.spared, "deleted all older documents");
+                    return Ok(Event::Ended(sweep));
+                }
+                Ok(ControlFlow::Break(())) => return Ok(Event::Stopped),
+                Err(SinkError::Definite(error)) => return Err(DeliverError::Sink(error)),
+                Err(SinkError::Transient(error)) => error,
+            };
+            if self.readiness.obstacle(PART, error.to_string()) {
+                tracing::warn!(%error, %table, "older documents are not all deleted; going over them again");
+            }
+            if moved {
+                backoff.reset();
+            }
+            // What was spared is met again.
+            swept.spared = 0;
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next_delay()) => {}
+                () = self.stop.cancelled() => {}
+            }
+        }
+        Ok(Event::Stopped)
+    }
+
+    /// A document with a version that this log never gave is somebody else's.
+    fn foreign(&self, page: &Swept, index: &Index) -> Option<DeliverError> {
+        let highest = self.log.highest_version();
+        let (id, current) = page.newest.as_ref().filter(|(_, newest)| *newest > highest)?;
+        Some(DeliverError::ForeignWriter {
+            index: index.name.clone(),
+            id: super::id_for_people(id),
+            current: *current,
+            highest,
+        })
+    }
+}
