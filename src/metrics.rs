@@ -17,6 +17,8 @@ pub mod names {
     pub const LOG_VISIBLE_SEQ: &str = "everrelay_log_visible_seq";
     pub const LOG_BYTES: &str = "everrelay_log_bytes";
     pub const LOG_QUOTA: &str = "everrelay_log_quota_bytes";
+    pub const LOG_HELD: &str = "everrelay_log_held_bytes";
+    pub const SOURCE_UNDECIDED_XA: &str = "everrelay_source_undecided_xa";
     pub const LOG_SEGMENTS: &str = "everrelay_log_segments";
     pub const LOG_SYNCS: &str = "everrelay_log_syncs_total";
     pub const OUTAGE_LEFT: &str = "everrelay_outage_left_seconds";
@@ -70,6 +72,12 @@ fn describe() {
     describe_gauge!(LOG_VISIBLE_SEQ, "Sequence number of the last durable commit");
     describe_gauge!(LOG_BYTES, Unit::Bytes, "Size of all log segments");
     describe_gauge!(LOG_QUOTA, Unit::Bytes, "What all log segments may take");
+    describe_gauge!(
+        LOG_HELD,
+        Unit::Bytes,
+        "Held in the log by XA transactions that are prepared and not decided"
+    );
+    describe_gauge!(SOURCE_UNDECIDED_XA, "XA transactions that are prepared and not decided");
     describe_gauge!(LOG_SEGMENTS, "Number of log segments");
     describe_counter!(LOG_SYNCS, "fdatasync calls on the log");
     describe_gauge!(

@@ -5,7 +5,9 @@ use std::sync::OnceLock;
 
 use everrelay::event::codec::RowWriter;
 use everrelay::event::gtid::Origin;
-use everrelay::event::{Column, ColumnType, Gtid, GtidSet, Op, TableName, TableNo, TableSchema};
+use everrelay::event::{Column, ColumnType, Gtid, GtidSet, Op, TableName, TableNo, TableSchema, Xid};
+use everrelay::log::Noted;
+use everrelay::log::prepared::{self, Prepared, Xa};
 use everrelay::log::record::{Batch, Commit, Kind, Mark, Position, SchemaRecord, Synced};
 
 use super::folder::File;
@@ -105,8 +107,15 @@ fn schema(table: TableNo, name: &str) -> SchemaRecord {
     SchemaRecord { table, schema: TableSchema { name, columns: vec![id, note], key: vec![0] } }
 }
 
-/// Two changes and a commit.
+/// Two changes and a commit. Some are XA transactions that stay prepared, some are decided at once.
 fn transaction(batch: &mut Batch, number: u64) {
+    batch.hold(number.is_multiple_of(4));
+    let xid = Xid::new(1, &number.to_le_bytes(), b"").expect("a short xid");
+    let xa = match number {
+        4 => vec![Xa::Prepared(Prepared { xid, gtid: None, time_micros: number, held: None })],
+        _ if number.is_multiple_of(4) => vec![Xa::Decided { xid, outcome: prepared::Outcome::Committed }],
+        _ => Vec::new(),
+    };
     for table in [TableNo(7), TableNo(300)] {
         let mut change = batch.change(table);
         let mut row = RowWriter::new(change.values());
@@ -122,8 +131,9 @@ fn transaction(batch: &mut Batch, number: u64) {
         gtid: Some(gtid),
         time_micros: number,
         position,
-        noted: Default::default(),
+        noted: Noted { xa, ..Noted::default() },
     });
+    batch.hold(false);
 }
 
 fn damage(written: &Written, mut input: Input<'_>) -> Damaged {

@@ -76,6 +76,7 @@ struct Taken {
     /// Columns and key columns.
     tables: std::collections::HashMap<TableNo, (usize, usize)>,
     changes: usize,
+    held: usize,
 }
 
 impl Taken {
@@ -87,7 +88,7 @@ impl Taken {
                     assert!(schema.key.iter().all(|column| usize::from(*column) < schema.columns.len()));
                     self.tables.insert(table, (schema.columns.len(), schema.key.len()));
                 }
-                Kind::Change => {
+                Kind::Change | Kind::Prepared => {
                     let mut change = Change::decode(payload).expect("a change");
                     let (columns, key) = self.tables[&change.table];
                     use everrelay::event::Op;
@@ -100,7 +101,9 @@ impl Taken {
                         change.row.next_value().expect("a value for each column");
                     }
                     assert!(change.row.rest().is_empty());
-                    self.changes += 1;
+                    let counted = if kind == Kind::Change { &mut self.changes } else { &mut self.held };
+                    *counted += 1;
+                    assert!(self.changes == 0 || self.held == 0, "a transaction is one of XA or it is not");
                 }
                 Kind::Sweep => {
                     SweepRecord::decode(payload).expect("a sweep");
@@ -110,11 +113,16 @@ impl Taken {
                     let commit = Commit::decode(payload).expect("a commit");
                     let gtid = commit.gtid.as_ref().expect("a transaction of this stream has a GTID");
                     assert!(!standing.gtids.contains(gtid), "no transaction counts twice");
+                    assert!(
+                        self.held == 0 || commit.noted.xa.len() == 1,
+                        "held rows are of one XA transaction"
+                    );
+                    assert!(self.changes == 0 || commit.noted.xa.is_empty());
                     standing.committed(commit);
-                    self.changes = 0;
+                    (self.changes, self.held) = (0, 0);
                 }
                 Kind::Mark => {
-                    assert_eq!(self.changes, 0, "marks stand between transactions");
+                    assert_eq!(self.changes + self.held, 0, "marks stand between transactions");
                     standing.marked(Mark::decode(payload).expect("a mark"));
                 }
                 Kind::State => panic!("a source writes no state"),

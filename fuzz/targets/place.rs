@@ -7,8 +7,11 @@ use std::time::Duration;
 use everrelay::clock::Clock;
 use everrelay::disk::SystemDisk;
 use everrelay::event::{GtidSet, Seq};
-use everrelay::log::record::{Batch, Kind, Mark, Position, Synced};
-use everrelay::log::{Location, Log, LogOptions, OpenError, Opened, Recovered, open, read_only};
+use everrelay::log::prepared::{Prepared, Xa};
+use everrelay::log::record::{Batch, Commit, Kind, Mark, Position, Synced};
+use everrelay::log::{
+    Location, Log, LogOptions, Noted, OpenError, Opened, Recovered, WriteError, Writer, open, read_only,
+};
 
 /// A folder in memory where the system has a place for that.
 pub struct Place {
@@ -130,7 +133,29 @@ impl Place {
             Ok(last)
         });
         assert_eq!(last.expect("what was written can be read"), Some((end, Kind::Mark)));
+        decide(&mut writer);
         Outcome::Opened(found)
+    }
+}
+
+/// Commits every XA transaction that the log knows: their rows are read back, wherever it says that they are.
+fn decide(writer: &mut Writer<SystemDisk>) {
+    let prepared = writer.standing().map(|standing| standing.prepared.clone()).unwrap_or_default();
+    for Prepared { xid, held, .. } in prepared {
+        let xa = vec![Xa::Decided { xid, outcome: everrelay::log::prepared::Outcome::Committed }];
+        let Mark { synced, position, .. } = mark(GtidSet::default());
+        let mut batch = Batch::new();
+        let noted = Noted { xa, ..Noted::default() };
+        batch.commit(&Commit { synced, gtid: None, time_micros: 0, position, noted });
+        let owed = writer.owed(&batch);
+        assert!(held.is_none_or(|held| owed == held.bytes));
+        match writer.append(&mut batch) {
+            Ok(()) => writer.sync().expect("what was copied can be synced"),
+            Err(error) => {
+                assert!(held.is_some() && matches!(error, WriteError::Held { .. }), "{error}");
+                return;
+            }
+        }
     }
 }
 

@@ -16,7 +16,8 @@ pub fn run(input: &[u8]) {
         2 => change(payload),
         3 => whole(payload, Commit::decode),
         4 => whole(payload, Mark::decode),
-        _ => whole(payload, SweepRecord::decode),
+        5 => whole(payload, SweepRecord::decode),
+        _ => change(payload),
     }
 }
 

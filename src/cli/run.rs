@@ -118,7 +118,10 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
         .with_context(|| format!("cannot listen on {} ([admin] listen)", settings.admin_listen))
         .map_err(|error| Failure::new(Exit::Usage, error))?;
     let log = opened.log;
-    let retention = Retention::new(log.clone(), cursor()?, SystemClock, reserve.clone());
+    let committer = Committer::start(opened.writer)
+        .context("cannot start the log writer's thread: the system gives no more threads")
+        .map_err(|error| Failure::new(Exit::Unexpected, error))?;
+    let retention = Retention::new(log.clone(), cursor()?, SystemClock, reserve.clone(), committer.carrier());
     let status = status_of(log.clone(), sled_cursor()?, retention.outlook(), readiness.clone());
     tracing::info!(address = %settings.admin_listen, "admin listening: /metrics /healthz /readyz /status");
 
@@ -131,9 +134,6 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
         readiness.clone(),
     )
     .map_err(|error| failure(RelayError::from(error)))?;
-    let committer = Committer::start(opened.writer)
-        .context("cannot start the log writer's thread: the system gives no more threads")
-        .map_err(|error| Failure::new(Exit::Unexpected, error))?;
     let ingest = Ingest::new(source, committer, settings.start, SystemClock, readiness.clone());
 
     let pipeline = crate::relay::run(ingest, deliver, retention, readiness.clone(), &shutdown);

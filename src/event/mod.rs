@@ -11,6 +11,7 @@
 //! | [`codec`] | rows as bytes: [`codec::RowWriter`], [`codec::Row`] |
 //! | [`wkb`] | a geometry's bytes, walked over |
 //! | [`gtid`] | [`Gtid`], [`GtidSet`] |
+//! | [`xid`] | [`Xid`]: the names of XA transactions |
 //! | [`document`] | [`document::IndexSpec`], [`document::Verb`]: what a sink is given |
 
 pub mod codec;
@@ -19,10 +20,12 @@ pub mod gtid;
 pub mod schema;
 pub mod value;
 pub mod wkb;
+pub mod xid;
 
 pub use gtid::{Gtid, GtidSet};
 pub use schema::{Column, ColumnType, TableName, TableSchema};
 pub use value::Value;
+pub use xid::Xid;
 
 use bincode::{Decode, Encode};
 

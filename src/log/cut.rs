@@ -6,7 +6,8 @@
 //! - Nothing that goes is destroyed: it is kept beside the log, in a folder of the cut's own.
 //! - Frames written after a cut take up the numbers of those that went, and their versions are above all that those ever had:
 //!   documents that were sent from what goes are outranked by what is read again.
-//! - It needs no more than that what stays is whole: up to the cut the chain of the segments, and every frame that a sink has yet to read.
+//! - It needs no more than that what stays is whole: up to the cut the chain of the segments, and every frame that a sink has yet to read. Rows of
+//!   undecided XA transactions that are not whole are given up: the state that the cut leaves does not name those.
 //!
 //! # What a cut leaves
 //!
@@ -34,6 +35,7 @@
 //! 5. The predecessor is truncated and synced. If nothing is to be truncated, the log is whole again with the last move.
 
 mod going;
+mod held;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -52,7 +54,7 @@ use super::standing::Standing;
 use crate::clock::Clock;
 use crate::clock::rfc3339_seconds;
 use crate::disk::{Disk, DiskFile};
-use crate::event::Seq;
+use crate::event::{Seq, Xid};
 
 /// What is copied at once, bytes.
 const CHUNK: usize = 1 << 20;
@@ -107,6 +109,8 @@ pub struct Plan {
     pub after: Seq,
     /// What the log knows of its source there; `None` if the log was given no start yet.
     pub standing: Option<Standing>,
+    /// XA transactions whose rows were held and are not whole: from here on nothing is known of them.
+    pub lost: Vec<Xid>,
     pub going: Going,
     header: SegmentHeader,
     latest_micros: u64,
@@ -186,7 +190,11 @@ impl<D: Disk> Locked<D> {
             return Err(CutError::BelowStart { asked, start });
         }
         let (kept, asked) = self.kept(&firsts, asked)?;
-        let end = self.end(&kept, firsts.len(), asked)?.ok_or(CutError::NoEnd { asked, start })?;
+        let mut end = self.end(&kept, firsts.len(), asked)?.ok_or(CutError::NoEnd { asked, start })?;
+        let lost = match &mut end.standing {
+            Some(standing) => held::take_lost(&self.disk, &self.dir, &kept, standing)?,
+            None => Vec::new(),
+        };
         let lowest = cursors.iter().min().map_or(start, |cursor| Seq(cursor.0.saturating_add(1)));
         self.check_unread(&kept[..end.segment], lowest, kept[end.segment].header.first)?;
 
@@ -225,6 +233,7 @@ impl<D: Disk> Locked<D> {
         Ok(Plan {
             after: first.previous(),
             standing: end.standing,
+            lost,
             going: Going { versions_known: known, ..going },
             header,
             latest_micros: end.latest_micros,

@@ -119,13 +119,50 @@ pub enum WriteError {
     /// The log was drained as far as it can be: reading the transaction again would end in the same place.
     #[error(
         "the transaction after {after} does not fit into the log: it has {bytes} bytes so far, and with a quota of {quota} bytes the log \
-         may take {second} while a transaction is open. Everything before it is kept and delivered, nothing of it is kept: raise [log] \
-         quota_bytes and start again"
+         may take {second} while a transaction is open{}. Everything before it is kept and delivered, nothing of it is kept: raise [log] \
+         quota_bytes and start again",
+        held_for_people(*held)
     )]
-    TransactionTooLarge { after: String, bytes: u64, quota: u64, second: u64 },
+    TransactionTooLarge {
+        after: String,
+        bytes: u64,
+        quota: u64,
+        second: u64,
+        /// What undecided XA transactions hold, bytes.
+        held: u64,
+    },
+    #[error(
+        "rows of a prepared XA transaction cannot be read back to be written where they count: {source}. If nothing but them is damaged, \
+         `everrelay log cut` after the log's last frame goes on without them, and their XA COMMIT marks the tables as needing a snapshot"
+    )]
+    Held { source: Arc<ReadError> },
     /// The source broke the rules of [`Batch`](super::record::Batch).
     #[error("frame {seq} cannot be written: {why}. This is a defect of everrelay: please report it")]
     Misuse { seq: Seq, why: &'static str },
+}
+
+impl WriteError {
+    pub(super) fn held(error: ReadError) -> WriteError {
+        let io = |step, path, source| WriteError::Io { step, path, source: Arc::new(source) };
+        let held = |error| WriteError::Held { source: Arc::new(error) };
+        match error {
+            ReadError::Io { step, path, source, .. } => io(step, path, source),
+            ReadError::Segment { path, source } => match *source {
+                OpenError::Io { step, path, source } => io(step, path, source),
+                other => held(ReadError::Segment { path, source: Box::new(other) }),
+            },
+            error => held(error),
+        }
+    }
+}
+
+fn held_for_people(bytes: u64) -> String {
+    if bytes == 0 {
+        return String::new();
+    }
+    format!(
+        ", of which {bytes} are held by XA transactions that are prepared and not decided (XA RECOVER lists them)"
+    )
 }
 
 /// The log cannot be read here.

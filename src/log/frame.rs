@@ -29,6 +29,8 @@ pub enum Problem {
     Payload(String),
     /// The segment does not begin with its state.
     NoState,
+    /// A row of a table whose schema does not stand before it.
+    NoSchema,
     /// A segment that others follow ends early, before the frame with this number.
     EndsEarly,
     /// Not the segment that was there when the log was opened.
@@ -46,6 +48,7 @@ impl fmt::Display for Problem {
             Problem::Flags(flags) => write!(f, "its flags read {flags:#x}, which this version does not know"),
             Problem::Payload(why) => write!(f, "its payload cannot be decoded: {why}"),
             Problem::NoState => f.write_str("the segment's state should stand here"),
+            Problem::NoSchema => f.write_str("no schema of its table stands before it"),
             Problem::EndsEarly => f.write_str("the segment ends before it"),
             Problem::Replaced => {
                 f.write_str("the file is not the one that was there when the log was opened")

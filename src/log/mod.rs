@@ -34,7 +34,9 @@
 //! | [`verify`] | checking all of it, damaged or not |
 //! | `open` | from folder to writer and log |
 //! | `standing` | [`Standing`]: where the source goes on from, and what is owed |
+//! | [`prepared`] | XA transactions that are not decided yet |
 //! | `writer` | append, abandon |
+//! | `writer::held` | rows of XA transactions: held, copied when they count, carried forward |
 //! | `writer::segments` | from one segment to the next, and back |
 //! | `writer::admit` | whether there is room for a batch |
 //! | `writer::sync` | a sync that goes on while more is appended |
@@ -43,14 +45,17 @@
 //! | `reader` | frames in order, up to what is visible |
 //! | `seek` | from a time or a GTID to a frame |
 //! | `retention` | removing segments |
+//! | `held` | what undecided XA transactions keep from being removed |
 //! | `quota` | what the log may take, and what happens at the end of it |
 //! | `error` | what can go wrong, and what to do |
 
 pub mod cut;
 mod error;
 mod frame;
+mod held;
 mod index;
 mod open;
+pub mod prepared;
 mod quota;
 mod reader;
 pub mod record;
@@ -79,6 +84,8 @@ pub use standing::{Gap, MAX_GAPS, MAX_SHAPE_BYTES, Noted, Shape, Standing};
 pub use writer::{Syncing, Writer};
 
 use std::time::Duration;
+
+use bincode::{Decode, Encode};
 
 use crate::event::Seq;
 
@@ -125,7 +132,7 @@ impl Default for Retention {
 }
 
 /// A frame's place: valid for as long as its segment is retained.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Location {
     /// First seq of the segment.
     pub segment: Seq,

@@ -12,6 +12,7 @@ use std::io;
 use std::path::Path;
 
 use super::error::{OpenError, Step};
+use super::held;
 use super::record::State;
 use super::recovery::{self, Recovered};
 use super::segment::{self, LOCK, Name, Previous, SEGMENT_HEADER, SegmentHeader, segment_name};
@@ -85,6 +86,7 @@ pub fn open<D: Disk, C: Clock>(
     let options = LogOptions { segment_bytes: limits.segment, ..options };
     let shared = Shared::new(disk.clone(), dir.to_path_buf(), options, segments, limits, visible, false);
     shared.tell_gaps(standing.as_ref());
+    shared.held.publish(held::spans(standing.as_ref()));
     let log = Log { shared: shared.into() };
     let clock = clock.clone();
     let now = Box::new(move || clock.wall_micros());

@@ -29,6 +29,7 @@ use tokio::sync::watch;
 
 use super::LogOptions;
 use super::error::Step;
+use super::held;
 use super::shared::{Log, Shared};
 use crate::disk::{Disk, Reserve};
 use crate::event::Seq;
@@ -181,12 +182,20 @@ impl<D: Disk> Log<D> {
         let _ = self.shared.reserve.set(reserve);
     }
 
-    /// What of the log is not settled below the frame `below`, bytes: the segment that it lies in, and all after.
+    /// What of the log is not settled below the frame `below`, bytes: the segment that it lies in, all after, and what is held before.
     #[must_use]
     pub fn bytes_needed(&self, below: Seq) -> u64 {
         let segments = self.shared.segments();
         let passed = segments.partition_point(|entry| entry.header.first <= below).saturating_sub(1);
-        segments[passed..].iter().map(|entry| entry.bytes).sum()
+        let from = segments.get(passed).map_or(below, |entry| entry.header.first);
+        let needed: u64 = segments[passed..].iter().map(|entry| entry.bytes).sum();
+        needed.saturating_add(held::held_below(&self.shared.held.places(), from))
+    }
+
+    /// What undecided XA transactions hold of what is visible, bytes.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        held::held_below(&self.shared.held.places(), Seq(u64::MAX))
     }
 
     /// Completes when room was asked for since the last time: [`Log::retain`] is due.
@@ -204,8 +213,16 @@ impl<D: Disk> Shared<D> {
         let free_bytes = self.free_bytes()?;
         let end = self.visible.borrow().end.segment;
         let segments = self.segments();
-        let drained = segments.first().is_none_or(|entry| entry.header.first >= end);
-        Ok(Space { number, log_bytes: segments.iter().map(|entry| entry.bytes).sum(), free_bytes, drained })
+        let log_bytes = segments.iter().map(|entry| entry.bytes).sum();
+        let first = segments.first().map_or(end, |entry| entry.header.first);
+        let before =
+            segments.iter().take_while(|entry| entry.header.first < end).map(|entry| entry.bytes).sum();
+        let held = self.held.places();
+        let fits = held::held_below(&held, end).saturating_add(log_bytes) <= self.limits.second;
+        // What is held stays where it is not worth carrying, and where there is no room for that.
+        let stays = held::is_held(&held, first) && !(fits && held::is_worth(&held, end, before));
+        let drained = first >= end || stays;
+        Ok(Space { number, log_bytes, free_bytes, drained })
     }
 
     /// # Errors

@@ -21,9 +21,10 @@
 use bincode::error::DecodeError;
 use bincode::{Decode, Encode};
 
+use super::prepared::{Outcome, Xa};
 use super::standing::{Noted, Standing};
 use crate::event::codec::{self, Row};
-use crate::event::{Gtid, GtidSet, Op, TableName, TableNo, TableSchema};
+use crate::event::{Gtid, GtidSet, Op, TableName, TableNo, TableSchema, Xid};
 
 /// Bytes before a frame's payload.
 pub const HEADER: usize = 18;
@@ -50,6 +51,8 @@ pub enum Kind {
     Mark = 5,
     /// All rows that a table had before are gone (TRUNCATE). Payload: [`SweepRecord`].
     Sweep = 6,
+    /// A row change of an XA transaction that is not decided yet: see [`prepared`](super::prepared). Payload: as a change's.
+    Prepared = 7,
 }
 
 impl Kind {
@@ -63,6 +66,7 @@ impl Kind {
             4 => Kind::Commit,
             5 => Kind::Mark,
             6 => Kind::Sweep,
+            7 => Kind::Prepared,
             _ => return None,
         })
     }
@@ -109,7 +113,7 @@ pub struct SweepRecord {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Synced(pub [u8; 8]);
 
-/// The end of a transaction: from here on its changes count.
+/// The end of a transaction: from here on its changes count. Prepared rows do not: [`Noted`] says whose they are.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Commit {
     pub synced: Synced,
@@ -159,6 +163,10 @@ pub struct Batch {
     changes: usize,
     commits: usize,
     open: bool,
+    /// Changes are those of an XA transaction.
+    held: bool,
+    /// XA transactions that are committed here.
+    decided: Vec<Xid>,
 }
 
 impl Batch {
@@ -172,10 +180,15 @@ impl Batch {
         self.frame(Kind::Schema, record);
     }
 
+    /// Whether the changes to come are of an XA transaction: such are held, and count with its decision. A batch begins with `false`.
+    pub fn hold(&mut self, held: bool) {
+        self.held = held;
+    }
+
     /// Starts a change of `table`; it counts once [`ChangeWriter::finish`] is called, and leaves nothing behind otherwise.
     pub fn change(&mut self, table: TableNo) -> ChangeWriter<'_> {
         let start = self.bytes.len();
-        self.head(Kind::Change);
+        self.head(if self.held { Kind::Prepared } else { Kind::Change });
         let head = ChangeHead { op: Op::Insert, table };
         codec::encode(&head, &mut self.bytes);
         ChangeWriter { batch: self, start, finished: false }
@@ -192,6 +205,11 @@ impl Batch {
         self.frame(Kind::Commit, commit);
         self.commits += 1;
         self.open = false;
+        for xa in &commit.noted.xa {
+            if let Xa::Decided { xid, outcome: Outcome::Committed } = xa {
+                self.decided.push(xid.clone());
+            }
+        }
     }
 
     /// Moves the position; only between transactions.
@@ -224,6 +242,12 @@ impl Batch {
         self.commits
     }
 
+    /// XA transactions that commits so far decide: rows that are held count from there on, and are written again for it.
+    #[must_use]
+    pub fn decided(&self) -> &[Xid] {
+        &self.decided
+    }
+
     /// Frames so far.
     #[must_use]
     pub fn frames(&self) -> usize {
@@ -235,6 +259,8 @@ impl Batch {
         self.bytes.clear();
         self.bytes.shrink_to(MAX_KEPT);
         (self.frames, self.changes, self.commits, self.open) = (0, 0, 0, false);
+        self.held = false;
+        self.decided.clear();
     }
 
     /// The frames' kinds and payloads, in order: for tests and for whoever takes a batch elsewhere than into a log.
@@ -247,6 +273,17 @@ impl Batch {
             rest = next;
             Some((Kind::from_byte(head[16])?, payload))
         })
+    }
+
+    /// Adds a row as it was written before, of the table that is number `table` here; `kind`: whether it counts.
+    pub(super) fn copy(&mut self, kind: Kind, table: TableNo, op: Op, row: Row<'_>) {
+        let start = self.bytes.len();
+        self.head(kind);
+        codec::encode(&ChangeHead { op, table }, &mut self.bytes);
+        self.bytes.extend_from_slice(row.rest());
+        self.end(start);
+        self.changes += 1;
+        self.open = true;
     }
 
     /// The frames with unfilled heads, for the writer.
@@ -357,6 +394,21 @@ mod tests {
         drop(change);
         assert!(batch.is_empty());
         assert_eq!(batch.frames(), 0);
+    }
+
+    #[test]
+    fn what_is_held_is_no_change_and_a_cleared_batch_holds_nothing() {
+        let mut batch = Batch::new();
+        let kinds = |batch: &Batch| batch.payloads().map(|(kind, _)| kind).collect::<Vec<_>>();
+        for held in [false, true, false] {
+            batch.hold(held);
+            batch.change(TableNo(3)).finish(Op::Insert);
+        }
+        assert_eq!(kinds(&batch), [Kind::Change, Kind::Prepared, Kind::Change]);
+        batch.hold(true);
+        batch.clear();
+        batch.change(TableNo(3)).finish(Op::Insert);
+        assert_eq!(kinds(&batch), [Kind::Change]);
     }
 
     #[test]

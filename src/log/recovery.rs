@@ -312,7 +312,7 @@ impl<F: DiskFile> Scan<F> {
                 synced
             }
             Kind::State => return Err(Problem::Kind(Kind::State as u8)),
-            Kind::Schema | Kind::Change | Kind::Sweep => return Ok(false),
+            Kind::Schema | Kind::Change | Kind::Prepared | Kind::Sweep => return Ok(false),
         };
         end.synced = end.synced.max(u64::from_le_bytes(synced.0).min(scanned.offset));
         end.latest_micros = end.latest_micros.max(end.time_micros);

@@ -4,12 +4,13 @@
 //! segments kept behind the cursors are together over the retention bytes: it stays that long only so that it can be replayed. That gives way
 //! when room is short: above the low-water mark of the quota, on a disk that is nearly full, and for a transaction that needs all there is. Segments go
 //! from the first on, the folder synced after each, so that a crash leaves a suffix of the log. The segment that the visible log ends
-//! in never goes.
+//! in never goes. One that holds rows of an undecided XA transaction goes when they were carried forward, see [`held`].
 
 use std::io;
 use std::sync::atomic::Ordering;
 
 use super::error::{RetainError, Step};
+use super::held;
 use super::quota::Limits;
 use super::segment::{segment_name, torn_name};
 use super::shared::{Entry, Log, Shared, lock};
@@ -21,6 +22,16 @@ use crate::event::Seq;
 pub struct Retained {
     pub segments: usize,
     pub bytes: u64,
+    /// More would go, but for what is held in it: [`Writer::carry_forward`](super::Writer::carry_forward) is due.
+    pub carry: bool,
+}
+
+/// What is next.
+enum Next {
+    Nothing,
+    Goes(Entry),
+    /// What is held below this segment is in the way.
+    Carry(Seq),
 }
 
 impl<D: Disk> Log<D> {
@@ -45,9 +56,17 @@ impl<D: Disk> Log<D> {
             let short = space.log_bytes > low
                 || space.free_bytes < resume_free
                 || shared.squeezed.load(Ordering::Relaxed);
-            let Some(entry) = self.next_to_go(below, now_micros, short) else {
-                shared.publish_space(space);
-                return Ok(removed);
+            let entry = match self.next(below, now_micros, short) {
+                Next::Goes(entry) => entry,
+                Next::Carry(upto) => {
+                    shared.held.ask(upto);
+                    shared.publish_space(space);
+                    return Ok(Retained { carry: true, ..removed });
+                }
+                Next::Nothing => {
+                    shared.publish_space(space);
+                    return Ok(removed);
+                }
             };
             // A removal of unknown outcome must not be followed by others: the log could come back with a hole.
             shared.remove(&entry).inspect_err(|_| shared.retention_stopped.store(true, Ordering::Relaxed))?;
@@ -56,24 +75,36 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// The first segment, if it may go; `short`: what is kept for a replay alone goes too.
-    fn next_to_go(&self, below: Seq, now_micros: u64, short: bool) -> Option<Entry> {
+    /// Whether the first segment may go; `short`: what is kept for a replay alone goes too.
+    fn next(&self, below: Seq, now_micros: u64, short: bool) -> Next {
         let shared = &*self.shared;
+        // Before the end: what becomes visible meanwhile may be held.
         let end = self.visible().end.segment;
+        let places = shared.held.places();
         let segments = shared.segments();
-        let sealed = segments.windows(2).take_while(|pair| {
+        let settled = segments.windows(2).take_while(|pair| {
             let follower = pair[1].header.first;
             follower <= below && follower <= end
         });
-        let behind: u64 = sealed.map(|pair| pair[0].bytes).sum();
-        let [first, second, ..] = segments.as_slice() else { return None };
-        if behind == 0 {
-            return None;
-        }
+        let behind: u64 = settled.clone().map(|pair| pair[0].bytes).sum();
+        // Those whose time has come are the first ones.
         let retention = shared.options.retention;
-        let age = now_micros.saturating_sub(second.header.created_micros);
-        let old = u128::from(age) > retention.age.as_micros();
-        (short || old || behind > retention.bytes).then_some(*first)
+        let mut due = 0;
+        let mut upto = None;
+        for pair in settled {
+            let age = now_micros.saturating_sub(pair[1].header.created_micros);
+            let old = u128::from(age) > retention.age.as_micros();
+            if !(short || old || behind - due > retention.bytes) {
+                break;
+            }
+            due += pair[0].bytes;
+            upto = Some(pair[1].header.first);
+        }
+        match (upto, segments.first()) {
+            (Some(_), Some(first)) if !held::is_held(&places, first.header.first) => Next::Goes(*first),
+            (Some(upto), Some(_)) if held::is_worth(&places, upto, due) => Next::Carry(upto),
+            _ => Next::Nothing,
+        }
     }
 }
 

@@ -129,7 +129,7 @@ impl<D: Disk> Log<D> {
                     let state = State::decode(frame.payload).map_err(unreadable)?;
                     (begun, started) = (state.open_since, state.standing.is_some());
                 }
-                Kind::Schema | Kind::Change | Kind::Sweep => {
+                Kind::Schema | Kind::Change | Kind::Prepared | Kind::Sweep => {
                     begun.get_or_insert(frame.seq);
                 }
                 Kind::Commit => {

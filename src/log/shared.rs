@@ -9,6 +9,7 @@ use tokio::sync::{Notify, watch};
 
 use super::error::{ReadError, Step};
 use super::frame::{Head, Problem};
+use super::held::HeldPlaces;
 use super::index::{Index, Point, Trail};
 use super::quota::{Limits, Space};
 use super::reader::{Frame, Reader};
@@ -60,6 +61,7 @@ pub(super) struct Shared<D: Disk> {
     /// Everything that is kept for a replay alone is to go.
     pub squeezed: AtomicBool,
     pub room_wanted: Notify,
+    pub held: HeldPlaces,
 }
 
 /// One segment as the folder has it.
@@ -279,6 +281,7 @@ impl<D: Disk> Shared<D> {
             measurements: AtomicU64::new(0),
             squeezed: AtomicBool::new(false),
             room_wanted: Notify::new(),
+            held: HeldPlaces::default(),
         }
     }
 
@@ -352,8 +355,15 @@ impl<D: Disk> Shared<D> {
         false
     }
 
+    /// Length of the segment that begins with `first`, bytes; 0 if it is not kept.
+    pub fn bytes_of(&self, first: Seq) -> u64 {
+        let segments = self.segments();
+        let found = segments.binary_search_by_key(&first, |entry| entry.header.first);
+        found.map_or(0, |place| segments[place].bytes)
+    }
+
     /// A segment for reading, from the files kept open if it is there.
-    fn segment(&self, first: Seq) -> Result<Arc<Segment<D::File>>, ReadError> {
+    pub fn segment(&self, first: Seq) -> Result<Arc<Segment<D::File>>, ReadError> {
         {
             let mut files = lock(&self.files);
             if let Some(i) = files.iter().rposition(|segment| segment.header.first == first) {

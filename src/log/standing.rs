@@ -5,8 +5,9 @@
 
 use bincode::{Decode, Encode};
 
+use super::prepared::{self, Held, Prepared, Xa};
 use super::record::{Commit, Mark, Position};
-use crate::event::{GtidSet, TableName};
+use crate::event::{GtidSet, TableName, Xid};
 
 /// Where a source goes on from, and what it owes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -23,6 +24,8 @@ pub struct Standing {
     pub gaps: Vec<Gap>,
     /// How each table's rows were described last, by name; of tables beyond [`MAX_SHAPE_BYTES`] nothing is kept.
     pub shapes: Vec<Shape>,
+    /// XA transactions that are prepared and not decided, by xid.
+    pub prepared: Vec<Prepared>,
 }
 
 /// Most tables in [`Standing::gaps`]: whoever makes tables without end must not make a state that cannot be read.
@@ -65,6 +68,8 @@ pub struct Noted {
     pub altered: Vec<TableName>,
     /// Tables whose rows are described otherwise than before; after what is in `altered`.
     pub shapes: Vec<Shape>,
+    /// What becomes of XA transactions, in order.
+    pub xa: Vec<Xa>,
 }
 
 impl Noted {
@@ -116,6 +121,7 @@ impl Standing {
         for shape in noted.shapes {
             self.describes(shape);
         }
+        noted.xa.into_iter().for_each(|xa| prepared::take(&mut self.prepared, xa));
     }
 
     fn owes(&mut self, mut gap: Gap) {
@@ -146,12 +152,27 @@ impl Standing {
             Err(place) => self.shapes.insert(place, shape),
         }
     }
+
+    /// Where the rows of an undecided XA transaction are held; `None` if it has none, or is not known.
+    #[must_use]
+    pub fn held(&self, xid: &Xid) -> Option<Held> {
+        let place = self.prepared.binary_search_by(|known| known.xid.cmp(xid)).ok()?;
+        self.prepared[place].held
+    }
+
+    /// What undecided XA transactions hold of the log, bytes.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        self.prepared.iter().filter_map(|prepared| prepared.held).map(|held| held.bytes).sum()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Gtid;
+    use crate::event::{Gtid, Seq};
+    use crate::log::Location;
+    use crate::log::prepared::Outcome;
     use crate::log::record::Synced;
 
     fn set(text: &str) -> GtidSet {
@@ -240,5 +261,29 @@ mod tests {
         let noted = Noted { shapes: vec![shape("a", &[&half[..], b"more"].concat())], ..Noted::default() };
         standing.committed(commit(None, "b.1", noted));
         assert_eq!(standing.shapes.len(), 1, "an old description is not kept for the table's new one");
+    }
+
+    #[test]
+    fn an_xa_transaction_is_known_from_its_prepare_to_its_decision() {
+        let xid = |name: &str| Xid::new(1, name.as_bytes(), b"").unwrap();
+        let prepared = |name: &str, first: u64| {
+            let at = Location { segment: Seq(1), offset: 64 };
+            let held = Held { first: Seq(first), at, last: Seq(first + 1), rows: 1, bytes: 100 };
+            let held = Some(held).filter(|_| first > 0);
+            Xa::Prepared(Prepared { xid: xid(name), gtid: None, time_micros: 0, held })
+        };
+        let decided = |name: &str, outcome| Xa::Decided { xid: xid(name), outcome };
+        let mut standing = Standing::default();
+        let mut note =
+            |xa: Vec<Xa>| standing.committed(commit(None, "b.1", Noted { xa, ..Noted::default() }));
+        note(vec![prepared("b", 7), prepared("a", 0), prepared("c", 9)]);
+        note(vec![decided("c", Outcome::Committed), decided("unknown", Outcome::Committed)]);
+        // Copied elsewhere.
+        note(vec![prepared("b", 20)]);
+        note(vec![prepared("d", 30), decided("a", Outcome::RolledBack)]);
+        let known: Vec<_> = standing.prepared.iter().map(|prepared| prepared.xid.clone()).collect();
+        assert_eq!(known, [xid("b"), xid("d")]);
+        assert_eq!(standing.held(&xid("b")).map(|held| held.first), Some(Seq(20)));
+        assert_eq!((standing.held(&xid("a")), standing.held_bytes()), (None, 200));
     }
 }

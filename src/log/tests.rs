@@ -2,14 +2,18 @@
 
 use std::path::Path;
 
+use super::prepared::{Outcome, Prepared, Xa};
 use super::record::{Batch, Change, Commit, Kind, Mark, Position, SchemaRecord, Synced};
 use super::*;
 use crate::clock::Clock;
 use crate::disk::SystemDisk;
 use crate::event::codec::RowWriter;
 use crate::event::gtid::Origin;
-use crate::event::{Column, ColumnType, Gtid, GtidSet, Op, TableName, TableNo, TableSchema, Value, Version};
+use crate::event::{
+    Column, ColumnType, Gtid, GtidSet, Op, TableName, TableNo, TableSchema, Value, Version, Xid,
+};
 
+mod bounds;
 mod bytes;
 mod clock;
 mod crashes;
@@ -24,6 +28,7 @@ mod readers;
 mod seek;
 mod transactions;
 mod verify;
+mod xa;
 
 /// A clock that stands still.
 #[derive(Clone, Copy)]
@@ -78,15 +83,32 @@ fn change(batch: &mut Batch, table: TableNo, value: u64) {
 }
 
 fn commit(batch: &mut Batch, number: u64) {
+    commit_xa(batch, Some(number), Vec::new());
+}
+
+/// The xid that stands for a number.
+fn xid(number: u64) -> Xid {
+    Xid::new(1, &number.to_be_bytes(), b"b").unwrap()
+}
+
+fn prepare(number: u64) -> Xa {
+    Xa::Prepared(Prepared { xid: xid(number), gtid: Some(gtid(number)), time_micros: NOW, held: None })
+}
+
+fn decide(number: u64, outcome: Outcome) -> Xa {
+    Xa::Decided { xid: xid(number), outcome }
+}
+
+fn commit_xa(batch: &mut Batch, number: Option<u64>, xa: Vec<Xa>) {
     // Ends with a byte that is not 0, so that a frame without its last byte and zeros behind it is not whole by chance.
     let position = Position { offset: 200, ..Position::default() };
     let synced = Synced::default();
     batch.commit(&Commit {
         synced,
-        gtid: Some(gtid(number)),
-        time_micros: NOW + number,
+        gtid: number.map(gtid),
+        time_micros: NOW + number.unwrap_or(0),
         position,
-        noted: Default::default(),
+        noted: Noted { xa, ..Noted::default() },
     });
 }
 
@@ -147,11 +169,15 @@ fn read<D: crate::disk::Disk>(log: &Log<D>, from: Seq) -> Vec<Read> {
 
 /// The values of the changes in `frames`.
 fn values(frames: &[Read]) -> Vec<u64> {
-    let changes = frames.iter().filter(|frame| frame.kind == Kind::Change);
-    changes
-        .map(|frame| match Change::decode(&frame.payload).unwrap().row.next_value().unwrap() {
-            Value::U64(value) => value,
-            other => panic!("{other:?}"),
-        })
-        .collect()
+    values_of(frames, Kind::Change)
+}
+
+/// The values of the changes or held rows in `frames`.
+fn values_of(frames: &[Read], kind: Kind) -> Vec<u64> {
+    let rows = frames.iter().filter(|frame| frame.kind == kind);
+    rows.map(|frame| match Change::decode(&frame.payload).unwrap().row.next_value().unwrap() {
+        Value::U64(value) => value,
+        other => panic!("{other:?}"),
+    })
+    .collect()
 }

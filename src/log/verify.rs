@@ -119,6 +119,7 @@ pub fn verify<D: Disk>(
         walk.damage(lost.into());
     }
     walk.behind_the_end(&folder);
+    walk.below_the_start(&folder);
     Ok(walk.finish(&folder))
 }
 
@@ -172,7 +173,7 @@ impl<D: Disk, R: FnMut(Report)> Walk<'_, D, R> {
         let SegmentHeader { first, salt, .. } = entry.header;
         let mut scanner = Scanner::new(file.into(), salt, first, SEGMENT_HEADER, item.limit);
         if let Some(content) = &mut self.content {
-            content.begin();
+            content.begin(first);
         }
         let problem = loop {
             let at = scanner.offset();
@@ -293,6 +294,18 @@ impl<D: Disk, R: FnMut(Report)> Walk<'_, D, R> {
         if end.open_frames > 0 {
             let (since, frames) = (end.next, end.open_frames);
             (self.report)(Report::Finding(Finding::OpenTransaction { since, frames }));
+        }
+    }
+
+    /// Nothing that is held may be gone.
+    fn below_the_start(&mut self, folder: &Folder) {
+        let Some(start) = folder.items.first().map(|item| item.first) else { return };
+        let content = self.content.as_ref().filter(|_| !self.broken);
+        for (seq, xid) in content.map(|content| content.gone(start)).unwrap_or_default() {
+            let path = self.dir.join(segment_name(start));
+            let why =
+                format!("it holds rows of the prepared XA transaction {xid}, and the log starts behind it");
+            self.damage(Finding::Content { path, offset: 0, seq, why });
         }
     }
 

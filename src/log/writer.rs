@@ -23,6 +23,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::event::{GtidSet, Seq, TableNo, Version};
 
 mod admit;
+mod held;
 mod segments;
 mod sync;
 
@@ -51,11 +52,15 @@ pub struct Writer<D: Disk> {
     end: (Location, Seq),
     /// What becomes visible with the next sync.
     ended: Visible,
+    /// An XA transaction was prepared, decided or carried forward since that was last to become visible.
+    held_changed: bool,
     /// A sync that was begun and not taken in yet.
     pending: Option<Pending<D::File>>,
     tables: HashMap<TableNo, Table>,
-    /// The table of the change before: most often that of the next.
-    last_table: Option<TableNo>,
+    /// The number that the next schema gets which no source of this process has sent: counted down, so that it is no source's.
+    copied_table: u32,
+    /// Kind and table of the row before: most often those of the next.
+    last_table: Option<(Kind, TableNo)>,
     trail: Trail,
     sealed: Sealed,
     failed: Option<WriteError>,
@@ -76,7 +81,10 @@ pub(super) struct Start<F> {
 #[derive(Clone, Copy)]
 struct Open {
     since: Seq,
-    has_changes: bool,
+    /// Rows of it that count with its commit.
+    changes: u64,
+    /// Rows of it that an XA transaction holds.
+    held: u64,
 }
 
 /// A table's schema, and where it was written last.
@@ -108,8 +116,10 @@ impl<D: Disk> Writer<D> {
             open: None,
             end: (Location { segment: header.first, offset: bytes }, next),
             ended: visible,
+            held_changed: false,
             pending: None,
             tables: HashMap::new(),
+            copied_table: u32::MAX,
             last_table: None,
             trail: Trail::new(header.first),
             sealed: Sealed::default(),
@@ -231,16 +241,25 @@ impl<D: Disk> Writer<D> {
             let end = at + HEADER + head.length as usize;
             let payload =
                 bytes.get(at + HEADER..end).ok_or_else(|| self.misuse("its batch ends inside it"))?;
-            if kind == Kind::Change {
+            if matches!(kind, Kind::Change | Kind::Prepared) {
                 let table = frame::table_of(payload).ok_or_else(|| self.misuse("it names no table"))?;
-                if self.last_table != Some(table) {
-                    if !self.has_schema(table)? {
+                if self.last_table != Some((kind, table)) {
+                    if !self.has_schema(table, kind)? {
                         self.write(&bytes[from..at])?;
                         from = at;
                         self.repeat_schema(table)?;
                     }
-                    self.last_table = Some(table);
+                    self.last_table = Some((kind, table));
                 }
+            } else if kind == Kind::Commit {
+                let commit = Commit::decode(payload).map_err(|_| self.misuse("it is no commit"))?;
+                if self.concerns_xa(&commit) {
+                    self.write(&bytes[from..at])?;
+                    self.end_with_xa(commit)?;
+                    (from, at) = (end, end);
+                    continue;
+                }
+                self.committed(commit)?;
             }
             let at_offset = self.written + (at - from) as u64;
             let frame = &mut bytes[at..end];
@@ -253,6 +272,11 @@ impl<D: Disk> Writer<D> {
             at = end;
             if matches!(kind, Kind::Commit | Kind::Mark) {
                 self.end_transaction(self.written + (at - from) as u64);
+                if self.log.shared.held.is_to_be_carried() {
+                    self.write(&bytes[from..at])?;
+                    from = at;
+                    self.carry_due()?;
+                }
             }
         }
         self.write(&bytes[from..])
@@ -261,7 +285,7 @@ impl<D: Disk> Writer<D> {
     /// Longest payload of a frame, bytes.
     fn limit(&self, kind: Kind) -> u32 {
         let limit = match kind {
-            Kind::Change => self.log.shared.options.max_frame_bytes,
+            Kind::Change | Kind::Prepared => self.log.shared.options.max_frame_bytes,
             _ => super::record::DECODE_LIMIT as u64,
         };
         u32::try_from(limit).map_or(MAX_PAYLOAD, |limit| limit.min(MAX_PAYLOAD))
@@ -276,29 +300,20 @@ impl<D: Disk> Writer<D> {
     #[inline]
     fn note(&mut self, kind: Kind, frame: &mut [u8], offset: u64) -> Result<(), WriteError> {
         match kind {
-            Kind::Change | Kind::Sweep => {
-                let since = self.open.map_or(self.next, |open| open.since);
-                self.open = Some(Open { since, has_changes: true });
-            }
+            Kind::Change | Kind::Sweep => self.open_now().changes += 1,
+            Kind::Prepared => self.open_now().held += 1,
             Kind::Schema => {
                 let record = SchemaRecord::decode(&frame[HEADER..]);
                 let record = record.map_err(|_| self.misuse("it is no schema"))?;
                 let at = Location { segment: self.header.first, offset };
                 let payload = frame[HEADER..].into();
                 self.tables.insert(record.table, Table { payload, at });
-                self.open.get_or_insert(Open { since: self.next, has_changes: false });
+                self.open_now();
             }
-            Kind::Commit => {
-                self.set_synced(frame)?;
-                let commit = Commit::decode(&frame[HEADER..]).map_err(|_| self.misuse("it is no commit"))?;
-                let Some(standing) = &mut self.standing else {
-                    return Err(self.misuse("a commit stands in a log that no mark has given a start"));
-                };
-                self.ended.time_micros = commit.time_micros;
-                standing.committed(commit);
-            }
+            // It was taken in before.
+            Kind::Commit => self.set_synced(frame)?,
             Kind::Mark => {
-                if self.open.is_some_and(|open| open.has_changes) {
+                if self.open.is_some_and(|open| open.changes + open.held > 0) {
                     return Err(self.misuse("a mark stands inside a transaction"));
                 }
                 self.set_synced(frame)?;
@@ -313,6 +328,21 @@ impl<D: Disk> Writer<D> {
         Ok(())
     }
 
+    /// The open transaction, which begins here if there is none.
+    fn open_now(&mut self) -> &mut Open {
+        self.open.get_or_insert(Open { since: self.next, changes: 0, held: 0 })
+    }
+
+    /// Takes in what a commit means.
+    fn committed(&mut self, commit: Commit) -> Result<(), WriteError> {
+        let Some(standing) = &mut self.standing else {
+            return Err(self.misuse("a commit stands in a log that no mark has given a start"));
+        };
+        self.ended.time_micros = commit.time_micros;
+        standing.committed(commit);
+        Ok(())
+    }
+
     fn set_synced(&self, frame: &mut [u8]) -> Result<(), WriteError> {
         let field = frame.get_mut(HEADER..HEADER + 8);
         field.ok_or_else(|| self.misuse("it is too short"))?.copy_from_slice(&self.synced.to_le_bytes());
@@ -321,7 +351,10 @@ impl<D: Disk> Writer<D> {
 
     /// A commit or mark, the frame before `next`, ends at `offset`.
     fn end_transaction(&mut self, offset: u64) {
-        self.open = None;
+        if self.open.take().is_some_and(|open| open.held > 0) {
+            // The next rows that are held need their schemas among them.
+            self.last_table = None;
+        }
         self.latest_micros = self.latest_micros.max(self.ended.time_micros);
         let end = Location { segment: self.header.first, offset };
         self.end = (end, self.next);
@@ -330,11 +363,13 @@ impl<D: Disk> Writer<D> {
         self.ended.commits += 1;
     }
 
-    /// Whether the table's schema is in this segment already.
-    fn has_schema(&self, table: TableNo) -> Result<bool, WriteError> {
+    /// Whether the table's schema is in this segment already; for a row that is held, among those that are held with it: they are read
+    /// alone when they count.
+    fn has_schema(&self, table: TableNo, kind: Kind) -> Result<bool, WriteError> {
         let unknown = || self.misuse("it changes a table whose schema was not sent since the log was opened");
         let table = self.tables.get(&table).ok_or_else(unknown)?;
-        Ok(table.at.segment == self.header.first)
+        let (begun, _) = self.end;
+        Ok(table.at.segment == self.header.first && (kind == Kind::Change || table.at >= begun))
     }
 
     fn tell(&mut self, kind: Kind, offset: u64) {
@@ -348,7 +383,7 @@ impl<D: Disk> Writer<D> {
             frame::copy(Kind::Schema, &table.payload, self.next, self.header.salt, &mut bytes);
             table.at = Location { segment: self.header.first, offset: self.written };
         }
-        self.open.get_or_insert(Open { since: self.next, has_changes: false });
+        self.open_now();
         self.next = self.next.next();
         self.write(&bytes)
     }

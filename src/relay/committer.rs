@@ -33,6 +33,23 @@ enum Order {
     Abandon(oneshot::Sender<Abandoned>),
     /// The sync that was begun is done.
     Synced,
+    /// What is held is to be carried forward, see [`Log::retain`](crate::log::Log::retain).
+    Carry,
+}
+
+/// Tells the writer that rows of undecided XA transactions are to be carried forward.
+#[derive(Clone, Debug)]
+pub struct Carrier {
+    orders: mpsc::WeakSender<Order>,
+}
+
+impl Carrier {
+    /// Not where the queue is full: the writer then comes to it with what it has.
+    pub fn carry(&self) {
+        if let Some(orders) = self.orders.upgrade() {
+            let _ = orders.try_send(Order::Carry);
+        }
+    }
 }
 
 /// Where the log stands between two connections.
@@ -112,6 +129,12 @@ impl Committer {
         abandoned.await.map_err(|_| Gone)
     }
 
+    /// To have rows carried forward; it does not keep the writer from ending.
+    #[must_use]
+    pub fn carrier(&self) -> Carrier {
+        Carrier { orders: self.orders.downgrade() }
+    }
+
     /// Completes when the log had no room for a batch: nothing is written before [`Committer::abandon`].
     pub async fn refused(&mut self) {
         if self.refused.wait_for(Option::is_some).await.is_err() {
@@ -180,6 +203,7 @@ fn work<D: Disk>(
             // One that the writer has settled by itself since may be followed by another that goes on.
             Order::Synced if writer.is_syncing() => {}
             Order::Synced => writer.settle()?,
+            Order::Carry => ends += writer.carry_forward()?,
         }
         let unsynced = writer.unsynced_bytes();
         if (ends == 0 && unsynced < SYNC_BYTES) || (writer.is_syncing() && unsynced < AHEAD_BYTES) {
@@ -205,7 +229,9 @@ fn append<D: Disk>(
     batch: &mut Batch,
     refuse: &watch::Sender<Option<Shortage>>,
 ) -> Result<usize, WriteError> {
-    if let Some(shortage) = writer.admit(batch.len() as u64)? {
+    // Rows that were held and count from here on are written again.
+    let bytes = (batch.len() as u64).saturating_add(writer.owed(batch));
+    if let Some(shortage) = writer.admit(bytes)? {
         refuse.send_replace(Some(shortage));
         return Ok(0);
     }

@@ -277,7 +277,8 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                     State::decode(frame.payload).map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
                 self.progress.begin(state.standing.map(|standing| standing.gtids));
             }
-            Kind::Schema => {}
+            // Rows of an XA transaction come again as changes when they count.
+            Kind::Schema | Kind::Prepared => {}
         }
         self.passed(frame.seq);
         Ok(())

@@ -8,6 +8,7 @@ use std::time::Duration;
 use metrics::gauge;
 use tokio::sync::watch;
 
+use super::committer::Carrier;
 use super::error::RelayError;
 use crate::clock::Clock;
 use crate::disk::{Disk, Reserve};
@@ -34,6 +35,8 @@ pub struct Retention<C, D: Disk, T> {
     clock: T,
     started: Started,
     reserve: Reserve<D>,
+    /// Has rows of undecided XA transactions carried forward where they are in the way.
+    carrier: Carrier,
     /// Up to here the cursor is durable.
     synced: Seq,
     growth: Growth,
@@ -53,10 +56,10 @@ pub struct Outlook {
 
 impl<C: CursorStore, D: Disk, T: Clock> Retention<C, D, T> {
     #[must_use]
-    pub fn new(log: Log<D>, store: C, clock: T, reserve: Reserve<D>) -> Self {
+    pub fn new(log: Log<D>, store: C, clock: T, reserve: Reserve<D>, carrier: Carrier) -> Self {
         let (synced, growth, outlook) = (Seq(0), Growth::default(), watch::Sender::default());
         let started = Started { wall_micros: clock.wall_micros(), since_boot: clock.since_boot() };
-        Retention { log, store, clock, started, reserve, synced, growth, outlook }
+        Retention { log, store, clock, started, reserve, carrier, synced, growth, outlook }
     }
 
     /// What it finds, from the first time on that it looks.
@@ -97,7 +100,10 @@ impl<C: CursorStore, D: Disk, T: Clock> Retention<C, D, T> {
         if self.reserve.renew(limits.keep_free)? {
             tracing::info!(bytes = self.reserve.held_bytes(), "the disk reserve is held");
         }
-        self.log.retain(self.synced.next(), self.started.wall_now(&self.clock))?;
+        let retained = self.log.retain(self.synced.next(), self.started.wall_now(&self.clock))?;
+        if retained.carry {
+            self.carrier.carry();
+        }
         self.observe(limits);
         Ok(())
     }
@@ -114,6 +120,7 @@ impl<C: CursorStore, D: Disk, T: Clock> Retention<C, D, T> {
         self.outlook.send_replace(outlook);
         gauge!(names::LOG_BYTES).set(stats.bytes as f64);
         gauge!(names::LOG_SEGMENTS).set(stats.segments as f64);
+        gauge!(names::LOG_HELD).set(self.log.held_bytes() as f64);
         gauge!(names::LOG_QUOTA).set(limits.quota as f64);
         gauge!(names::OUTAGE_LEFT).set(outlook.outage_seconds as f64);
         gauge!(names::DISK_FREE).set(outlook.free_bytes as f64);

@@ -3,9 +3,12 @@
 use everrelay::event::codec::{self, RowWriter};
 use everrelay::event::gtid::Origin;
 use everrelay::event::value::{Date, DateTime, Geometry, Instant, Time};
-use everrelay::event::{Column, ColumnType, Gtid, GtidSet, Op, Seq, TableName, TableNo, TableSchema, Value};
-use everrelay::log::Standing;
-use everrelay::log::record::{Batch, Commit, Kind, Mark, Position, SchemaRecord, State, Synced};
+use everrelay::event::{
+    Column, ColumnType, Gtid, GtidSet, Op, Seq, TableName, TableNo, TableSchema, Value, Xid,
+};
+use everrelay::log::prepared::{Held, Outcome, Prepared, Xa};
+use everrelay::log::record::{Batch, Commit, HEADER, Kind, Mark, Position, SchemaRecord, State, Synced};
+use everrelay::log::{Location, Noted, Standing};
 use everrelay::settled::{Cursor, IndexId};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -159,10 +162,46 @@ fn history() -> Vec<Record> {
     batch.payloads().map(|(kind, payload)| (kind as u8, payload.to_vec())).collect()
 }
 
+/// Rows that are held and their PREPARE, one that holds nothing, and decisions.
+fn xa_history() -> Vec<Record> {
+    let mut batch = Batch::new();
+    batch.mark(&mark(set()));
+    batch.schema(&schema(300));
+    batch.hold(true);
+    change(&mut batch, 300, Op::Update);
+    batch.commit(&commit_xa(1, vec![Xa::Prepared(prepared())]));
+    let held = None;
+    let without = Prepared { xid: xid("without"), held, ..prepared() };
+    let noted = Noted { xa: vec![Xa::Prepared(without)], ..Noted::default() };
+    batch.mark(&Mark { noted, ..mark(set()) });
+    let decided = |name, outcome| Xa::Decided { xid: xid(name), outcome };
+    batch.commit(&commit_xa(2, vec![decided("without", Outcome::RolledBack)]));
+    batch.commit(&commit_xa(3, vec![decided("other", Outcome::Committed)]));
+    batch.payloads().map(|(kind, payload)| (kind as u8, payload.to_vec())).collect()
+}
+
+fn xid(name: &str) -> Xid {
+    Xid::new(1, name.as_bytes(), b"branch").expect("a short xid")
+}
+
+/// Says that its rows stand where [`xa_history`] has them in a first file: behind the state and the mark.
+fn prepared() -> Prepared {
+    let mut before = Vec::new();
+    codec::encode(&mark(set()), &mut before);
+    let offset = 64 + (HEADER + EMPTY_STATE.len() + HEADER + before.len()) as u64;
+    let at = Location { segment: Seq(FIRST.first), offset };
+    let held = Held { first: Seq(FIRST.first + 2), at, last: Seq(FIRST.first + 3), rows: 1, bytes: 2_000 };
+    Prepared { xid: xid("held"), gtid: Some(gtid(5, "")), time_micros: 7, held: Some(held) }
+}
+
+fn commit_xa(number: u64, xa: Vec<Xa>) -> Commit {
+    Commit { noted: Noted { xa, ..Noted::default() }, ..commit(number) }
+}
+
 fn state(open_since: Option<u64>) -> Record {
     let mut payload = Vec::new();
-    let state =
-        State { standing: Some(Standing::after(set())), open_since: open_since.map(Seq), latest_micros: 7 };
+    let standing = Standing { prepared: vec![prepared()], ..Standing::after(set()) };
+    let state = State { standing: Some(standing), open_since: open_since.map(Seq), latest_micros: 7 };
     codec::encode(&state, &mut payload);
     (Kind::State as u8, payload)
 }
@@ -250,6 +289,7 @@ fn folders() -> Vec<Vec<u8>> {
     let beyond = file(0, &[], &[history[0].clone(), number(&commit)]);
     commit.gtid = Some(Gtid { number: 0, ..gtid(1, "blue") });
     let none = file(0, &[], &[history[0].clone(), number(&commit)]);
+    let xa = file(0, &[], &xa_history());
     let reversed = file(how::OWN_STATE, &[], &[(1, stored_state(&[(9, 3)])), history[0].clone()]);
     vec![
         Vec::new(),
@@ -259,17 +299,20 @@ fn folders() -> Vec<Vec<u8>> {
         [open, ends].concat(),
         [whole.clone(), torn].concat(),
         [whole.clone(), other].concat(),
-        [whole, far.clone()].concat(),
+        [whole.clone(), far.clone()].concat(),
         far,
         unknown,
         beyond,
         none,
         reversed,
+        xa.clone(),
+        [xa, whole].concat(),
     ]
 }
 
 fn records() -> Vec<Vec<u8>> {
     let mut all = history();
+    all.extend(xa_history().into_iter().skip(2));
     all.push(state(None));
     all.push(state(Some(70_000)));
     all.push((1, EMPTY_STATE.to_vec()));
@@ -306,8 +349,8 @@ fn stored_set(intervals: &[(u64, u64)], origins: u8) -> Vec<u8> {
 
 /// A state's payload with such a set.
 fn stored_state(intervals: &[(u64, u64)]) -> Vec<u8> {
-    // The position, no horizon and no gaps, no open transaction, no time.
-    [&[1], &stored_set(intervals, 1)[..], &[0; 16], &[0, 0], &[0, 0], &[0, 0]].concat()
+    // The position and its time, no horizon, no gaps, no shapes, no XA transaction, no open transaction, no time.
+    [&[1], &stored_set(intervals, 1)[..], &[0; 16], &[0; 5], &[0; 4], &[0; 2]].concat()
 }
 
 fn gtids() -> Vec<Vec<u8>> {

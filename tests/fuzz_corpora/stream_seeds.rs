@@ -109,8 +109,26 @@ pub fn events() -> Vec<Vec<u8>> {
         gtid(2),
         query(0, "XA COMMIT X'67',X'62',1"),
     ];
+    let xa_of_ours = [
+        gtid(1),
+        query(0, "XA START X'67',X'62',1"),
+        table_map(0, "shop"),
+        insert(0, 9),
+        query(0, "XA END X'67',X'62',1"),
+        event(kind::XA_PREPARE, 0, &[0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, b'g', b'b']),
+        gtid(2),
+        query(0, "XA START X'68',X'',1"),
+        table_map(0, "shop"),
+        insert(0, 8),
+        query(0, "XA END X'68',X'',1"),
+        event(kind::XA_PREPARE, 0, &[1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, b'h']),
+        gtid(3),
+        query(0, "XA COMMIT X'67',X'62',1"),
+        gtid(4),
+        query(0, "XA COMMIT X'69',X'',1"),
+    ];
     let cut_short = [gtid(1), query(0, "BEGIN"), table_map(0, "shop"), insert(0, 1), rotate];
-    [&usual[..], &others[..], &payload[..], &xa[..], &cut_short[..]]
+    [&usual[..], &others[..], &payload[..], &xa[..], &xa_of_ours[..], &cut_short[..]]
         .iter()
         .map(|events| events.concat())
         .collect()

@@ -11,7 +11,8 @@ use everrelay::clock::Clock;
 use everrelay::disk::SystemDisk;
 use everrelay::event::codec::RowWriter;
 use everrelay::event::value::{Date, DateTime, Geometry, Instant, Time};
-use everrelay::event::{Column, ColumnType, Gtid, GtidSet, Op, TableName, TableNo, TableSchema, Value};
+use everrelay::event::{Column, ColumnType, Gtid, GtidSet, Op, TableName, TableNo, TableSchema, Value, Xid};
+use everrelay::log::prepared::{Outcome, Prepared, Xa};
 use everrelay::log::record::{Batch, Commit, Mark, Position, SchemaRecord, SweepRecord, Synced};
 use everrelay::log::{Gap, LogOptions, Noted, Opened, Shape, open};
 use everrelay::settled::{Cursor, CursorStore, IndexId, Settled};
@@ -24,13 +25,14 @@ pub const NOW: u64 = 1_795_392_000_000_000;
 /// A case's name, and what makes its pipeline folder.
 type Case = (&'static str, fn(&Path));
 
-pub const CASES: [Case; 6] = [
+pub const CASES: [Case; 7] = [
     ("empty", empty),
     ("small", small),
     ("several-segments", several_segments),
     ("open-transaction", open_transaction),
     ("torn-tail", torn_tail),
     ("truncated", truncated),
+    ("xa", xa),
 ];
 
 const A: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
@@ -106,6 +108,10 @@ impl Making {
 
     /// `gtid`: a set with one member.
     fn commit(&mut self, gtid: &str) {
+        self.commit_xa(gtid, Vec::new());
+    }
+
+    fn commit_xa(&mut self, gtid: &str, xa: Vec<Xa>) {
         let set: GtidSet = gtid.parse().unwrap();
         let (origin, mut intervals) = set.iter().next().unwrap();
         let gtid = Gtid { origin: origin.clone(), number: intervals.next().unwrap().0 };
@@ -116,8 +122,16 @@ impl Making {
             gtid: Some(gtid),
             time_micros,
             position,
-            noted: std::mem::take(&mut self.noted),
+            noted: Noted { xa, ..std::mem::take(&mut self.noted) },
         });
+    }
+
+    /// XA transactions without rows of followed tables, in a mark.
+    fn mark_xa(&mut self, gtids: &str, xa: Vec<Xa>) {
+        let (synced, gtids) = (Synced::default(), gtids.parse::<GtidSet>().unwrap());
+        let (time_micros, position) = (self.time(), self.position());
+        let noted = Noted { xa, ..Noted::default() };
+        self.batch.mark(&Mark { synced, gtids, time_micros, position, noted });
     }
 
     fn sync(&mut self) {
@@ -224,6 +238,7 @@ fn noted(making: &Making) -> Noted {
         gaps: vec![Gap { table: table("lines"), why: "DROP COLUMN".into(), time_micros: NOW }],
         altered: vec![table("lines")],
         shapes: vec![shape("orders", None), shape("lines", Some(making.position()))],
+        xa: Vec::new(),
     }
 }
 
@@ -312,6 +327,47 @@ fn open_transaction(folder: &Path) {
     }
     making.sync();
     assert!(making.opened.log.segments().len() > 3);
+    settle(folder, Some(&Cursor::default()));
+}
+
+/// XA transactions: two that are decided, one of them after a restart; one that is undecided and one without rows; one in one phase.
+fn xa(folder: &Path) {
+    let xid = |name: &str| Xid::new(1, name.as_bytes(), b"b1").unwrap();
+    let prepared = |name: &str, gtid: &str| {
+        let gtid = gtid.parse::<GtidSet>().unwrap().only();
+        Xa::Prepared(Prepared { xid: xid(name), gtid, time_micros: NOW, held: None })
+    };
+    let decided = |name: &str, outcome| Xa::Decided { xid: xid(name), outcome };
+    let mut making = Making::open(folder, 0);
+    making.mark(&format!("{A}:1-7"));
+    making.schemas();
+    making.batch.hold(true);
+    making.line(Op::Insert, 1, 1, "counts after the restart");
+    making.change(ORDERS, Op::Insert, &bare_order(1));
+    making.line(Op::Delete, 1, 2, "");
+    making.commit_xa(&format!("{A}:8"), vec![prepared("counts", &format!("{A}:8"))]);
+    making.line(Op::Insert, 2, 1, "rolled back");
+    making.commit_xa(&format!("{A}:9"), vec![prepared("rolled back", &format!("{A}:9"))]);
+    making.line(Op::Insert, 3, 1, "undecided");
+    making.commit_xa(&format!("{A}:10"), vec![prepared("undecided", &format!("{A}:10"))]);
+    making.batch.hold(false);
+    making.line(Op::Insert, 4, 1, "in between");
+    making.commit(&format!("{A}:11"));
+    making.mark_xa(&format!("{A}:1-12"), vec![prepared("without rows", &format!("{A}:12"))]);
+    making.batch.hold(true);
+    making.line(Op::Insert, 5, 1, "in one phase");
+    making.commit_xa(&format!("{A}:13"), vec![decided("at once", Outcome::Committed)]);
+    making.batch.hold(false);
+    making.commit_xa(&format!("{A}:14"), vec![decided("rolled back", Outcome::RolledBack)]);
+    making.sync();
+    drop(making);
+    let mut making = Making::open(folder, 1);
+    making.batch.schema(&SchemaRecord { table: ORDERS, ..lines() });
+    making.change(ORDERS, Op::Insert, &[Value::U64(6), Value::Text("by another number"), Value::U64(1)]);
+    making.commit(&format!("{A}:15"));
+    making.commit_xa(&format!("{A}:16"), vec![decided("counts", Outcome::Committed)]);
+    making.sync();
+    assert!(making.opened.log.segments().len() > 2);
     settle(folder, Some(&Cursor::default()));
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use everrelay::disk::Disk;
 use everrelay::event::{Op, TableNo, TableSchema};
+use everrelay::log::prepared::{Prepared, Xa};
 use everrelay::log::record::{Change, Commit, Kind, Mark, Position, SchemaRecord, State, SweepRecord};
 use everrelay::log::{Frame, Gap, Log, Noted, Shape, Standing};
 
@@ -35,8 +36,9 @@ fn payload(frame: &Frame<'_>, tables: &mut HashMap<TableNo, TableSchema>) -> Str
         Kind::State => {
             let State { standing, open_since, latest_micros } = State::decode(frame.payload).unwrap();
             let standing = standing.map_or("none".to_owned(), |standing| {
-                let Standing { gtids, position, time_micros, horizon, gaps, shapes } = standing;
-                let noted = noted(&Noted { horizon, gaps, shapes, altered: Vec::new() });
+                let Standing { gtids, position, time_micros, horizon, gaps, shapes, prepared } = standing;
+                let xa = prepared.into_iter().map(Xa::Prepared).collect();
+                let noted = noted(&Noted { horizon, gaps, shapes, altered: Vec::new(), xa });
                 format!("gtids {gtids} at {time_micros}, {}{noted}", place(&position))
             });
             format!("{standing}, open since {open_since:?}, latest {latest_micros}")
@@ -47,7 +49,7 @@ fn payload(frame: &Frame<'_>, tables: &mut HashMap<TableNo, TableSchema>) -> Str
             tables.insert(table, schema);
             text
         }
-        Kind::Change => change(frame, tables),
+        Kind::Change | Kind::Prepared => change(frame, tables),
         Kind::Sweep => {
             let SweepRecord { table } = SweepRecord::decode(frame.payload).unwrap();
             format!("{table} version {}", frame.version)
@@ -68,7 +70,7 @@ fn payload(frame: &Frame<'_>, tables: &mut HashMap<TableNo, TableSchema>) -> Str
     }
 }
 
-fn noted(Noted { horizon, gaps, altered, shapes }: &Noted) -> String {
+fn noted(Noted { horizon, gaps, altered, shapes, xa }: &Noted) -> String {
     let mut text = String::new();
     if !horizon.is_empty() {
         write!(text, ", horizon {horizon}").unwrap();
@@ -82,6 +84,15 @@ fn noted(Noted { horizon, gaps, altered, shapes }: &Noted) -> String {
     for Shape { table, described, asked_at, altered } in shapes {
         let asked_at = asked_at.as_ref().map(place);
         write!(text, ", {table} is {described:?} asked at {asked_at:?}, altered {altered}").unwrap();
+    }
+    for xa in xa {
+        match xa {
+            Xa::Prepared(Prepared { xid, gtid, time_micros, held }) => {
+                let gtid = gtid.as_ref().map_or("no gtid".to_owned(), ToString::to_string);
+                write!(text, ", {xid} prepared by {gtid} at {time_micros}, held {held:?}").unwrap();
+            }
+            Xa::Decided { xid, outcome } => write!(text, ", {xid} {outcome:?}").unwrap(),
+        }
     }
     text
 }

@@ -79,8 +79,8 @@ impl World {
         )
         .unwrap();
         let committer = Committer::start(writer).unwrap();
+        let retention = Retention::new(log, self.cursor.clone(), SystemClock, reserve, committer.carrier());
         let ingest = Ingest::new(source, committer, Start::Earliest, SystemClock, self.readiness.clone());
-        let retention = Retention::new(log, self.cursor.clone(), SystemClock, reserve);
         let outlook = retention.outlook();
         let (readiness, shutdown) = (self.readiness.clone(), self.shutdown.clone());
         let task = tokio::spawn(async move {
@@ -238,6 +238,50 @@ async fn a_transaction_too_large_for_a_drained_log_is_an_error_with_its_place_an
         let opened = everrelay::log::open(&world.disk, &SystemClock, &log, options).unwrap();
         assert_eq!(opened.writer.position().unwrap().count(), 13);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_xa_transaction_that_stays_undecided_is_carried_along_and_counts_in_the_end() {
+    let world = World::new(false);
+    // 4 KB, undecided for seven times the quota.
+    let mut rows = vec![17];
+    rows.extend([5].repeat(400));
+    rows.push(0);
+    let running = world.start(&rows);
+    world.until_paused().await;
+    world.engine.is_here(true);
+    world.until_all_arrived(&rows).await;
+    world.until("the obstacle is gone", || world.pause().is_none()).await;
+    let most_bytes = world.seen.most_log_bytes.load(Ordering::SeqCst);
+    assert!(most_bytes <= SECOND, "{most_bytes}");
+    running.end(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn xa_transactions_that_hold_most_of_the_log_do_not_pause_the_source_for_ever() {
+    // Never worth carrying, and just not: then there is no room for it.
+    for held in [40_000, 18_000] {
+        is_an_error_in_the_end(held).await;
+    }
+}
+
+async fn is_an_error_in_the_end(bytes: u64) {
+    let world = World::new(true);
+    let mut rows = vec![bytes / ROW];
+    rows.extend([5].repeat(200));
+    rows.push(0);
+    let running = world.start(&rows);
+    let error = tokio::time::timeout(Duration::from_secs(30), running.task).await;
+    let error = error.unwrap().unwrap().unwrap_err();
+    let RelayError::Ingest(IngestError::Write(WriteError::TransactionTooLarge { held, .. })) = &error else {
+        panic!("{error}");
+    };
+    assert!(*held > bytes * 9 / 10 && error.to_string().contains("XA RECOVER"), "{error}");
+    // With a larger quota it goes on, and what is undecided was kept.
+    let log = world.dir.path().join("log");
+    let options = LogOptions { quota: Quota::Bytes(1 << 20), ..world.options() };
+    let opened = everrelay::log::open(&world.disk, &SystemClock, &log, options).unwrap();
+    assert_eq!(opened.writer.standing().unwrap().prepared.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

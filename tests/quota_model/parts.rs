@@ -12,7 +12,8 @@ use everrelay::disk::{Disk, SystemDisk, SystemLock};
 use everrelay::event::codec::RowWriter;
 use everrelay::event::document::{Action, IndexSpec};
 use everrelay::event::gtid::Origin;
-use everrelay::event::{Column, ColumnType, Gtid, Op, TableName, TableNo, TableSchema, Version};
+use everrelay::event::{Column, ColumnType, Gtid, Op, TableName, TableNo, TableSchema, Version, Xid};
+use everrelay::log::prepared::{Outcome, Prepared, Xa};
 use everrelay::log::record::{Batch, Commit, Position, SchemaRecord, Synced};
 use everrelay::log::{Log, Noted, Standing};
 use everrelay::sink::{Bulk, BulkError, Disposition, Expect, Index, IndexNo, Sink, SinkError, Swept};
@@ -103,7 +104,8 @@ impl Seen {
     }
 }
 
-/// A server with one table, into which each transaction inserted so many rows. Rows are numbered on from 1, transactions too.
+/// A server with one table, into which each transaction inserted so many rows. Rows are numbered on from 1, transactions too. One without rows
+/// commits the first one, which then is one of XA.
 pub struct ModelSource {
     rows: Vec<u64>,
     seen: Arc<Seen>,
@@ -120,6 +122,19 @@ impl ModelSource {
 
     fn rows_before(&self, transaction: u64) -> u64 {
         self.rows[..transaction as usize - 1].iter().sum()
+    }
+
+    fn commit(&mut self, transaction: u64, xa: Vec<Xa>, batch: &mut Batch) {
+        let origin = Origin::Server { uuid: [7; 16], tag: String::new() };
+        let (server, file) = ([7; 16], "binlog.000001".into());
+        batch.commit(&Commit {
+            synced: Synced::default(),
+            gtid: Some(Gtid { origin, number: transaction }),
+            time_micros: 1,
+            position: Position { server, file, offset: transaction, ..Position::default() },
+            noted: Noted { xa, ..Noted::default() },
+        });
+        self.at = (transaction + 1, 0);
     }
 }
 
@@ -157,6 +172,13 @@ impl Source for ModelSource {
                 }
                 return Ok(());
             };
+            let is_xa = self.rows.contains(&0);
+            let xid = Xid::new(1, b"first", b"").unwrap();
+            if rows == 0 {
+                self.commit(transaction, vec![Xa::Decided { xid, outcome: Outcome::Committed }], batch);
+                continue;
+            }
+            batch.hold(is_xa && transaction == 1);
             if row == 0 {
                 *self.seen.begun.lock().unwrap().entry(transaction).or_default() += 1;
             }
@@ -167,22 +189,9 @@ impl Source for ModelSource {
             change.finish(Op::Insert);
             self.at.1 += 1;
             if self.at.1 == rows {
-                batch.commit(&Commit {
-                    synced: Synced::default(),
-                    gtid: Some(Gtid {
-                        origin: Origin::Server { uuid: [7; 16], tag: String::new() },
-                        number: transaction,
-                    }),
-                    time_micros: 1,
-                    position: Position {
-                        server: [7; 16],
-                        file: "binlog.000001".into(),
-                        offset: transaction,
-                        ..Position::default()
-                    },
-                    noted: Noted::default(),
-                });
-                self.at = (transaction + 1, 0);
+                let held = Prepared { xid, gtid: None, time_micros: 1, held: None };
+                let held = Some(Xa::Prepared(held)).filter(|_| is_xa && transaction == 1);
+                self.commit(transaction, held.into_iter().collect(), batch);
             }
         }
         Ok(())

@@ -43,3 +43,4 @@ mod select;
 mod server;
 mod tls;
 mod transactions;
+mod xa;

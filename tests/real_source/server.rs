@@ -6,9 +6,10 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use everrelay::event::value::{Date, DateTime};
-use everrelay::event::{GtidSet, Op, TableNo, TableSchema, Value, codec};
+use everrelay::event::{GtidSet, Op, Seq, TableNo, TableSchema, Value, Xid, codec};
+use everrelay::log::prepared::{Held, Outcome, Xa};
 use everrelay::log::record::{Batch, Change, Commit, Kind, Mark, SchemaRecord};
-use everrelay::log::{Noted, Standing};
+use everrelay::log::{Location, Noted, Standing};
 use everrelay::secret::Secret;
 use everrelay::source::mysql::{Address, MysqlOptions, MysqlSource};
 use everrelay::source::{Source, SourceError, Start};
@@ -214,6 +215,9 @@ pub struct Read {
     /// What a log would come to.
     pub standing: Standing,
     open: Vec<Row>,
+    /// Of the open transaction, and of those that are prepared.
+    open_held: Vec<Row>,
+    held: HashMap<Xid, Vec<Row>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -282,7 +286,7 @@ impl Read {
                     let (record, _) = codec::decode_owned::<SchemaRecord, 1_000_000>(payload).unwrap();
                     self.schemas.insert(record.table, record.schema);
                 }
-                Kind::Change => {
+                Kind::Change | Kind::Prepared => {
                     let mut change = Change::decode(payload).unwrap();
                     let schema = &self.schemas[&change.table];
                     let values = schema.columns.iter().map(|column| {
@@ -299,14 +303,16 @@ impl Read {
                         }
                     }
                     assert!(change.row.rest().is_empty(), "nothing follows the row");
-                    self.open.push(Row { op: change.op, table: schema.name.table.clone(), values, old_key });
+                    let row = Row { op: change.op, table: schema.name.table.clone(), values, old_key };
+                    if kind == Kind::Change { self.open.push(row) } else { self.open_held.push(row) }
                 }
                 Kind::Sweep => panic!("no test that reads with this truncates a followed table"),
                 Kind::Commit => {
-                    let (commit, _) = codec::decode_owned::<Commit, 1_000_000>(payload).unwrap();
+                    let (mut commit, _) = codec::decode_owned::<Commit, 1_000_000>(payload).unwrap();
                     let gtid = commit.gtid.as_ref().expect("the server gives GTIDs");
                     assert!(self.gtids.insert(gtid), "no transaction twice");
                     self.changes.append(&mut self.open);
+                    self.turn(&mut commit.noted.xa);
                     self.note(&commit.noted);
                     self.standing.committed(commit.clone());
                     self.commits.push(commit);
@@ -326,6 +332,28 @@ impl Read {
 }
 
 impl Read {
+    /// Does with held rows what a log does.
+    fn turn(&mut self, xa: &mut [Xa]) {
+        let own = std::mem::take(&mut self.open_held);
+        assert!(own.is_empty() || xa.len() == 1, "held rows are of one XA transaction: {xa:?}");
+        for xa in xa {
+            match xa {
+                Xa::Prepared(prepared) => {
+                    let (first, at) = (Seq(1), Location::default());
+                    let held = Held { first, at, last: first, rows: own.len() as u64, bytes: 0 };
+                    prepared.held = Some(held).filter(|_| !own.is_empty());
+                    self.held.insert(prepared.xid.clone(), own.clone());
+                }
+                Xa::Decided { xid, outcome } => {
+                    let rows = self.held.remove(xid).unwrap_or_else(|| own.clone());
+                    if *outcome == Outcome::Committed {
+                        self.changes.extend(rows);
+                    }
+                }
+            }
+        }
+    }
+
     fn note(&mut self, noted: &Noted) {
         self.gaps.extend(noted.gaps.iter().map(|gap| format!("{}: {}", gap.table.table, gap.why)));
     }

@@ -149,40 +149,6 @@ async fn transactions_of_other_tables_move_the_position_by_marks(at: At) {
     }
 }
 
-#[tokio::test]
-async fn xa_of_other_tables_goes_on_over_a_restart() {
-    for decision in ["XA COMMIT", "XA ROLLBACK"] {
-        let mut server = Server::new("xa").await;
-        server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
-        server.run("CREATE TABLE o (id INT PRIMARY KEY)").await;
-        let mut options = server.options();
-        options.tables.push(format!("!{}.o", server.schema));
-        options.mark_transactions = 1;
-        let mut follower = server.follow_with(options.clone()).await;
-        let xid = server.schema.clone();
-        for sql in ["XA START 'X'", "INSERT INTO o VALUES (1)", "XA END 'X'", "XA PREPARE 'X'"] {
-            server.run(&sql.replace("'X'", &format!("'{xid}'"))).await;
-        }
-        // MySQL gives a session with a prepared transaction nothing else to do.
-        let mut other = Server::new("xa_other").await;
-        other.run(&format!("INSERT INTO {}.t VALUES (1)", server.schema)).await;
-        follower.catch_up(&mut other).await;
-        // Another run, from what the log holds.
-        let after = follower.read.marks.last().unwrap().gtids.clone();
-        assert!(!other.executed().await.is_subset(&after), "the PREPARE is not decided");
-        let mut source = everrelay::source::mysql::MysqlSource::new(options).unwrap();
-        source.connect(&Standing::after(after.clone())).await.unwrap();
-        follower.source = source;
-        follower.read = crate::server::Read::default();
-        follower.read.gtids = after;
-        server.run(&format!("{decision} '{xid}'")).await;
-        server.run("INSERT INTO t VALUES (2)").await;
-        follower.catch_up(&mut server).await;
-        let briefs = follower.briefs();
-        assert_eq!(briefs.last().unwrap(), "insert t 2", "{briefs:?}");
-    }
-}
-
 async fn heartbeats_keep_a_quiet_stream_alive(at: At) {
     let server = Server::on(at, "heartbeat").await;
     let mut options = server.options();

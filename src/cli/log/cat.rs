@@ -14,8 +14,9 @@ use crate::clock::rfc3339_seconds;
 use crate::disk::SystemDisk;
 use crate::event::{Op, Seq, TableNo};
 use crate::lifecycle::Exit;
+use crate::log::prepared::{Outcome, Prepared, Xa};
 use crate::log::record::{Change, Commit, Kind, Mark, SchemaRecord, State, SweepRecord};
-use crate::log::{Frame, Log, ReadError, SeekError};
+use crate::log::{Frame, Log, ReadError, SeekError, Standing};
 use crate::mapping::TableMapping;
 use crate::source::mysql::patterns::Patterns;
 
@@ -134,7 +135,7 @@ impl<W: Write> Printer<'_, W> {
                 };
                 self.tables.insert(table, known);
             }
-            Kind::Change | Kind::Sweep | Kind::Commit | Kind::Mark => {}
+            Kind::Change | Kind::Prepared | Kind::Sweep | Kind::Commit | Kind::Mark => {}
         }
         Ok(())
     }
@@ -145,7 +146,7 @@ impl<W: Write> Printer<'_, W> {
         }
         Ok(match frame.kind {
             Kind::State | Kind::Schema | Kind::Mark => false,
-            Kind::Change => {
+            Kind::Change | Kind::Prepared => {
                 let change = Change::decode(frame.payload).with_context(|| unreadable(frame.seq))?;
                 let wanted = self.table(frame.seq, change.table)?.is_some();
                 if wanted {
@@ -177,8 +178,10 @@ impl<W: Write> Printer<'_, W> {
         match frame.kind {
             Kind::State => {
                 let state = State::decode(frame.payload).with_context(unreadable)?;
-                let gtids = Some(state.standing.unwrap_or_default().gtids.to_string());
-                RecordLine { gtids, ..RecordLine::new(seq, "state") }.write(json, self.out)
+                let Standing { gtids, prepared, .. } = state.standing.unwrap_or_default();
+                let xa = prepared.iter().map(|prepared| format!("prepared {}", prepared.xid)).collect();
+                RecordLine { gtids: Some(gtids.to_string()), xa, ..RecordLine::new(seq, "state") }
+                    .write(json, self.out)
             }
             Kind::Schema => {
                 let record = SchemaRecord::decode(frame.payload).with_context(unreadable)?;
@@ -206,6 +209,7 @@ impl<W: Write> Printer<'_, W> {
                     time_micros: Some(commit.time_micros),
                     position: Some(format!("{}:{}", commit.position.file, commit.position.offset)),
                     gaps: commit.noted.gaps.iter().map(NeedsSnapshot::from).collect(),
+                    xa: xa_for_people(&commit.noted.xa),
                     ..RecordLine::new(seq, "commit")
                 };
                 line.write(json, self.out)
@@ -216,11 +220,12 @@ impl<W: Write> Printer<'_, W> {
                     gtids: Some(mark.gtids.to_string()),
                     time_micros: Some(mark.time_micros),
                     gaps: mark.noted.gaps.iter().map(NeedsSnapshot::from).collect(),
+                    xa: xa_for_people(&mark.noted.xa),
                     ..RecordLine::new(seq, "mark")
                 };
                 line.write(json, self.out)
             }
-            Kind::Change => {
+            Kind::Change | Kind::Prepared => {
                 let change = Change::decode(frame.payload).with_context(unreadable)?;
                 let no_table = || format!("the table of record {seq} was not asked for");
                 let Table { name, mapping } = self.table(seq, change.table)?.with_context(no_table)?;
@@ -234,18 +239,35 @@ impl<W: Write> Printer<'_, W> {
                 if change.op == Op::Rekey {
                     mapping.old_id(change.row, &mut old_id)?;
                 }
+                // What is held has no version: its copy will.
+                let counts = frame.kind == Kind::Change;
+                let (version, kind, held) = if counts {
+                    (Some(frame.version.0), op(change.op), None)
+                } else {
+                    (None, "prepared", Some(op(change.op)))
+                };
                 let line = RecordLine {
-                    version: Some(frame.version.0),
+                    version,
+                    op: held,
                     table: Some(name.clone()),
                     id: Some(&id),
                     old_id: Some(old_id.as_str()).filter(|id| !id.is_empty()),
                     row: if row.is_empty() { None } else { Some(serde_json::from_slice(&row)?) },
-                    ..RecordLine::new(seq, op(change.op))
+                    ..RecordLine::new(seq, kind)
                 };
                 line.write(json, self.out)
             }
         }
     }
+}
+
+fn xa_for_people(xa: &[Xa]) -> Vec<String> {
+    let said = xa.iter().map(|xa| match xa {
+        Xa::Prepared(Prepared { xid, .. }) => format!("prepared {xid}"),
+        Xa::Decided { xid, outcome: Outcome::Committed } => format!("committed {xid}"),
+        Xa::Decided { xid, outcome: Outcome::RolledBack } => format!("rolled back {xid}"),
+    });
+    said.collect()
 }
 
 fn unreadable(seq: Seq) -> String {
@@ -259,6 +281,9 @@ struct RecordLine<'a> {
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<u64>,
+    /// Of a row that is held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    op: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     table: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -278,6 +303,9 @@ struct RecordLine<'a> {
     /// Tables that need a snapshot from here on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     gaps: Vec<NeedsSnapshot>,
+    /// XA transactions, and what becomes of them here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    xa: Vec<String>,
 }
 
 impl RecordLine<'_> {
@@ -286,6 +314,7 @@ impl RecordLine<'_> {
             seq: seq.0,
             kind,
             version: None,
+            op: None,
             table: None,
             id: None,
             old_id: None,
@@ -295,6 +324,7 @@ impl RecordLine<'_> {
             position: None,
             columns: None,
             gaps: Vec::new(),
+            xa: Vec::new(),
         }
     }
 
@@ -303,11 +333,13 @@ impl RecordLine<'_> {
             return Ok(writeln!(out, "{}", serde_json::to_string(self)?)?);
         }
         write!(out, "{:>12}  {:<7}", self.seq, self.kind)?;
+        let op = self.op.map(str::to_owned);
+        let xa = Some(self.xa.join(", "));
         let row = self.row.map(|row| row.get().to_owned());
         let columns = self.columns.as_ref().map(|columns| format!("({})", columns.join(", ")));
         let time = self.time_micros.filter(|micros| *micros > 0).map(rfc3339_seconds);
         let old_id = self.old_id.map(|id| format!("was {id:?}"));
-        for text in [&self.table, &columns, &old_id, &row, &self.gtids, &time, &self.position] {
+        for text in [&op, &self.table, &columns, &old_id, &row, &xa, &self.gtids, &time, &self.position] {
             if let Some(text) = text.as_ref().filter(|text| !text.is_empty()) {
                 write!(out, " {text}")?;
             }

@@ -43,7 +43,7 @@ pub(super) fn run(arguments: &CutArguments, out: &mut impl Write) -> Result<Exit
         say(arguments, &plan, &lowered, &settings, out)
     };
     said.and_then(|()| out.flush()).map_err(state)?;
-    if plan.is_empty() && lowered.is_empty() {
+    if changes_nothing(&plan, &lowered) {
         return Ok(Exit::Done);
     }
     if !arguments.yes {
@@ -143,6 +143,10 @@ impl Cursors {
     }
 }
 
+fn changes_nothing(plan: &Plan, lowered: &[Lowered]) -> bool {
+    plan.is_empty() && lowered.is_empty() && plan.lost.is_empty()
+}
+
 /// Asks, and is told.
 fn confirmed(input: &mut impl BufRead, out: &mut impl Write) -> io::Result<bool> {
     write!(out, "Cut? [y/N] ")?;
@@ -160,7 +164,7 @@ fn say(
     out: &mut impl Write,
 ) -> io::Result<()> {
     let after = plan.after;
-    if plan.is_empty() && lowered.is_empty() {
+    if changes_nothing(plan, lowered) {
         return writeln!(out, "nothing to cut: the log ends with frame {after}, and no sink is past it");
     }
     write!(out, "cut       after frame {after}, the end of a transaction")?;
@@ -189,6 +193,12 @@ fn say(
     writeln!(out, "kept in   {}", settings.cut_dir().display())?;
     for Lowered { sink, from, to } in lowered {
         writeln!(out, "cursor    of {sink} is lowered from {from} to {to}")?;
+    }
+    for xid in &plan.lost {
+        writeln!(
+            out,
+            "xa        {xid} is prepared and its rows are not whole: its XA COMMIT will mark the tables as needing a snapshot"
+        )?;
     }
     if !going.versions_known {
         writeln!(
@@ -220,6 +230,7 @@ struct PlanLine<'a> {
     versions_known: bool,
     position: Option<String>,
     cursors: &'a [Lowered],
+    xa_lost: Vec<String>,
 }
 
 fn say_json(
@@ -241,6 +252,7 @@ fn say_json(
         versions_known: plan.going.versions_known,
         position: plan.standing.as_ref().map(|standing| standing.gtids.to_string()),
         cursors: lowered,
+        xa_lost: plan.lost.iter().map(ToString::to_string).collect(),
     };
     writeln!(out, "{}", serde_json::to_string(&line)?)
 }

@@ -80,7 +80,8 @@ fn list(
         };
         let ends = at(opened, segments.get(i + 1))?;
         let gtids = ends.gtids.subtract(&begins.gtids);
-        let needed = settled.as_ref().map(|settled| needed_by(segment, *settled)).map_err(String::as_str);
+        let needed =
+            settled.as_ref().map(|settled| needed_by(segment, *settled, opened)).map_err(String::as_str);
         if json {
             let line = SegmentLine {
                 first: segment.first.0,
@@ -139,7 +140,7 @@ fn at(opened: &ReadOnly<SystemDisk>, segment: Option<&SegmentInfo>) -> anyhow::R
     }
 }
 
-fn needed_by(segment: &SegmentInfo, settled: Seq) -> Vec<String> {
+fn needed_by(segment: &SegmentInfo, settled: Seq, opened: &ReadOnly<SystemDisk>) -> Vec<String> {
     let mut needed = Vec::new();
     if segment.sealed_micros.is_none() || segment.last.is_none() {
         needed.push("writing".to_owned());
@@ -147,9 +148,19 @@ fn needed_by(segment: &SegmentInfo, settled: Seq) -> Vec<String> {
     if segment.last.is_none_or(|last| settled < last) {
         needed.push(format!("sink {}", crate::cli::run::SINK));
     }
+    if holds(segment, opened) {
+        needed.push("xa".to_owned());
+    }
     // Nobody waits for it: it is kept for as long as retention says.
     if needed.is_empty() {
         needed.push("replay".to_owned());
     }
     needed
+}
+
+/// Whether rows of an undecided XA transaction are in it.
+fn holds(segment: &SegmentInfo, opened: &ReadOnly<SystemDisk>) -> bool {
+    let prepared = opened.standing.as_ref().map(|standing| standing.prepared.as_slice()).unwrap_or_default();
+    let mut held = prepared.iter().filter_map(|prepared| prepared.held);
+    held.any(|held| segment.first <= held.last && segment.last.is_none_or(|last| held.first <= last))
 }

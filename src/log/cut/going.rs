@@ -134,7 +134,7 @@ impl Going {
                 self.gtids.union(&mark.gtids);
                 self.ends += 1;
             }),
-            Kind::Schema | Kind::Change | Kind::Sweep => return,
+            Kind::Schema | Kind::Change | Kind::Prepared | Kind::Sweep => return,
         };
         self.whole &= taken.is_ok();
     }

@@ -3,7 +3,8 @@
 use rand::Rng;
 use rand::rngs::StdRng;
 
-use super::history::{Bounds, Ended, History, Seed, check, dir, number_from_env};
+use super::bounds::{Bounds, Ended, check};
+use super::history::{History, Seed, dir, number_from_env};
 use super::*;
 use crate::disk::SimDisk;
 
@@ -43,19 +44,21 @@ fn survive(disk: &SimDisk, bounds: &Bounds<'_>, now: u64, random: &mut StdRng, d
 
     let at = random.random_range(0..=disk.history_len());
     let crashed = disk.before(at).expect("that many changes were made").crash(random.random());
-    let mut ended = vec![Ended { position: position + 1, values: written.to_vec() }];
+    let mut ended = vec![Ended::plain(position + 1, written.to_vec())];
     if found.position.is_none() {
-        ended.insert(0, Ended { position: 0, values: Vec::new() });
+        ended.insert(0, Ended::plain(0, Vec::new()));
     }
+    let mut before = [bounds.before, &bounds.appended[..found.appended]].concat();
     let needed = found.frames.first().map_or(bounds.needed, |frame| frame.seq);
     let mut seen = found.frames;
     let bounds = if at < opening {
         *bounds
     } else if at < disk.history_len() {
-        Bounds { seen: &seen, position: found.position, appended: &ended, needed }
+        Bounds { seen: &seen, position: found.position, before: &before, appended: &ended, needed }
     } else {
         seen.extend(behind.into_iter().filter(|frame| frame.seq >= from));
-        Bounds { seen: &seen, position: Some(position + 1), appended: &[], needed }
+        before.extend(ended);
+        Bounds { seen: &seen, position: Some(position + 1), before: &before, appended: &[], needed }
     };
     1 + survive(&crashed, &bounds, now, random, depth - 1)
 }

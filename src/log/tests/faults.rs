@@ -1,6 +1,7 @@
 //! A disk that refuses: every operation of a history fails once, and for good, in every way; and readers beside the writer.
 
-use super::history::{Bounds, History, check, dir};
+use super::bounds::{Bounds, check};
+use super::history::{History, dir};
 use super::*;
 use crate::disk::sim::{Cache, Fault, Lasting, Operation};
 use crate::disk::{Disk, SimDisk};
@@ -12,7 +13,8 @@ enum Stopped {
     Writing(WriteError),
 }
 
-/// Transactions, rotations inside some, one abandoned, somebody outranked, segments retired, a sync beside the writer, a restart.
+/// Transactions, rotations inside some, one abandoned, somebody outranked, rows held, copied and carried, segments retired, a sync beside the
+/// writer, a restart.
 fn act(history: &mut History) -> Result<(), Stopped> {
     history.open().map_err(Stopped::Opening)?;
     for round in 0..3 {
@@ -51,7 +53,20 @@ fn write_round(history: &mut History, round: u64) -> Result<(), WriteError> {
     if round == 1 {
         history.abandon()?;
         history.outrank(1_000_000)?;
+    } else {
+        history.end();
     }
+    // One more is prepared than is decided; what the round before held is carried.
+    for _ in 0..2 {
+        history.holding = true;
+        for _ in 0..3 {
+            history.change(2);
+        }
+        history.end();
+    }
+    history.decide(0, Outcome::Committed);
+    history.write()?;
+    history.carry()?;
     history.change(2);
     history.end();
     history.write()?;

@@ -5,10 +5,10 @@ use std::fmt;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use super::bounds::{Bounds, Ended, Turn, carried, check, undecided};
 use super::*;
 use crate::disk::SimDisk;
 use crate::disk::sim::SimFile;
-use crate::event::codec;
 
 /// The folder of every simulated log.
 pub fn dir() -> &'static Path {
@@ -61,107 +61,6 @@ pub fn number_from_env(name: &str, default: u64) -> u64 {
     }
 }
 
-/// What a commit or mark ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
-    /// The source's position is then `set` of this.
-    pub position: u64,
-    pub values: Vec<u64>,
-}
-
-/// What a log must hold, and what it may.
-#[derive(Clone, Copy, Debug)]
-pub struct Bounds<'a> {
-    /// Frames that were visible: they must be there, as they were, from the retained start on.
-    pub seen: &'a [Read],
-    pub position: Option<u64>,
-    /// What was appended behind them: any number of these, from the first on, may be there.
-    pub appended: &'a [Ended],
-    /// The first frame that somebody may still need.
-    pub needed: Seq,
-}
-
-/// What was found in a log.
-#[derive(Debug)]
-pub struct Found {
-    /// All frames that it keeps.
-    pub frames: Vec<Read>,
-    pub position: Option<u64>,
-    /// How many of [`Bounds::appended`] are there.
-    pub appended: usize,
-}
-
-/// Reads the whole log and holds it against what it must be.
-pub fn check<D: crate::disk::Disk>(opened: &Opened<D>, bounds: &Bounds<'_>) -> Found {
-    let Opened { writer, log, .. } = opened;
-    let start = log.retained_start();
-    assert!(start <= bounds.needed, "{start} is kept, {} is needed", bounds.needed);
-    let frames = read(log, start);
-    check_frames(&frames, start, log.visible().seq);
-
-    let seen = bounds.seen.last().map_or(Seq(0), |frame| frame.seq);
-    assert!(log.visible().seq >= seen, "{seen} was visible, {} is", log.visible().seq);
-    let first_seen = bounds.seen.first().map_or(start, |frame| frame.seq);
-    let (skip_seen, skip) = (start.0.saturating_sub(first_seen.0), first_seen.0.saturating_sub(start.0));
-    let known = bounds.seen.get(skip_seen as usize..).unwrap_or_default();
-    let there = &frames[skip as usize..][..known.len()];
-    assert!(there == known, "{}", first_difference(there, known));
-
-    let (mut position, mut appended, mut values) = (bounds.position, 0, Vec::new());
-    for frame in &frames[skip as usize + known.len()..] {
-        match frame.kind {
-            Kind::Change => values.push(value(frame)),
-            Kind::Commit | Kind::Mark => {
-                let ended =
-                    bounds.appended.get(appended).unwrap_or_else(|| panic!("{frame:?} was not appended"));
-                assert_eq!(values, ended.values);
-                (position, appended, values) = (Some(ended.position), appended + 1, Vec::new());
-            }
-            Kind::State | Kind::Schema | Kind::Sweep => {}
-        }
-    }
-    assert!(values.is_empty(), "a log ends with a whole transaction: {values:?}");
-    assert_eq!(writer.position(), position.map(set).as_ref());
-    let stats = log.stats();
-    assert_eq!(stats.bytes, log.segments().iter().map(|segment| segment.bytes).sum::<u64>());
-    assert_eq!((stats.first, stats.last), (start, log.visible().seq));
-    Found { frames, position, appended }
-}
-
-/// What holds of any log's frames, read from `start` to `end`.
-pub fn check_frames(frames: &[Read], start: Seq, end: Seq) {
-    let mut known: Vec<(Seq, TableNo)> = Vec::new();
-    let mut expected = start;
-    let mut version = Version(0);
-    for frame in frames {
-        assert_eq!(frame.seq, expected);
-        assert!(frame.version > version, "versions rise: {frame:?}");
-        (expected, version) = (expected.next(), frame.version);
-        match frame.kind {
-            Kind::State => assert_eq!((frame.at.segment, frame.at.offset), (frame.seq, 64)),
-            Kind::Schema => {
-                let (table, _) = codec::decode_owned::<TableNo, 16>(&frame.payload).unwrap();
-                known.push((frame.at.segment, table));
-            }
-            Kind::Change => {
-                let table = Change::decode(&frame.payload).unwrap().table;
-                assert!(known.contains(&(frame.at.segment, table)), "its schema stands before {frame:?}");
-            }
-            Kind::Sweep | Kind::Commit | Kind::Mark => {}
-        }
-    }
-    assert_eq!(expected, end.next());
-}
-
-fn first_difference(there: &[Read], known: &[Read]) -> String {
-    let different = there.iter().zip(known).find(|(there, known)| there != known);
-    format!("what was visible changed: {different:?}")
-}
-
-fn value(frame: &Read) -> u64 {
-    values(std::slice::from_ref(frame))[0]
-}
-
 /// What had happened when so many operations had changed the disk.
 #[derive(Clone, Copy, Debug)]
 pub struct Point {
@@ -183,6 +82,8 @@ pub struct History {
     batch: Batch,
     sent: Vec<u8>,
     open: Vec<u64>,
+    /// The open transaction is one of XA.
+    pub holding: bool,
     value: u64,
     /// What the process was told to outrank.
     outranked: Version,
@@ -210,6 +111,7 @@ impl History {
             batch: Batch::new(),
             sent: Vec::new(),
             open: Vec::new(),
+            holding: false,
             value: 0,
             outranked: Version(0),
             position: None,
@@ -242,6 +144,7 @@ impl History {
         Bounds {
             seen: &self.seen[..lower.seen],
             position: lower.position,
+            before: &self.ended[..lower.ended],
             appended: &self.ended[lower.ended..],
             needed: lower.needed.max(later.needed),
         }
@@ -252,6 +155,7 @@ impl History {
         Bounds {
             seen: &self.seen,
             position: self.visible_position,
+            before: &self.ended[..self.visible],
             appended: &self.ended[self.visible..],
             needed: self.needed,
         }
@@ -261,6 +165,7 @@ impl History {
     pub fn open(&mut self) -> Result<(), OpenError> {
         self.close();
         (self.batch, self.sent, self.open) = (Batch::new(), Vec::new(), Vec::new());
+        self.holding = false;
         let opened = open(&self.disk, &At(self.now), dir(), options(self.segment_bytes))?;
         self.outranked = Version(0);
         let found = self.disk.undisturbed(|| check(&opened, &self.bounds_now()));
@@ -301,7 +206,9 @@ impl History {
 
     fn one_act(&mut self, random: &mut StdRng) -> Result<(), WriteError> {
         match random.random_range(0..100) {
-            0..=49 => self.append(random),
+            0..=39 => self.append(random),
+            40..=45 => self.append_xa(random),
+            46..=49 => self.carry(),
             50..=64 => self.sync(),
             65..=74 => self.begin_sync(),
             75..=79 => {
@@ -337,7 +244,30 @@ impl History {
         self.write()
     }
 
+    /// A whole XA transaction or a part of one, or a decision, where no other transaction is open.
+    fn append_xa(&mut self, random: &mut StdRng) -> Result<(), WriteError> {
+        if !self.open.is_empty() && !self.holding {
+            self.end();
+        }
+        if !self.holding && random.random_range(0..2) == 0 {
+            let outcome = [Outcome::Committed, Outcome::Committed, Outcome::RolledBack];
+            self.decide(random.random_range(0..9), outcome[random.random_range(0..3)]);
+            return self.write();
+        }
+        self.holding = true;
+        for _ in 0..random.random_range(0..9) {
+            self.change(random.random_range(0..3));
+        }
+        match random.random_range(0..6) {
+            0 => {}
+            1 => self.one_phase(),
+            _ => self.end(),
+        }
+        self.write()
+    }
+
     pub fn change(&mut self, table: u8) {
+        self.batch.hold(self.holding);
         self.start();
         let number = TableNo(u32::from(table) * 200);
         if !self.sent.contains(&table) {
@@ -353,6 +283,12 @@ impl History {
     pub fn end(&mut self) {
         self.start();
         let position = self.position.unwrap_or(0) + 1;
+        if std::mem::take(&mut self.holding) {
+            commit_xa(&mut self.batch, Some(position), vec![prepare(position)]);
+            let held = std::mem::take(&mut self.open);
+            let xa = Some((position, Turn::Prepared));
+            return self.ended_with(Ended { position, values: Vec::new(), held, xa });
+        }
         if self.open.is_empty() {
             mark(&mut self.batch, set(position));
         } else {
@@ -368,9 +304,47 @@ impl History {
         }
     }
 
+    /// Ends an XA transaction that was never prepared.
+    pub fn one_phase(&mut self) {
+        self.start();
+        self.holding = false;
+        let position = self.position.unwrap_or(0) + 1;
+        commit_xa(&mut self.batch, Some(position), vec![decide(position, Outcome::Committed)]);
+        let values = std::mem::take(&mut self.open);
+        self.ended_with(Ended { position, held: values.clone(), values, xa: None });
+    }
+
+    /// Decides the undecided XA transaction that `which` points to, if there is one. None may be open.
+    pub fn decide(&mut self, which: usize, outcome: Outcome) {
+        self.start();
+        let undecided = undecided(&self.ended);
+        let number = match undecided.len() {
+            0 => 1 << 40,
+            some => *undecided.keys().nth(which % some).unwrap(),
+        };
+        let position = self.position.unwrap_or(0) + 1;
+        commit_xa(&mut self.batch, Some(position), vec![decide(number, outcome)]);
+        let rows = undecided.get(&number).filter(|_| outcome == Outcome::Committed);
+        let values = rows.cloned().unwrap_or_default();
+        let xa = Some((number, Turn::Decided));
+        self.ended_with(Ended { position, values, held: Vec::new(), xa });
+    }
+
+    /// All that is held and durable is to be carried forward.
+    pub fn carry(&mut self) -> Result<(), WriteError> {
+        let log = self.log();
+        log.shared.held.ask(log.visible().end.segment);
+        self.writer().carry_forward().map(|_| ())
+    }
+
     fn ended_at(&mut self, position: u64) {
-        self.position = Some(position);
-        self.ended.push(Ended { position, values: std::mem::take(&mut self.open) });
+        let values = std::mem::take(&mut self.open);
+        self.ended_with(Ended::plain(position, values));
+    }
+
+    fn ended_with(&mut self, ended: Ended) {
+        self.position = Some(ended.position);
+        self.ended.push(ended);
     }
 
     pub fn write(&mut self) -> Result<(), WriteError> {
@@ -408,8 +382,10 @@ impl History {
         let from = self.seen.last().map_or(Seq(1), |frame| frame.seq.next());
         while let Some(Frame { seq, version, kind, payload, at }) = reader.next_frame().unwrap() {
             if seq >= from {
-                self.seen.push(Read { seq, version, kind, payload: payload.to_vec(), at });
-                self.visible += usize::from(matches!(kind, Kind::Commit | Kind::Mark));
+                let frame = Read { seq, version, kind, payload: payload.to_vec(), at };
+                let ends = kind == Kind::Mark || kind == Kind::Commit && carried(&frame).is_none();
+                self.visible += usize::from(ends);
+                self.seen.push(frame);
             }
         }
         self.visible_position =
@@ -420,6 +396,7 @@ impl History {
     pub fn abandon(&mut self) -> Result<(), WriteError> {
         self.writer().abandon()?;
         self.open.clear();
+        self.holding = false;
         assert!(self.writer().next_version() > self.outranked);
         Ok(())
     }

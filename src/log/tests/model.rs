@@ -6,7 +6,8 @@
 use proptest::prelude::*;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 
-use super::history::{History, check, dir};
+use super::bounds::check;
+use super::history::{History, dir};
 use super::verify::check_on;
 use super::*;
 use crate::disk::SimDisk;
@@ -17,8 +18,16 @@ use crate::log::verify::Depth;
 enum Step {
     /// Changes of these tables, one each.
     Change(Vec<u8>),
-    /// Ends the transaction, or lets one without rows pass.
+    /// Rows of an XA transaction, of these tables.
+    Hold(Vec<u8>),
+    /// Ends the transaction, or lets one without rows pass; an XA transaction is prepared.
     End,
+    /// Ends an XA transaction by committing it at once.
+    OnePhase,
+    /// Decides one of the undecided XA transactions: which, and whether it counts.
+    Decide(usize, bool),
+    /// Rows that are held are carried to the log's end.
+    Carry,
     Abandon,
     Outrank(u64),
     Sync,
@@ -46,6 +55,7 @@ enum Step {
 struct Shape {
     segment_bytes: u64,
     inside: bool,
+    holding: bool,
     readers: usize,
 }
 
@@ -57,14 +67,20 @@ impl ReferenceStateMachine for Reference {
 
     fn init_state() -> BoxedStrategy<Shape> {
         let sizes = prop_oneof![Just(200u64), Just(500), Just(4000), Just(1 << 20)];
-        sizes.prop_map(|segment_bytes| Shape { segment_bytes, inside: false, readers: 0 }).boxed()
+        sizes
+            .prop_map(|segment_bytes| Shape { segment_bytes, inside: false, holding: false, readers: 0 })
+            .boxed()
     }
 
     fn transitions(shape: &Shape) -> BoxedStrategy<Step> {
         let readers = shape.readers.max(1);
         prop_oneof![
             6 => prop::collection::vec(0..4u8, 1..12).prop_map(Step::Change),
+            2 => prop::collection::vec(0..4u8, 1..12).prop_map(Step::Hold),
             6 => Just(Step::End),
+            1 => Just(Step::OnePhase),
+            3 => (0..9usize, any::<bool>()).prop_map(|(which, counts)| Step::Decide(which, counts)),
+            1 => Just(Step::Carry),
             1 => Just(Step::Abandon),
             1 => (0..1_000_000u64).prop_map(Step::Outrank),
             4 => Just(Step::Sync),
@@ -87,6 +103,10 @@ impl ReferenceStateMachine for Reference {
         match step {
             Step::Advance(reader, _) | Step::Leave(reader) => *reader < shape.readers,
             Step::Abandon => shape.inside,
+            Step::Change(_) => !shape.holding,
+            Step::Hold(_) => shape.holding || !shape.inside,
+            Step::OnePhase => shape.holding,
+            Step::Decide(..) => !shape.inside,
             _ => true,
         }
     }
@@ -94,8 +114,11 @@ impl ReferenceStateMachine for Reference {
     fn apply(mut shape: Shape, step: &Step) -> Shape {
         match step {
             Step::Change(_) => shape.inside = true,
-            Step::End | Step::Abandon => shape.inside = false,
-            Step::Crash(_) | Step::Reopen(_) => (shape.inside, shape.readers) = (false, 0),
+            Step::Hold(_) => (shape.inside, shape.holding) = (true, true),
+            Step::End | Step::OnePhase | Step::Abandon => (shape.inside, shape.holding) = (false, false),
+            Step::Crash(_) | Step::Reopen(_) => {
+                (shape.inside, shape.holding, shape.readers) = (false, false, 0);
+            }
             Step::Follow(_) => shape.readers += 1,
             Step::Leave(_) => shape.readers -= 1,
             _ => {}
@@ -134,10 +157,25 @@ impl System {
                 tables.iter().for_each(|table| self.history.change(*table));
                 self.history.write().unwrap();
             }
+            Step::Hold(tables) => {
+                self.history.holding = true;
+                tables.iter().for_each(|table| self.history.change(*table));
+                self.history.write().unwrap();
+            }
             Step::End => {
                 self.history.end();
                 self.history.write().unwrap();
             }
+            Step::OnePhase => {
+                self.history.one_phase();
+                self.history.write().unwrap();
+            }
+            Step::Decide(which, counts) => {
+                let outcome = if *counts { Outcome::Committed } else { Outcome::RolledBack };
+                self.history.decide(*which, outcome);
+                self.history.write().unwrap();
+            }
+            Step::Carry => self.history.carry().unwrap(),
             Step::Abandon => self.history.abandon().unwrap(),
             Step::Outrank(more) => self.history.outrank(*more).unwrap(),
             Step::Sync => {

@@ -272,7 +272,9 @@ fn a_transaction_of_which_the_beginning_is_retired_is_no_longer_kept() {
 fn a_damaged_state_is_named_and_no_place_is_guessed() {
     use std::os::unix::fs::FileExt;
     let seeking = retired();
-    let middle = seeking.log().segments()[6].first;
+    // Where a search by halves looks first.
+    let segments = seeking.log().segments();
+    let middle = segments[segments.len() / 2].first;
     let path = seeking.dir.path().join(format!("{:020}.log", middle.0));
     std::fs::File::options().write(true).open(path).unwrap().write_all_at(b"x", 90).unwrap();
     let error = seeking.log().seek_time(1100).unwrap_err();

@@ -5,7 +5,8 @@
 //! | state | say the position, the open transaction and the latest time that the frames before it come to |
 //! | schema | have a key within its columns |
 //! | change | name a table whose schema stands before it in the segment; hold as many values as that has columns, for a rekey also the old key's; nothing more |
-//! | commit | come after a start of the log |
+//! | prepared | as a change; not behind rows that count |
+//! | commit | come after a start of the log; say for which XA transaction rows before it are held, and where; stand behind as many changes as one that it commits held |
 //! | mark | stand between transactions |
 //! | commit and mark | name a synced offset of the segment, at or below their own place, and no lower than the one before |
 //!
@@ -15,8 +16,9 @@ use std::collections::HashMap;
 
 use crate::event::schema::MAX_COLUMNS;
 use crate::event::{Op, Seq, TableNo};
-use crate::log::Standing;
+use crate::log::prepared::{Held, Outcome, Prepared, Xa};
 use crate::log::record::{Change, Commit, Kind, Mark, SchemaRecord, State, SweepRecord, Synced};
+use crate::log::{Location, Standing};
 
 /// What the frames so far come to.
 #[derive(Debug, Default)]
@@ -25,6 +27,8 @@ pub(super) struct Content {
     known: Option<Known>,
     /// Nothing more is checked in this segment.
     lost: bool,
+    /// Its first frame.
+    segment: Seq,
     /// Columns and key columns of the tables whose schema this segment has.
     tables: HashMap<TableNo, (usize, usize)>,
     /// The last synced offset that this segment names.
@@ -34,17 +38,38 @@ pub(super) struct Content {
 #[derive(Debug)]
 struct Known {
     standing: Option<Standing>,
-    /// The transaction that is open: its first frame, and whether it has changes.
-    open: Option<(Seq, bool)>,
+    open: Option<Open>,
     latest_micros: u64,
 }
 
+/// The transaction that is open.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    since: Seq,
+    /// Where that frame stands; `None`: not all of the transaction was seen.
+    at: Option<Location>,
+    /// Its rows that count, and those that are held.
+    changes: u64,
+    held: u64,
+}
+
 impl Content {
-    /// A segment begins.
-    pub fn begin(&mut self) {
-        self.lost = false;
+    /// The segment begins whose first frame is `segment`.
+    pub fn begin(&mut self, segment: Seq) {
+        (self.lost, self.segment) = (false, segment);
         self.tables.clear();
         self.synced = 0;
+    }
+
+    /// XA transactions that are undecided at the log's end and whose rows are held below `start`, where no log is; none where that is not known.
+    pub fn gone(&self, start: Seq) -> Vec<(Seq, String)> {
+        let standing = self.known.as_ref().and_then(|known| known.standing.as_ref());
+        let prepared = standing.map(|standing| standing.prepared.as_slice()).unwrap_or_default();
+        let gone = prepared.iter().filter_map(|prepared| {
+            let first = prepared.held?.first;
+            (first < start).then(|| (first, prepared.xid.to_string()))
+        });
+        gone.collect()
     }
 
     /// Something is damaged: what follows in its segment is not judged.
@@ -68,22 +93,40 @@ impl Content {
         if self.lost {
             return Ok(());
         }
+        let at = Location { segment: self.segment, offset };
         match kind {
             Kind::State => {
                 self.synced = end;
                 self.state(seq, State::decode(payload).map_err(undecodable)?)
             }
-            Kind::Schema => self.schema(seq, &SchemaRecord::decode(payload).map_err(undecodable)?),
-            Kind::Change => self.change(seq, payload),
+            Kind::Schema => {
+                self.schema(&SchemaRecord::decode(payload).map_err(undecodable)?)?;
+                self.opens(seq, at);
+                Ok(())
+            }
             Kind::Sweep => {
                 SweepRecord::decode(payload).map_err(undecodable)?;
-                self.opens(seq, true);
+                if let Some(open) = self.opens(seq, at) {
+                    open.changes += 1;
+                }
+                Ok(())
+            }
+            Kind::Change | Kind::Prepared => {
+                self.change(payload)?;
+                let Some(open) = self.opens(seq, at) else { return Ok(()) };
+                match kind {
+                    Kind::Change => open.changes += 1,
+                    _ => open.held += 1,
+                }
+                if kind == Kind::Prepared && open.changes > 0 {
+                    return Err("it is held, and stands behind rows that count".to_owned());
+                }
                 Ok(())
             }
             Kind::Commit => {
                 let commit = Commit::decode(payload).map_err(undecodable)?;
                 self.synced(commit.synced, offset)?;
-                self.commit(commit)
+                self.commit(seq, commit)
             }
             Kind::Mark => {
                 let mark = Mark::decode(payload).map_err(undecodable)?;
@@ -99,11 +142,11 @@ impl Content {
             return Err("it says that a transaction is open which begins behind it".to_owned());
         }
         if let Some(known) = &self.known {
-            if known.standing != standing {
+            if known.standing.as_ref().map(|known| without_lost(known, &standing)) != standing {
                 return Err("its position, or what is owed there, is not what the frames before it come to"
                     .to_owned());
             }
-            if known.open.map(|(since, _)| since) != open_since {
+            if known.open.map(|open| open.since) != open_since {
                 return Err(
                     "it says otherwise than the frames before it whether a transaction is open".to_owned()
                 );
@@ -112,15 +155,14 @@ impl Content {
                 return Err("its latest time is not that of the frames before it".to_owned());
             }
         }
-        // Whether a transaction that goes on has changes already is known from the frames before, or not at all.
-        let had_changes =
-            self.known.as_ref().and_then(|known| known.open).is_some_and(|(_, changes)| changes);
-        let open = open_since.map(|since| (since, had_changes));
+        // What a transaction that goes on has already is known from the frames before, or not at all.
+        let seen = self.known.as_ref().and_then(|known| known.open);
+        let open = open_since.map(|since| seen.unwrap_or(Open { since, at: None, changes: 0, held: 0 }));
         self.known = Some(Known { standing, open, latest_micros });
         Ok(())
     }
 
-    fn schema(&mut self, seq: Seq, record: &SchemaRecord) -> Result<(), String> {
+    fn schema(&mut self, record: &SchemaRecord) -> Result<(), String> {
         let (columns, key) = (record.schema.columns.len(), &record.schema.key);
         if columns > MAX_COLUMNS {
             return Err(format!("it has {columns} columns"));
@@ -129,11 +171,10 @@ impl Content {
             return Err("its key is not of its columns".to_owned());
         }
         self.tables.insert(record.table, (columns, key.len()));
-        self.opens(seq, false);
         Ok(())
     }
 
-    fn change(&mut self, seq: Seq, payload: &[u8]) -> Result<(), String> {
+    fn change(&mut self, payload: &[u8]) -> Result<(), String> {
         let Change { op, table, mut row } = Change::decode(payload).map_err(undecodable)?;
         let Some(&(columns, key)) = self.tables.get(&table) else {
             return Err(format!("no schema of table number {} stands before it in its segment", table.0));
@@ -150,24 +191,29 @@ impl Content {
         if !row.rest().is_empty() {
             return Err(format!("{} bytes follow its {values} values", row.rest().len()));
         }
-        self.opens(seq, true);
         Ok(())
     }
 
-    fn commit(&mut self, commit: Commit) -> Result<(), String> {
+    fn commit(&mut self, seq: Seq, commit: Commit) -> Result<(), String> {
         let Some(known) = &mut self.known else { return Ok(()) };
         let Some(standing) = &mut known.standing else {
             return Err("it stands in a log that no mark has given a start".to_owned());
         };
-        known.open = None;
+        let open = known.open.take().unwrap_or(Open {
+            since: seq,
+            at: Some(Location::default()),
+            changes: 0,
+            held: 0,
+        });
         known.latest_micros = known.latest_micros.max(commit.time_micros);
+        let checked = check_xa(standing, &open, seq, &commit.noted.xa);
         standing.committed(commit);
-        Ok(())
+        checked
     }
 
     fn mark(&mut self, mark: Mark) -> Result<(), String> {
         let Some(known) = &mut self.known else { return Ok(()) };
-        if known.open.is_some_and(|(_, changes)| changes) {
+        if known.open.is_some_and(|open| open.changes + open.held > 0) {
             return Err("it is a mark, and stands inside a transaction".to_owned());
         }
         known.open = None;
@@ -176,11 +222,10 @@ impl Content {
         Ok(())
     }
 
-    fn opens(&mut self, seq: Seq, changes: bool) {
-        if let Some(known) = &mut self.known {
-            let (since, had) = known.open.unwrap_or((seq, false));
-            known.open = Some((since, had || changes));
-        }
+    /// The transaction of the frame `seq`, which begins with it if none is open; `None` where nothing is known.
+    fn opens(&mut self, seq: Seq, at: Location) -> Option<&mut Open> {
+        let begins = Open { since: seq, at: Some(at), changes: 0, held: 0 };
+        Some(self.known.as_mut()?.open.get_or_insert(begins))
     }
 
     fn synced(&mut self, synced: Synced, offset: u64) -> Result<(), String> {
@@ -194,6 +239,56 @@ impl Content {
         self.synced = synced;
         Ok(())
     }
+}
+
+/// What the frames come to, without the XA transactions that a cut gave up.
+fn without_lost(known: &Standing, state: &Option<Standing>) -> Standing {
+    let mut known = known.clone();
+    let said = state.as_ref().map(|state| state.prepared.as_slice()).unwrap_or_default();
+    known.prepared.retain(|prepared| said.binary_search_by(|said| said.xid.cmp(&prepared.xid)).is_ok());
+    known
+}
+
+/// Whether what the commit `seq` says of XA transactions fits to what it ends.
+fn check_xa(standing: &Standing, open: &Open, seq: Seq, xa: &[Xa]) -> Result<(), String> {
+    // Of a transaction that began before the log does, only a part was seen.
+    let Some(at) = open.at else { return Ok(()) };
+    let holds = open.held > 0;
+    if holds && xa.len() != 1 {
+        return Err("rows are held before it, and it does not name the one XA transaction that they are of"
+            .to_owned());
+    }
+    // Rows of XA transactions that count from here on; of another transaction, all of its own.
+    let mut count = if xa.is_empty() { open.changes } else { 0 };
+    for xa in xa {
+        match xa {
+            Xa::Prepared(Prepared { held: None, .. }) if !holds => {}
+            Xa::Prepared(Prepared { held: Some(held), .. }) if holds => {
+                let Held { first, at: place, last, rows, bytes: _ } = *held;
+                if (first, place, rows) != (open.since, at, open.held) || last < first || last >= seq {
+                    return Err("rows are held before it, and it says that they stand elsewhere".to_owned());
+                }
+            }
+            Xa::Prepared(_) => {
+                return Err("it says otherwise than what stands before it whether rows are held".to_owned());
+            }
+            Xa::Decided { outcome: Outcome::RolledBack, .. } if holds => {
+                return Err("rows are held before it, and it rolls them back".to_owned());
+            }
+            Xa::Decided { outcome: Outcome::RolledBack, .. } => {}
+            Xa::Decided { outcome: Outcome::Committed, .. } if holds => count += open.held,
+            Xa::Decided { xid, outcome: Outcome::Committed } => {
+                count += standing.held(xid).map_or(0, |held| held.rows);
+            }
+        }
+    }
+    if count != open.changes {
+        let found = open.changes;
+        return Err(format!(
+            "{count} rows of XA transactions count from here on, and {found} stand before it"
+        ));
+    }
+    Ok(())
 }
 
 fn undecodable(error: bincode::error::DecodeError) -> String {

@@ -107,12 +107,12 @@ impl<D: Disk> Writer<D> {
         self.log.shared.measure().map_err(|(step, source)| self.io_in_folder(step, source))
     }
 
-    fn io_in_folder(&self, step: crate::log::Step, source: std::io::Error) -> WriteError {
+    pub(super) fn io_in_folder(&self, step: crate::log::Step, source: std::io::Error) -> WriteError {
         WriteError::Io { step, path: self.log.shared.dir.clone(), source: Arc::new(source) }
     }
 
     /// What the log takes, bytes.
-    fn taken(&mut self) -> u64 {
+    pub(super) fn taken(&mut self) -> u64 {
         let segments = self.log.shared.segments();
         let first = segments.first().map_or(Seq(0), |entry| entry.header.first);
         let known = &self.sealed;
@@ -128,7 +128,7 @@ impl<D: Disk> Writer<D> {
     }
 
     /// What of it the open transaction takes, bytes; heads and states of its segments are counted with it.
-    fn open_bytes(&self) -> u64 {
+    pub(super) fn open_bytes(&self) -> u64 {
         if self.open.is_none() {
             return 0;
         }
@@ -150,6 +150,7 @@ impl<D: Disk> Writer<D> {
                 format!("transactions {}", if set.is_empty() { "none" } else { &set })
             }
         };
-        WriteError::TransactionTooLarge { after, bytes, quota: limits.quota, second: limits.second }
+        let held = self.standing.as_ref().map_or(0, Standing::held_bytes);
+        WriteError::TransactionTooLarge { after, bytes, quota: limits.quota, second: limits.second, held }
     }
 }

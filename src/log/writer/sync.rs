@@ -13,6 +13,7 @@ use super::Writer;
 use crate::disk::{Disk, DiskFile};
 use crate::log::Visible;
 use crate::log::error::{Step, WriteError};
+use crate::log::held::{self, Span};
 use crate::log::shared::lock;
 
 /// A sync that was begun; cheap to clone.
@@ -64,6 +65,8 @@ pub(super) struct Pending<F> {
     /// Bytes of the segment being written that are then durable.
     pub written: u64,
     pub ended: Visible,
+    /// Where rows are held then, if that has changed.
+    pub held: Option<Arc<[Span]>>,
 }
 
 impl<D: Disk> Writer<D> {
@@ -86,11 +89,13 @@ impl<D: Disk> Writer<D> {
     pub fn begin_sync(&mut self) -> Result<Option<Syncing<D::File>>, WriteError> {
         self.settle()?;
         if self.synced == self.written {
-            self.publish(self.ended);
+            let held = self.held_now();
+            self.publish(self.ended, held);
             return Ok(None);
         }
         let sync = Syncing::new(Arc::clone(&self.file));
-        self.pending = Some(Pending { sync: sync.clone(), written: self.written, ended: self.ended });
+        let (written, ended, held) = (self.written, self.ended, self.held_now());
+        self.pending = Some(Pending { sync: sync.clone(), written, ended, held });
         Ok(Some(sync))
     }
 
@@ -118,11 +123,20 @@ impl<D: Disk> Writer<D> {
         let synced = synced.map_err(|source| WriteError::Io { step: Step::Sync, path: self.path(), source });
         self.latch(synced)?;
         self.synced = pending.written;
-        self.publish(pending.ended);
+        self.publish(pending.ended, pending.held);
         Ok(())
     }
 
-    fn publish(&self, ended: Visible) {
+    /// Where rows are held behind the last end, if that has changed since it was asked for.
+    fn held_now(&mut self) -> Option<Arc<[Span]>> {
+        std::mem::take(&mut self.held_changed).then(|| held::spans(self.standing.as_ref()))
+    }
+
+    fn publish(&self, ended: Visible, held: Option<Arc<[Span]>>) {
+        // Before anybody can pass what is held.
+        if let Some(held) = held {
+            self.log.shared.held.publish(held);
+        }
         if ended.seq > self.log.visible().seq {
             self.log.shared.visible.send_replace(ended);
             // A gap that is not visible yet may be told early: it is read again if it was lost.

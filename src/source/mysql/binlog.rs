@@ -13,10 +13,9 @@
 //! the position never falls behind what the server purges. An event that is not understood is an error unless it says
 //! itself that it may be ignored.
 //!
-//! XA: a prepared transaction's rows do not count before its XA COMMIT, which is not followed yet. One with rows of followed tables
-//! is an error at its PREPARE. One without is folded, its id kept, so that its XA COMMIT is known to mean nothing here. Until it is
-//! decided the sets of marks leave its GTID out, so that whoever goes on from the log is sent the PREPARE again before the XA COMMIT. An XA
-//! COMMIT of an id that was never seen might mean rows that were prepared before our position, and is an error.
+//! XA: the rows of a transaction come with its PREPARE and are written as held ones; its XA COMMIT, a transaction of its own, makes them count: see
+//! [`prepared`](crate::log::prepared) and [`undecided`](super::undecided). An XA COMMIT of what is not held may change any followed table, which all
+//! need a snapshot from there on.
 
 #[path = "binlog_compressed.rs"]
 mod compressed;
@@ -29,15 +28,19 @@ mod mariadb;
 mod rows;
 #[path = "binlog_statements.rs"]
 mod statements;
+#[path = "binlog_xa.rs"]
+mod xa;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 use tokio::time::Instant;
 
 use crate::event::gtid::Origin;
-use crate::event::{Gtid, GtidSet, TableName};
+use crate::event::{Gtid, GtidSet, TableName, Xid};
+use crate::log::prepared::Prepared;
 use crate::log::record::{Batch, Commit, Mark, Position, Synced};
 use crate::log::{Gap, Noted};
+use crate::metrics::names;
 
 use super::compressed::Inflate;
 use super::decode::{Change, Decoder};
@@ -46,8 +49,9 @@ use super::event::{RawEvent, Within, kind};
 use super::marks::Marks;
 use super::options::MysqlOptions;
 use super::patterns::Patterns;
-use super::server::{Family, Peer};
+use super::server::Peer;
 use super::tables::Tables;
+use super::undecided::Undecided;
 use super::wire::{Short, Wire};
 
 /// Longest name of a binlog file, bytes (MySQL's FN_REFLEN).
@@ -93,14 +97,14 @@ pub struct Binlog {
     transaction: Option<Transaction>,
     /// The server is looking for our place, which it may take long over without a heartbeat (MariaDB reads a whole file).
     seeking: bool,
-    /// XA transactions prepared without followed rows and not decided yet, and the GTIDs of their PREPAREs.
-    prepared: HashMap<String, Gtid>,
+    undecided: Undecided,
     marks: Marks,
     events: metrics::Counter,
     replaced: metrics::Counter,
     /// Tables and columns of which it was said that bytes of theirs were replaced.
     reported: HashSet<(TableName, String)>,
     last_event: metrics::Gauge,
+    undecided_xa: metrics::Gauge,
     last_micros: u64,
 }
 
@@ -119,6 +123,8 @@ struct Transaction {
     rows_of: Option<TableName>,
     /// To be recorded with its end.
     noted: Noted,
+    /// It is one of XA.
+    xa: Option<Xid>,
 }
 
 impl Binlog {
@@ -136,12 +142,13 @@ impl Binlog {
             within: Within::Stream,
             transaction: None,
             seeking: false,
-            prepared: HashMap::new(),
+            undecided: Undecided::default(),
             marks: Marks::new(options.mark_interval, options.mark_transactions),
             events: metrics::counter!("everrelay_source_events_total"),
             replaced: metrics::counter!("everrelay_source_replaced_values_total"),
             reported: HashSet::new(),
             last_event: metrics::gauge!("everrelay_source_last_event_seconds"),
+            undecided_xa: metrics::gauge!(names::SOURCE_UNDECIDED_XA),
             last_micros: 0,
         }
     }
@@ -159,8 +166,7 @@ impl Binlog {
         (self.gtids, self.server) = (after, server);
         (self.place, self.position, self.transaction) = (Place::default(), Position::default(), None);
         self.seeking = true;
-        // The server sends the PREPAREs of those that are not decided again: the set has gaps there.
-        self.prepared.clear();
+        self.undecided.restart(&[]);
         self.marks.clear();
     }
 
@@ -168,6 +174,11 @@ impl Binlog {
     #[must_use]
     pub fn server(&self) -> Peer {
         self.server
+    }
+
+    /// The new stream begins behind the PREPAREs of these XA transactions, and before their decision.
+    pub fn restart_xa(&mut self, prepared: &[Prepared]) {
+        self.undecided.restart(prepared);
     }
 
     #[must_use]
@@ -201,6 +212,7 @@ impl Binlog {
     /// Hands over what was counted.
     pub fn publish_metrics(&mut self) {
         self.replaced.increment(std::mem::take(&mut self.decoder.replaced));
+        self.undecided_xa.set(self.undecided.len() as f64);
         if self.last_micros > 0 {
             self.last_event.set(self.last_micros as f64 / 1e6);
         }
@@ -213,11 +225,13 @@ impl Binlog {
         }
     }
 
-    fn mark(&mut self, noted: Noted, batch: &mut Batch) {
+    fn mark(&mut self, mut noted: Noted, batch: &mut Batch) {
         self.marks.clear();
+        // Its set has their PREPAREs and decisions.
+        noted.xa.extend(self.undecided.take_untold());
         batch.mark(&Mark {
             synced: Synced::default(),
-            gtids: self.decided(),
+            gtids: self.gtids.clone(),
             time_micros: self.last_micros,
             position: self.position.clone(),
             noted,
@@ -231,19 +245,6 @@ impl Binlog {
         }
     }
 
-    /// Everything read but the PREPAREs whose decision is to come.
-    fn decided(&self) -> GtidSet {
-        // A place in MariaDB's domains has no gaps: whoever goes on from the log stops at the XA COMMIT.
-        if self.prepared.is_empty() || self.server.family == Family::Mariadb {
-            return self.gtids.clone();
-        }
-        let mut undecided = GtidSet::default();
-        for gtid in self.prepared.values() {
-            undecided.insert(gtid);
-        }
-        self.gtids.subtract(&undecided)
-    }
-
     /// Takes one event; appends what it means to `batch`.
     ///
     /// # Errors
@@ -252,6 +253,7 @@ impl Binlog {
         self.events.increment(1);
         self.advance(event.end(), if event.is_artificial() { 0 } else { event.size() });
         self.within = event.within();
+        batch.hold(self.transaction.as_ref().is_some_and(|transaction| transaction.xa.is_some()));
         self.take(event, batch).map_err(|error| match self.within {
             // The checksum comes with the last one.
             Within::Payload { last: false } => error.unverified(),
@@ -434,6 +436,7 @@ impl Binlog {
             alters_nothing: false,
             rows_of: None,
             noted: Noted::default(),
+            xa: None,
         }))
     }
 
@@ -445,8 +448,8 @@ impl Binlog {
         }
     }
 
-    /// The open transaction counts from here on.
-    fn commit(&mut self, batch: &mut Batch) -> Result<(), MysqlError> {
+    /// The open transaction ends here.
+    fn end(&mut self, batch: &mut Batch) -> Result<(), MysqlError> {
         if self.within == (Within::Payload { last: false }) {
             return Err(self.garbled("a transaction payload goes on after the end of its transaction"));
         }
@@ -461,7 +464,8 @@ impl Binlog {
         self.position.server = self.server.uuid;
         self.position.file.clone_from(&self.place.file);
         (self.position.offset, self.position.began) = (self.place.offset, began);
-        if rows_of.is_some() {
+        // What was held counts behind a commit alone.
+        if rows_of.is_some() || !noted.xa.is_empty() {
             batch.commit(&Commit {
                 synced: Synced::default(),
                 gtid: Some(gtid),

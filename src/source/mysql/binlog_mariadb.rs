@@ -10,7 +10,7 @@ use super::Binlog;
 impl Binlog {
     pub(super) fn mariadb_gtid(&mut self, event: &RawEvent<'_>) -> Result<(), MysqlError> {
         self.between_transactions("a GTID event")?;
-        let GtidBegin { gtid, standalone, alters_nothing } = GtidBegin::parse(event)
+        let GtidBegin { gtid, standalone, alters_nothing, prepares } = GtidBegin::parse(event)
             .map_err(|Malformed(problem)| self.garbled(format!("a GTID event is malformed: {problem}")))?;
         let same_domain = |origin: &Origin| match (origin, &gtid.origin) {
             (Origin::Domain { domain, .. }, Origin::Domain { domain: own, .. }) => domain == own,
@@ -25,6 +25,7 @@ impl Binlog {
         }
         let transaction = self.open(event, gtid, u64::from(event.seconds()) * 1_000_000)?;
         (transaction.begun, transaction.alters_nothing) = (!standalone, alters_nothing);
+        transaction.xa = prepares;
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use super::super::*;
 use crate::log::record::Kind;
 use crate::secret::Secret;
 use crate::source::mysql::options::Address;
+use crate::source::mysql::server::Family;
 
 fn binlog_after(after: &str) -> Binlog {
     let mut options = MysqlOptions::new(Address::Socket("/s".into()), "u", Secret::default(), 1);

@@ -1,6 +1,7 @@
-//! Statements inside the stream, and the ends of XA transactions: what they do to the open transaction and to followed tables.
+//! Statements inside the stream: what they do to the open transaction and to followed tables.
 
 use crate::event::TableName;
+use crate::log::prepared::Outcome;
 use crate::log::record::{Batch, SweepRecord};
 
 use super::super::error::{MysqlError, Place};
@@ -8,7 +9,6 @@ use super::super::event::RawEvent;
 use super::super::query::Query;
 use super::super::statement::{Effect, Leaves, Meaning, Redefined, classify};
 use super::super::tables::Altered;
-use super::super::xa::XaPrepare;
 use super::Binlog;
 
 /// What an operator can do about a change that no row event shows.
@@ -36,7 +36,7 @@ impl Binlog {
         let rows_of = transaction.rows_of.clone();
         let begun = transaction.begun;
         match meaning {
-            Meaning::Begin | Meaning::XaBounds => {
+            Meaning::Begin => {
                 transaction.begun = true;
                 return Ok(());
             }
@@ -45,6 +45,11 @@ impl Binlog {
                 table.into_iter().for_each(|table| self.altered(&table));
                 return Ok(());
             }
+            Meaning::XaStart(xid) => {
+                let xid = self.xid_of(&xid)?;
+                return self.xa_starts(xid);
+            }
+            Meaning::XaEnd => return Ok(()),
             Meaning::Commit => return self.commit(batch),
             Meaning::Rollback | Meaning::RollbackTo => {
                 // The server writes these where a transaction also changed a table that cannot roll back.
@@ -58,17 +63,19 @@ impl Binlog {
                 }
                 return if meaning == Meaning::Rollback { self.commit(batch) } else { Ok(()) };
             }
+            // Each is a transaction of its own.
+            Meaning::XaCommit(_) | Meaning::XaRollback(_)
+                if transaction.xa.is_some() || rows_of.is_some() =>
+            {
+                return Err(self.garbled("an XA transaction is decided inside another transaction"));
+            }
             Meaning::XaCommit(xid) => {
-                if self.prepared.remove(&xid.to_ascii_lowercase()).is_none() {
-                    return Err(self.refuse(
-                        "QUERY event (XA COMMIT)",
-                        "the XA transaction was prepared before this run, possibly with rows of followed tables: XA is not followed \
-                         yet; start from a new state folder after it",
-                    ));
-                }
+                let xid = self.xid_of(&xid)?;
+                return self.xa_decided(xid, Outcome::Committed, batch);
             }
             Meaning::XaRollback(xid) => {
-                self.prepared.remove(&xid.to_ascii_lowercase());
+                let xid = self.xid_of(&xid)?;
+                return self.xa_decided(xid, Outcome::RolledBack, batch);
             }
             Meaning::Nothing | Meaning::OtherDdl => {}
             Meaning::Ddl(effects) => {
@@ -138,25 +145,5 @@ impl Binlog {
                 "rows before this statement may have been read by the names that it gave its columns",
             );
         }
-    }
-
-    pub(super) fn xa_prepare(&mut self, event: &RawEvent<'_>, batch: &mut Batch) -> Result<(), MysqlError> {
-        let prepared = XaPrepare::parse(event.body()).map_err(self.short("an XA_PREPARE event"))?;
-        if !prepared.one_phase {
-            let Some(transaction) = &self.transaction else {
-                return Err(self.garbled("an XA_PREPARE event without a GTID"));
-            };
-            if let Some(table) = &transaction.rows_of {
-                return Err(self.refuse_table(
-                    "XA_PREPARE event",
-                    table.clone(),
-                    "rows of XA transactions are not followed yet: start from a new state folder after its XA COMMIT, or exclude the \
-                     table by a pattern",
-                ));
-            }
-            self.prepared.insert(prepared.xid, transaction.gtid.clone());
-        }
-        // `XA COMMIT … ONE PHASE` comes as this event too, and commits.
-        self.commit(batch)
     }
 }

@@ -6,6 +6,9 @@ use crate::source::mysql::options::Address;
 use crate::source::mysql::patterns::NameCase;
 use crate::source::mysql::server::Family;
 
+#[path = "binlog_xa_tests.rs"]
+mod xa;
+
 const UUID: [u8; 16] = [7; 16];
 
 const PEER: Peer = Peer { family: Family::Mysql, uuid: [1; 16] };
@@ -194,78 +197,6 @@ fn a_rollback_after_followed_rows_is_refused() {
     let mut binlog = binlog();
     feed(&mut binlog, events).unwrap();
     assert_eq!(binlog.gtids().count(), 1);
-}
-
-#[test]
-fn xa_is_folded_without_followed_rows_and_refused_with_them() {
-    let prepare = || RawEvent::of(kind::XA_PREPARE, 0, b"\0\x01\0\0\0\x01\0\0\0\0\0\0\0a");
-    let group = |schema| {
-        vec![
-            gtid(1),
-            query("XA START X'61',X'',1"),
-            table_map(schema),
-            insert(1),
-            query("XA END X'61',X'',1"),
-            prepare(),
-        ]
-    };
-    assert!(definite(feed(&mut binlog(), group("shop"))).contains("XA_PREPARE event of shop.t"));
-    let mut known = binlog();
-    feed(&mut known, group("other")).unwrap();
-    feed(&mut known, vec![gtid(2), query("XA COMMIT X'61',X'',1")]).unwrap();
-    assert_eq!(known.gtids().count(), 2);
-    // Never seen prepared: its rows may be followed ones.
-    assert!(
-        definite(feed(&mut binlog(), vec![gtid(1), query("XA COMMIT X'61',X'',1")])).contains("XA COMMIT")
-    );
-    feed(&mut binlog(), vec![gtid(1), query("XA ROLLBACK X'61',X'',1")]).unwrap();
-}
-
-/// The sets of the marks that the events bring about.
-fn marked(binlog: &mut Binlog, events: Vec<RawEvent<'static>>) -> Vec<GtidSet> {
-    let mut batch = Batch::new();
-    for event in events {
-        binlog.event(&event, &mut batch).unwrap();
-        binlog.mark_if_due(&mut batch);
-    }
-    let marks = batch.payloads().filter(|(kind, _)| *kind == Kind::Mark);
-    marks.map(|(_, payload)| Mark::decode(payload).unwrap().gtids).collect()
-}
-
-#[test]
-fn whoever_resumes_from_a_mark_is_sent_the_undecided_prepare_again() {
-    let uuid = uuid::Uuid::from_bytes(UUID);
-    let prepare = |number| {
-        let event = RawEvent::of(kind::XA_PREPARE, 0, b"\0\x01\0\0\0\x01\0\0\0\0\0\0\0a");
-        vec![gtid(number), query("XA START X'61',X'',1"), query("XA END X'61',X'',1"), event]
-    };
-    let other = |number| vec![gtid(number), query("BEGIN"), table_map("other"), insert(1), xid()];
-    let idle = || RawEvent::of(kind::HEARTBEAT, 0, b"f");
-    let mut first = binlog();
-    let mut events = vec![other(1), prepare(2), other(3)].into_iter().flatten().collect::<Vec<_>>();
-    events.push(idle());
-    let marks = marked(&mut first, events);
-    assert_eq!(marks.last().unwrap().to_string(), format!("{uuid}:1:3"));
-    // A row of ours in between is a commit of its own and leaves the gap.
-    let ours = vec![gtid(4), query("BEGIN"), table_map("shop"), insert(1), xid()];
-    assert_eq!(feed(&mut first, ours).unwrap(), [Kind::Schema, Kind::Change, Kind::Commit]);
-
-    // Another run goes on from there: the PREPARE comes first, then what decides it.
-    for decision in ["XA COMMIT X'61',X'',1", "XA ROLLBACK X'61',X'',1"] {
-        let after: GtidSet = format!("{uuid}:1:3-4").parse().unwrap();
-        let mut second = binlog();
-        let patterns = Patterns::parse(&["shop.*"]).unwrap();
-        second.restart(after, PEER, patterns, BTreeSet::new());
-        let mut events =
-            vec![prepare(2), vec![gtid(5), query(decision)]].into_iter().flatten().collect::<Vec<_>>();
-        events.push(idle());
-        let marks = marked(&mut second, events);
-        assert_eq!(marks.last().unwrap().to_string(), format!("{uuid}:1-5"));
-    }
-    // What one stream prepared, the next knows only if it is sent again.
-    let patterns = Patterns::parse(&["shop.*"]).unwrap();
-    first.restart(format!("{uuid}:1-4").parse().unwrap(), PEER, patterns, BTreeSet::new());
-    definite(feed(&mut first, vec![gtid(5), query("XA COMMIT X'61',X'',1")]));
 }
 
 /// With these patterns, case rule and tables that are there at the connect.

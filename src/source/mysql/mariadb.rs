@@ -19,7 +19,7 @@ use mysql_cdc::events::event_header::EventHeader;
 use mysql_cdc::providers::mariadb::events::{gtid_event::GtidEvent, gtid_list_event::GtidListEvent};
 
 use crate::event::gtid::{NUMBER_LIMIT, Origin};
-use crate::event::{Gtid, GtidSet};
+use crate::event::{Gtid, GtidSet, Xid};
 use crate::lifecycle::contain;
 
 use super::event::{HEAD, RawEvent};
@@ -48,6 +48,8 @@ pub struct GtidBegin {
     /// Its statement is the first half of an ALTER in two phases (*binlog_alter_two_phase*), or takes such a half back: the table is what it
     /// was. The second half comes with the same statement in a transaction of its own.
     pub alters_nothing: bool,
+    /// It is one of XA, and ends with being prepared: there is no XA START.
+    pub prepares: Option<Xid>,
 }
 
 /// An event that is no GTID event or list.
@@ -74,10 +76,13 @@ impl GtidBegin {
         if parsed.flags & GROUP_COMMIT_ID != 0 {
             wire.u64()?;
         }
+        let mut prepares = None;
         if parsed.flags & (PREPARED_XA | COMPLETED_XA) != 0 {
-            wire.u32()?;
+            let format = wire.u32()?;
             let (global, branch) = (usize::from(wire.u8()?), usize::from(wire.u8()?));
-            wire.take(global + branch)?;
+            let xid = Xid::new(format, wire.take(global)?, wire.take(branch)?);
+            let xid = xid.ok_or_else(|| Malformed("an xid is longer than one may be".to_owned()))?;
+            prepares = Some(xid).filter(|_| parsed.flags & PREPARED_XA != 0);
         }
         let more = if wire.is_empty() { 0 } else { wire.u8()? };
         if more & MULTI_ENGINE != 0 {
@@ -88,7 +93,7 @@ impl GtidBegin {
         if alters_nothing && !standalone {
             return Err(Malformed("half an ALTER is more than a statement".to_owned()));
         }
-        Ok(GtidBegin { gtid, standalone, alters_nothing })
+        Ok(GtidBegin { gtid, standalone, alters_nothing, prepares })
     }
 }
 

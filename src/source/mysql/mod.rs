@@ -30,7 +30,8 @@
 //! | [`mariadb`] [`compressed`] | MariaDB's own events; what it compresses |
 //! | [`advice`] | what an operator can do about an error |
 //! | [`silence`] [`evictions`] | how long to wait for it, and who else takes it |
-//! | [`binlog`] [`xa`] | transactions: which events make one, and when it counts |
+//! | [`binlog`] | transactions: which events make one, and when it counts |
+//! | [`xa`] [`undecided`] | XA transactions between PREPARE and decision |
 //! | [`marks`] | when the position is recorded without rows |
 //! | [`query`] [`statement`] [`ddl`] [`alter`] [`definition`] [`tokens`] | what statements in the binlog mean for followed tables |
 //! | [`patterns`] | which tables are followed |
@@ -83,6 +84,7 @@ pub mod statement;
 pub mod tables;
 pub mod temporal;
 pub mod tokens;
+pub mod undecided;
 pub mod wire;
 pub mod xa;
 
@@ -156,6 +158,7 @@ impl MysqlSource {
         }
         self.binlog.restart(after.gtids.clone(), server.peer, patterns, followed);
         self.binlog.recall(after);
+        self.binlog.restart_xa(&after.prepared);
         let stream = control.stream(&after.gtids, &self.options).await?;
         tracing::info!(server = %self.options.address, version = %server.title(), "connected to the binlog stream");
         self.stream = Some(stream);

@@ -24,8 +24,10 @@ pub enum Meaning {
     RollbackTo,
     /// SAVEPOINT and whatever else changes no row.
     Nothing,
-    /// `XA START` and `XA END`.
-    XaBounds,
+    /// `XA START`: what follows is of an XA transaction. Its id, as written.
+    XaStart(String),
+    /// `XA END`.
+    XaEnd,
     /// `XA COMMIT`: rows prepared earlier count from here on. The transaction's id, as written.
     XaCommit(String),
     /// `XA ROLLBACK`, the same.
@@ -115,6 +117,7 @@ pub fn classify(sql: &str, schema: &str, mode: SqlMode, patterns: &Patterns) -> 
             // The server writes `XA COMMIT X'…',X'…',1` (sql/xa.h, XID::serialize), with the id in one piece.
             let xid = || sql.split_whitespace().nth(2).unwrap_or_default().to_owned();
             match reader.statement() {
+                Meaning::XaStart(_) => Meaning::XaStart(xid()),
                 Meaning::XaCommit(_) => Meaning::XaCommit(xid()),
                 Meaning::XaRollback(_) => Meaning::XaRollback(xid()),
                 meaning => meaning,
@@ -337,9 +340,10 @@ impl<'a> Reader<'a> {
     fn xa(mut self) -> Meaning {
         let verb = self.next().and_then(Token::name).unwrap_or_default().to_ascii_uppercase();
         match verb.as_str() {
+            "START" | "BEGIN" => Meaning::XaStart(String::new()),
             "COMMIT" => Meaning::XaCommit(String::new()),
             "ROLLBACK" => Meaning::XaRollback(String::new()),
-            _ => Meaning::XaBounds,
+            _ => Meaning::XaEnd,
         }
     }
 }

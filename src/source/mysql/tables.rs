@@ -357,6 +357,12 @@ impl Tables {
         self.all().any(|known| self.same(known, table))
     }
 
+    /// The followed tables that are known, in order.
+    #[must_use]
+    pub fn followed(&self) -> Vec<TableName> {
+        self.all().cloned().collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     /// The name of a table that a statement names, as the server's table maps spell it: where names are the same in any case a
     /// statement may spell it otherwise.
     #[must_use]
