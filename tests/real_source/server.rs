@@ -8,7 +8,7 @@ use std::time::Duration;
 use everrelay::event::value::{Date, DateTime};
 use everrelay::event::{GtidSet, Op, Seq, TableNo, TableSchema, Value, Xid, codec};
 use everrelay::log::prepared::{Held, Outcome, Xa};
-use everrelay::log::record::{Batch, Change, Commit, Kind, Mark, SchemaRecord};
+use everrelay::log::record::{Batch, Change, Commit, Kind, Mark, SchemaRecord, SweepRecord};
 use everrelay::log::{Location, Noted, Standing};
 use everrelay::secret::Secret;
 use everrelay::source::mysql::{Address, MysqlOptions, MysqlSource};
@@ -187,6 +187,10 @@ impl Server {
         Follower { source, read: Read { gtids: start.gtids.clone(), standing: start, ..Read::default() } }
     }
 
+    pub fn opts(&self) -> &Opts {
+        &self.opts
+    }
+
     pub async fn executed(&mut self) -> GtidSet {
         let executed = if self.is_mariadb { "gtid_binlog_state" } else { "gtid_executed" };
         let asked = format!("SELECT @@GLOBAL.{executed}");
@@ -211,6 +215,8 @@ pub struct Read {
     pub marks: Vec<Mark>,
     /// `table: why`, as noted by commits and marks.
     pub gaps: Vec<String>,
+    /// What happened to whole tables, and before which of `changes`.
+    pub happened: Vec<(usize, Happened)>,
     pub gtids: GtidSet,
     /// What a log would come to.
     pub standing: Standing,
@@ -218,6 +224,15 @@ pub struct Read {
     /// Of the open transaction, and of those that are prepared.
     open_held: Vec<Row>,
     held: HashMap<Xid, Vec<Row>>,
+}
+
+/// To the documents of a whole table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happened {
+    /// They are no longer what the rows are.
+    Gap(String),
+    /// They go.
+    Sweep(String),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -306,14 +321,18 @@ impl Read {
                     let row = Row { op: change.op, table: schema.name.table.clone(), values, old_key };
                     if kind == Kind::Change { self.open.push(row) } else { self.open_held.push(row) }
                 }
-                Kind::Sweep => panic!("no test that reads with this truncates a followed table"),
+                Kind::Sweep => {
+                    assert!(self.open.is_empty(), "a TRUNCATE is a transaction of its own");
+                    let sweep = Happened::Sweep(SweepRecord::decode(payload).unwrap().table.table);
+                    self.happened.push((self.changes.len(), sweep));
+                }
                 Kind::Commit => {
                     let (mut commit, _) = codec::decode_owned::<Commit, 1_000_000>(payload).unwrap();
                     let gtid = commit.gtid.as_ref().expect("the server gives GTIDs");
                     assert!(self.gtids.insert(gtid), "no transaction twice");
+                    self.note(&commit.noted);
                     self.changes.append(&mut self.open);
                     self.turn(&mut commit.noted.xa);
-                    self.note(&commit.noted);
                     self.standing.committed(commit.clone());
                     self.commits.push(commit);
                 }
@@ -356,6 +375,8 @@ impl Read {
 
     fn note(&mut self, noted: &Noted) {
         self.gaps.extend(noted.gaps.iter().map(|gap| format!("{}: {}", gap.table.table, gap.why)));
+        let gaps = noted.gaps.iter().map(|gap| Happened::Gap(gap.table.table.clone()));
+        self.happened.extend(gaps.map(|gap| (self.changes.len(), gap)));
     }
 }
 
