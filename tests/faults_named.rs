@@ -29,6 +29,7 @@ const FAULTS: &[(u8, &str)] = &[
     (22, "a clock that jumps"),
     (23, "a slow disk"),
     (24, "an enormous length, a crafted header"),
+    (51, "statements, and rows that are not sent whole"),
     (55, "an XA transaction between PREPARE and decision, whatever happens meanwhile"),
     (57, "DDL between rows, tables that change places or are made anew, table ids given again"),
     (58, "TRUNCATE, DROP TABLE, DROP DATABASE, partition DDL"),

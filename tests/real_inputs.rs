@@ -75,15 +75,11 @@ async fn a_table_whose_name_no_index_can_have_is_named_and_exits_with_4() -> Res
 async fn a_server_that_does_not_log_rows_exits_with_3_and_the_statement_to_change_it() -> Result<()> {
     let mut stage =
         Stage::set("a_server_that_does_not_log_rows_exits_with_3_and_the_statement_to_change_it", 0).await?;
-    for (variable, wrong, right) in
-        [("binlog_format", "STATEMENT", "ROW"), ("binlog_row_image", "MINIMAL", "FULL")]
-    {
-        execute(&stage, &[format!("SET GLOBAL {variable} = '{wrong}'")]).await?;
-        stage.relay.start()?;
-        let ended = stage.relay_ends_with(3, SOON).await;
-        execute(&stage, &[format!("SET GLOBAL {variable} = '{right}'")]).await?;
-        ensure_says(&ended?, &[variable, wrong, "SET PERSIST"])?;
-    }
+    execute(&stage, &["SET GLOBAL binlog_format = 'STATEMENT'".to_owned()]).await?;
+    stage.relay.start()?;
+    let ended = stage.relay_ends_with(3, SOON).await;
+    execute(&stage, &["SET GLOBAL binlog_format = 'ROW'".to_owned()]).await?;
+    ensure_says(&ended?, &["binlog_format", "STATEMENT", "SET PERSIST"])?;
     stage.clear().await
 }
 

@@ -15,7 +15,9 @@
 //! | [`configuration`] | `everrelay.toml` | settings, or an error that names the file and no secret |
 //! | [`cursor`] | a cursor as sled keeps it | read, written and read the same, or an error that says what to do |
 //! | [`json`] | MySQL's binary JSON | JSON within the limit, or an error |
-//! | [`rows`] | a table map and a rows event | what is decoded is a row of its schema |
+//! | [`diffs`] | a JSON document and its differences | JSON within the limit, or an error |
+//! | [`rows`] | a table map and a rows event | what is decoded is a row of its schema, or a key that is owed |
+//! | [`selected`] | a table map, an answer's columns and a row of it | a row of the schema, or an error |
 //! | [`events`] | the events of a stream | frames that a log takes; a GTID counts with its commit, once |
 //! | [`compressed`] | what MariaDB compresses | what was compressed, within a limit, or an error |
 //! | [`payload`] | a transaction payload | its events, in bounded memory |
@@ -29,6 +31,7 @@ pub mod compressed;
 pub mod configuration;
 pub mod cursor;
 pub mod damage;
+pub mod diffs;
 pub mod documents;
 pub mod events;
 pub mod folder;
@@ -41,4 +44,5 @@ pub mod payload;
 pub mod place;
 pub mod records;
 pub mod rows;
+pub mod selected;
 pub mod statements;

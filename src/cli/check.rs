@@ -174,8 +174,11 @@ async fn source(
     let server = control.server().clone();
     findings.ok("source", format!("{} at {}", server.title(), options.address));
     match server.check() {
-        Ok(()) => findings.ok("source settings", "GTIDs, row format, full images"),
+        Ok(()) => findings.ok("source settings", "GTIDs, row format"),
         Err(error) => findings.failed("source settings", Exit::Source, &error),
+    }
+    for cost in server.costs() {
+        findings.add("row images", Verdict::Warning, cost);
     }
     if let Some(statement) = server.wants_metadata() {
         let text = format!(

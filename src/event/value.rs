@@ -55,6 +55,35 @@ pub struct Date {
 }
 
 impl Date {
+    /// The date that is `days` after 1970-01-01, below the year 10000: Howard Hinnant, "chrono-Compatible Low-Level Date
+    /// Algorithms", `civil_from_days`, for days that are not negative.
+    #[must_use]
+    pub fn of_day(days: u64) -> Date {
+        let z = days + 719_468;
+        let era = z / 146_097;
+        let doe = z % 146_097;
+        let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
+        let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+        let mp = (5 * doy + 2) / 153;
+        let day = doy - (153 * mp + 2) / 5 + 1;
+        let month = if mp < 10 { mp + 3 } else { mp - 9 };
+        let year = yoe + era * 400 + u64::from(month <= 2);
+        Date { year: year as u16, month: month as u8, day: day as u8 }
+    }
+
+    /// Days since 1970-01-01: `days_from_civil` of the same; `None` before, and where it is zero in part.
+    #[must_use]
+    pub fn day(self) -> Option<u64> {
+        if self.is_zero_in_part() {
+            return None;
+        }
+        // Years that begin in March, so that a leap day is a year's last.
+        let month = u64::from(self.month);
+        let year = u64::from(self.year).checked_sub(u64::from(month < 3))?;
+        let of_year = (153 * ((month + 9) % 12) + 2) / 5 + u64::from(self.day) - 1;
+        (365 * year + year / 4 - year / 100 + year / 400 + of_year).checked_sub(719_468)
+    }
+
     /// A month or day of 0: no calendar knows this day.
     #[must_use]
     pub fn is_zero_in_part(self) -> bool {

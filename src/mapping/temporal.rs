@@ -43,7 +43,7 @@ pub(super) fn instant(value: Instant, out: &mut Vec<u8>) -> bool {
         return false;
     }
     let micros = value.micros % (SECONDS_PER_DAY * MICROS_PER_SECOND);
-    let known = date_time(DateTime { date: civil(days), micros, decimals: value.decimals }, out);
+    let known = date_time(DateTime { date: Date::of_day(days), micros, decimals: value.decimals }, out);
     if known {
         out.push(b'Z');
     }
@@ -107,21 +107,6 @@ fn month_length(date: Date) -> u8 {
     }
 }
 
-/// The date that is `days` after 1970-01-01, below the year 10000: Howard Hinnant, "chrono-Compatible Low-Level Date
-/// Algorithms", `civil_from_days`, for days that are not negative.
-fn civil(days: u64) -> Date {
-    let z = days + 719_468;
-    let era = z / 146_097;
-    let doe = z % 146_097;
-    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let day = doy - (153 * mp + 2) / 5 + 1;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    let year = yoe + era * 400 + u64::from(month <= 2);
-    Date { year: year as u16, month: month as u8, day: day as u8 }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,7 +115,8 @@ mod tests {
     fn each_day_to_the_year_9999_follows_the_one_before() {
         let mut expected = Date { year: 1970, month: 1, day: 1 };
         for days in 0..2_932_897 {
-            assert_eq!(civil(days), expected);
+            assert_eq!(Date::of_day(days), expected);
+            assert_eq!(expected.day(), Some(days));
             expected.day += 1;
             if expected.day > month_length(expected) {
                 expected = Date { year: expected.year, month: expected.month + 1, day: 1 };

@@ -60,7 +60,9 @@ targets! {
     any_configuration_is_taken_or_explained: configuration within PAYLOAD + OWN;
     any_stored_cursor_is_read_or_explained: cursor within PAYLOAD + OWN;
     any_binary_json_is_json_or_refused: json within OWN;
+    any_differences_leave_json_or_are_refused: diffs within OWN;
     any_rows_event_is_rows_or_refused: rows within OWN;
+    any_selected_row_is_a_row_or_refused: selected within OWN;
     any_stream_of_events_is_frames_or_refused: events within OWN;
     any_transaction_payload_is_events_or_refused: payload within PAYLOAD + OWN;
     anything_compressed_is_inflated_within_its_limit_or_refused: compressed within OWN;

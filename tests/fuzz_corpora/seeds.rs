@@ -34,7 +34,9 @@ pub fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("configuration", configurations()),
         ("cursor", cursors()),
         ("json", json()),
+        ("diffs", diffs()),
         ("rows", rows()),
+        ("selected", selected()),
         ("statements", statements()),
         ("answers", answers()),
         ("events", [crate::stream_seeds::events(), crate::mariadb_seeds::events()].concat()),
@@ -454,6 +456,64 @@ fn json() -> Vec<Vec<u8>> {
     ]
 }
 
+/// A document, and what becomes of it: replaced, inserted, removed.
+fn diffs() -> Vec<Vec<u8>> {
+    let inner = container(u8::MAX, &[], &[(5, vec![7, 0]), (4, vec![0, 0])]);
+    let object = container(0, &["a", "key"], &[(2, inner.clone()), (5, vec![0xFF, 0xFF])]);
+    let array = container(2, &[], &[(2, inner), (4, vec![2, 0])]);
+    let diff = |operation: u8, path: &str, value: &[u8]| {
+        let mut bytes = vec![operation, path.len() as u8];
+        bytes.extend(path.as_bytes());
+        if operation < 2 {
+            bytes.push(value.len() as u8);
+            bytes.extend(value);
+        }
+        bytes
+    };
+    let of = |document: &[u8], diffs: &[Vec<u8>]| {
+        [&(document.len() as u16).to_le_bytes(), document, &diffs.concat()].concat()
+    };
+    vec![
+        of(&object, &[]),
+        of(
+            &object,
+            &[diff(0, "$.key", &[4, 1]), diff(1, "$.\"q \\\"\"", &[5, 1, 0]), diff(2, "$.a[last]", &[])],
+        ),
+        of(&array, &[diff(1, "$[2]", &object), diff(1, "$[0][9]", &[4, 0]), diff(0, "$[last-1]", &[4, 1])]),
+    ]
+}
+
+/// A row of the table of [`rows`], by SELECT.
+fn selected() -> Vec<Vec<u8>> {
+    let definition = |collation: u16, kind: u8, flags: u16, decimals: u8| {
+        let mut packet = b"\x03def\x04shop\x01t\x01t\x01c\x01c\x0c".to_vec();
+        packet.extend(collation.to_le_bytes());
+        packet.extend([0; 4]);
+        packet.push(kind);
+        packet.extend(flags.to_le_bytes());
+        packet.extend([decimals, 0, 0]);
+        [&(packet.len() as u16).to_le_bytes(), packet.as_slice()].concat()
+    };
+    let definitions = [
+        definition(63, 3, 32, 0),
+        definition(255, 253, 0, 0),
+        definition(63, 246, 0, 2),
+        definition(63, 12, 128, 3),
+        definition(63, 245, 144, 0),
+        definition(63, 5, 0, 31),
+    ];
+    let mut input = rows().swap_remove(0);
+    let map = usize::from(u16::from_le_bytes([input[0], input[1]]));
+    input.truncate(2 + map);
+    input.push(definitions.len() as u8);
+    input.extend(definitions.concat());
+    let mut row = vec![0, 1, 0, 0, 0];
+    row.extend(b"\x02hi\x041.50\x0b\xEA\x07\x0b\x17\x06\x2f\x08\x88\x13\x00\x00\x04true");
+    row.extend(1.5f64.to_le_bytes());
+    let nulls = [&input[..], &[0b1111_1000, 1, 0, 0, 0]].concat();
+    vec![[input, row].concat(), nulls]
+}
+
 fn rows() -> Vec<Vec<u8>> {
     // id INT UNSIGNED PRIMARY KEY, note VARCHAR(100), price DECIMAL(10,2), at DATETIME(3), doc JSON, x DOUBLE, g GEOMETRY, v VECTOR(2).
     let mut map = vec![5, 0, 0, 0, 0, 0, 1, 0];
@@ -480,13 +540,38 @@ fn rows() -> Vec<Vec<u8>> {
         bytes.extend(&map);
         bytes.push(how);
         bytes.extend([5, 0, 0, 0, 0, 0, 1, 0, 2, 0, 8, 0xFF]);
-        if how == 1 {
+        if how % 2 == 1 {
             bytes.push(0xFF);
         }
         bytes.extend(images.concat());
         bytes
     };
-    vec![event(0, &[image(1), image(2)]), event(1, &[image(1), image(3)]), event(2, &[image(1)])]
+    // The key and a price, as MINIMAL has it.
+    let key = |id: u8| vec![0, id, 0, 0, 0];
+    let mut minimal = event(1, &[key(1), vec![0, 0x80, 0, 0, 2, 0]]);
+    let bitmaps = minimal.len() - 13;
+    minimal[bitmaps..bitmaps + 2].copy_from_slice(&[0b0000_0001, 0b0000_0100]);
+    let mut deleted = event(2, &[key(1), key(2)]);
+    let bitmap = deleted.len() - 11;
+    deleted[bitmap] = 1;
+    // A document's member becomes true, by differences.
+    let document = |bytes: &[u8]| {
+        let mut row = image(1);
+        let at = row.len() - 14;
+        row.splice(at..at + 6, [&(bytes.len() as u32).to_le_bytes(), bytes].concat());
+        row
+    };
+    let object = container(0, &["a"], &[(4, vec![0, 0])]);
+    let diffs = [&[0, 3][..], b"$.a", &[2, 4, 1], &[2, 3], b"$.a", &[1, 3], b"$.b", &[3, 5, 7, 0]].concat();
+    let partial = event(3, &[document(&object), vec![1, 1], document(&diffs)]);
+    vec![
+        event(0, &[image(1), image(2)]),
+        event(1, &[image(1), image(3)]),
+        event(2, &[image(1)]),
+        minimal,
+        deleted,
+        partial,
+    ]
 }
 
 fn statements() -> Vec<Vec<u8>> {

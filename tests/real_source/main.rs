@@ -38,6 +38,7 @@ mod ddl;
 mod ddl_cases;
 mod errors;
 mod golden;
+mod images;
 mod mariadb;
 mod online;
 mod select;

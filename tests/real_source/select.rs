@@ -12,6 +12,7 @@ use everrelay::source::mysql::control::Control;
 use everrelay::source::mysql::decode::{Change, Decoder, RowPlan, RowsHeader};
 use everrelay::source::mysql::event::kind;
 use everrelay::source::mysql::link::{Link, LinkError};
+use everrelay::source::mysql::owed::Owed;
 use everrelay::source::mysql::schema::{self, TableMap};
 use everrelay::source::mysql::select::{self, RowReader};
 use everrelay::source::mysql::server::Family;
@@ -93,7 +94,9 @@ impl Streamed {
                 continue;
             }
             let mut batch = Batch::new();
-            self.decoder.rows(plan, TableNo(0), change, header.rest, &mut batch).unwrap();
+            self.decoder
+                .rows(plan, TableNo(0), change, header.rest, &mut batch, &mut Owed::default())
+                .unwrap();
             for (kind, payload) in batch.payloads() {
                 assert_eq!(kind, Kind::Change);
                 let change = LogChange::decode(payload).unwrap();
@@ -130,7 +133,9 @@ fn key_of(schema: &TableSchema, values: &[&[u8]]) -> Vec<u8> {
 
 async fn link(options: &MysqlOptions) -> Link {
     let mut link = Link::connect(options).await.unwrap();
-    link.ask(select::SESSION).await.unwrap();
+    for statement in select::session(Family::Mysql) {
+        link.ask(statement).await.unwrap();
+    }
     link
 }
 
@@ -142,7 +147,7 @@ async fn compare(server: &mut Server, streamed: &mut Streamed, table: &str) {
     let sql = format!("SELECT {} FROM {}", select::list(schema), select::table(schema));
     let statement = link.prepare(&sql).await.unwrap();
     let definitions = link.execute(&statement).await.unwrap();
-    let mut reader = RowReader::new(plan, &definitions, LIMIT).unwrap();
+    let mut reader = RowReader::new(Family::Mysql, plan, &definitions, LIMIT).unwrap();
     let (mut row, mut count) = (Vec::new(), 0);
     while let Some(packet) = link.next_row(LIMIT).await.unwrap() {
         row.clear();
@@ -266,7 +271,7 @@ async fn a_table_that_has_changed_is_not_read_as_what_it_was() {
         server.run(&format!("ALTER TABLE t {alter}")).await;
         let statement = link.prepare(&sql).await.unwrap();
         let definitions = link.execute(&statement).await.unwrap();
-        let differs = RowReader::new(plan, &definitions, LIMIT).unwrap_err();
+        let differs = RowReader::new(Family::Mysql, plan, &definitions, LIMIT).unwrap_err();
         assert_eq!(differs.column, column, "{alter}");
         // Rows that are not read leave a connection that answers nothing else.
         assert!(matches!(link.ask("SELECT 1").await.unwrap_err(), LinkError::Io(_)));

@@ -304,7 +304,12 @@ impl Read {
                 Kind::Change | Kind::Prepared => {
                     let mut change = Change::decode(payload).unwrap();
                     let schema = &self.schemas[&change.table];
-                    let values = schema.columns.iter().map(|column| {
+                    let key = schema.key.iter().map(|index| &schema.columns[usize::from(*index)]);
+                    let columns: Vec<_> = match change.op {
+                        Op::Tombstone => key.collect(),
+                        _ => schema.columns.iter().collect(),
+                    };
+                    let values = columns.into_iter().map(|column| {
                         (
                             column.name.clone(),
                             text(&change.row.next_value().expect("a value for each column")),

@@ -1,8 +1,8 @@
 //! XA transactions, as MySQL and MariaDB write them.
 
 use everrelay::log::Standing;
-use everrelay::source::Source;
 use everrelay::source::mysql::{MysqlOptions, MysqlSource};
+use everrelay::source::{Source, SourceError};
 
 use crate::server::{At, Follower, Read, Server};
 
@@ -10,6 +10,7 @@ at_every! {
     rows_count_with_xa_commit_and_not_with_xa_rollback,
     xa_of_other_tables_is_told_by_a_mark_and_means_nothing,
     a_commit_of_what_is_not_held_marks_every_followed_table,
+    fault_51_rows_without_all_columns_are_read_again_with_one_phase_and_definite_with_two,
 }
 
 /// A session of its own for one XA transaction: the server gives a session that has prepared one nothing else to do.
@@ -136,4 +137,44 @@ async fn a_commit_of_what_is_not_held_marks_every_followed_table(at: At) {
     assert_eq!(follower.briefs(), ["insert t 3", "insert t 4"]);
     let gaps = &follower.read.gaps;
     assert!(gaps.len() == 2 && gaps[0].starts_with("t: ") && gaps[1].starts_with("u: "), "{gaps:?}");
+}
+
+async fn fault_51_rows_without_all_columns_are_read_again_with_one_phase_and_definite_with_two(at: At) {
+    let mut server = Server::on(at, "xa_images").await;
+    server.run("CREATE TABLE t (id INT PRIMARY KEY, a INT, b INT)").await;
+    server.run("INSERT INTO t VALUES (1, 1, 1), (2, 2, 2), (3, 3, 3)").await;
+    let mut follower = server.follow().await;
+    // What is held and what is read again stay in one order.
+    let statements = [
+        "INSERT INTO t VALUES (4, 4, 4)",
+        "SET binlog_row_image = 'MINIMAL'",
+        "DELETE FROM t WHERE id = 1",
+        "INSERT INTO t (id, a) VALUES (1, 5)",
+        "UPDATE t SET id = 12 WHERE id = 2",
+        "UPDATE t SET b = 6 WHERE id = 4",
+    ];
+    let mut once = Branch::ended(at, &server, "once", &statements).await;
+    once.say("COMMIT", "ONE PHASE").await;
+    follower.catch_up(&mut server).await;
+    let expected = [
+        "insert t 4,4,4",
+        "tombstone t 1",
+        "tombstone t 2",
+        "update t 1,5,NULL",
+        "update t 4,4,6",
+        "update t 12,2,2",
+    ];
+    assert_eq!(follower.briefs(), expected);
+    assert!(follower.read.standing.prepared.is_empty() && follower.read.gaps.is_empty());
+    // Keys alone need no reading.
+    let gone = ["SET binlog_row_image = 'MINIMAL'", "DELETE FROM t WHERE id = 3"];
+    Branch::prepared(at, &server, "gone", &gone).await.decided("COMMIT").await;
+    follower.catch_up(&mut server).await;
+    assert_eq!(follower.briefs().last().unwrap(), "tombstone t 3");
+    let two = ["SET binlog_row_image = 'MINIMAL'", "UPDATE t SET b = 7 WHERE id = 4"];
+    let two = Branch::prepared(at, &server, "two", &two).await;
+    let SourceError::Definite(error) = follower.error(&mut server).await else { panic!("not definite") };
+    let text = error.to_string();
+    assert!(text.contains("XA_PREPARE") && text.contains(&format!("{}.t", server.schema)), "{text}");
+    two.decided("ROLLBACK").await;
 }

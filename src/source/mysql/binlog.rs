@@ -24,6 +24,10 @@ mod maps;
 #[cfg(feature = "mariadb")]
 #[path = "binlog_mariadb.rs"]
 mod mariadb;
+#[path = "binlog_owed.rs"]
+mod owed;
+#[path = "binlog_place.rs"]
+mod place;
 #[path = "binlog_rows.rs"]
 mod rows;
 #[path = "binlog_statements.rs"]
@@ -48,14 +52,12 @@ use super::error::{MysqlError, Place};
 use super::event::{RawEvent, Within, kind};
 use super::marks::Marks;
 use super::options::MysqlOptions;
+use super::owed::Owed;
 use super::patterns::Patterns;
 use super::server::Peer;
 use super::tables::Tables;
 use super::undecided::Undecided;
-use super::wire::{Short, Wire};
-
-/// Longest name of a binlog file, bytes (MySQL's FN_REFLEN).
-const FILE_NAME: usize = 512;
+use super::wire::Short;
 
 /// Of an event that was not held whole.
 const TOO_LARGE: &str =
@@ -121,10 +123,31 @@ struct Transaction {
     alters_nothing: bool,
     /// A followed table with rows in it.
     rows_of: Option<TableName>,
+    /// Rows that are to be read again before it counts.
+    owed: Owed,
+    /// Its end has come; what it owes has not.
+    ended: bool,
     /// To be recorded with its end.
     noted: Noted,
     /// It is one of XA.
     xa: Option<Xid>,
+}
+
+impl Transaction {
+    fn new(gtid: Gtid, time_micros: u64) -> Transaction {
+        Transaction {
+            gtid,
+            began: 0,
+            time_micros,
+            begun: false,
+            alters_nothing: false,
+            rows_of: None,
+            owed: Owed::default(),
+            ended: false,
+            noted: Noted::default(),
+            xa: None,
+        }
+    }
 }
 
 impl Binlog {
@@ -259,7 +282,8 @@ impl Binlog {
             Within::Payload { last: false } => error.unverified(),
             _ => error,
         })?;
-        if self.within == (Within::Payload { last: true }) && self.transaction.is_some() {
+        let open = self.transaction.as_ref().is_some_and(|transaction| !transaction.ended);
+        if self.within == (Within::Payload { last: true }) && open {
             return Err(self.garbled("a transaction payload ends without the end of its transaction"));
         }
         Ok(())
@@ -329,7 +353,9 @@ impl Binlog {
             // Group replication's membership: no rows.
             | kind::VIEW_CHANGE => Ok(()),
             kind::XA_PREPARE => self.xa_prepare(event, batch),
-            kind::PARTIAL_UPDATE_ROWS => self.partial_update(event),
+            kind::PARTIAL_UPDATE_ROWS => {
+                self.rows(event, "PARTIAL_UPDATE_ROWS event", Change::PartialUpdate, 2, batch)
+            }
             kind::ANONYMOUS_GTID => Err(self.refuse(
                 "ANONYMOUS_GTID event",
                 "the transaction has no GTID, so no position after it can be kept: SET PERSIST gtid_mode = ON, and start after it",
@@ -342,23 +368,6 @@ impl Binlog {
             _ if event.is_ignorable() => Ok(()),
             number => Err(self.refuse(&format!("event of type {number}"), "this type is not known, and the server does not say that it may be ignored")),
         }
-    }
-
-    /// Notes where the event ends. `end`: the offset's lower 32 bits; files grow past them within a large transaction. Inside one MariaDB 11.8
-    /// does not say it: there `size`, the event's bytes, tell people about where it is.
-    fn advance(&mut self, end: u32, size: usize) {
-        if end != 0 {
-            let (high, low) = (self.place.offset >> 32, self.place.offset & 0xffff_ffff);
-            let high = if u64::from(end) < low { high + 1 } else { high };
-            self.place.offset = high << 32 | u64::from(end);
-        } else if self.transaction.is_some() {
-            self.place.offset = self.place.offset.saturating_add(size as u64);
-        }
-    }
-
-    /// Where an event began; 0 where the server does not say where it ends.
-    fn beginning(&self, event: &RawEvent<'_>) -> u64 {
-        if event.end() == 0 { 0 } else { self.place.offset.saturating_sub(event.size() as u64) }
     }
 
     fn garbled(&self, what: impl Into<String>) -> MysqlError {
@@ -383,18 +392,6 @@ impl Binlog {
             return Ok(());
         }
         Err(self.garbled(format!("{what} inside a transaction")))
-    }
-
-    fn rotate(&mut self, event: &RawEvent<'_>) -> Result<(), MysqlError> {
-        self.between_transactions("a ROTATE event")?;
-        let mut wire = Wire::new(event.body());
-        let offset = wire.u64().map_err(self.short("a ROTATE event"))?;
-        if wire.len() > FILE_NAME {
-            return Err(self.garbled("a ROTATE event names a file longer than a path may be"));
-        }
-        self.place.file = String::from_utf8_lossy(wire.rest()).into_owned();
-        self.place.offset = offset;
-        Ok(())
     }
 
     fn gtid(&mut self, event: &RawEvent<'_>) -> Result<(), MysqlError> {
@@ -428,16 +425,7 @@ impl Binlog {
         self.seeking = false;
         self.place.gtid = Some(gtid.clone());
         let began = self.beginning(event);
-        Ok(self.transaction.insert(Transaction {
-            gtid,
-            began,
-            time_micros,
-            begun: false,
-            alters_nothing: false,
-            rows_of: None,
-            noted: Noted::default(),
-            xa: None,
-        }))
+        Ok(self.transaction.insert(Transaction { began, ..Transaction::new(gtid, time_micros) }))
     }
 
     /// What follows are the events of a payload, which is the whole of a transaction but its GTID.
@@ -453,11 +441,22 @@ impl Binlog {
         if self.within == (Within::Payload { last: false }) {
             return Err(self.garbled("a transaction payload goes on after the end of its transaction"));
         }
+        self.tables.end_statement();
+        if let Some(transaction) =
+            self.transaction.as_mut().filter(|transaction| !transaction.owed.is_empty())
+        {
+            transaction.ended = true;
+            return Ok(());
+        }
+        self.count(batch)
+    }
+
+    /// The ended transaction owes nothing.
+    fn count(&mut self, batch: &mut Batch) -> Result<(), MysqlError> {
         let Some(Transaction { gtid, began, time_micros, rows_of, noted, .. }) = self.transaction.take()
         else {
             return Err(self.garbled("a transaction ends that never began"));
         };
-        self.tables.end_statement();
         self.place.gtid = None;
         self.last_micros = time_micros;
         self.gtids.insert(&gtid);

@@ -64,7 +64,10 @@ impl Binlog {
                     let table = table.record.schema.name.clone();
                     return Err(self.refuse_table(name, table, TOO_LARGE));
                 }
-                let decoded = self.decoder.rows(&table.plan, table.record.table, change, header.rest, batch);
+                let owed = &mut transaction.owed;
+                let decoded =
+                    self.decoder.rows(&table.plan, table.record.table, change, header.rest, batch, owed);
+                owed.bound();
                 for column in self.decoder.replaced_in.drain(..) {
                     report_replaced(&mut self.reported, &table.record.schema, column);
                 }
@@ -97,27 +100,5 @@ impl Binlog {
         if transaction.noted.gaps.iter().all(|gap| gap.table != table) {
             self.gap(table, "its rows were left out: they do not name their columns, and information_schema has newer ones");
         }
-    }
-
-    pub(super) fn partial_update(&mut self, event: &RawEvent<'_>) -> Result<(), MysqlError> {
-        let header = RowsHeader::parse(event.body(), 2).map_err(self.short("a rows event"))?;
-        match self.tables.target(header.table_id) {
-            Some(Target::Unfollowed) => {}
-            Some(Target::Unread(number)) => self.left_out(number),
-            Some(Target::Followed(number)) => {
-                return Err(self.refuse_table(
-                    "PARTIAL_UPDATE_ROWS event",
-                    self.tables.name(number),
-                    "JSON columns came as differences, which are not read yet: SET PERSIST binlog_row_value_options = '', and \
-                     start from a new state folder after it",
-                ));
-            }
-            None if header.table_id == NO_TABLE => {}
-            None => return Err(self.garbled("a PARTIAL_UPDATE_ROWS event without a table map")),
-        }
-        if header.ends_statement {
-            self.tables.end_statement();
-        }
-        Ok(())
     }
 }

@@ -17,6 +17,11 @@ const TOO_MANY: &str = "10000 XA transactions are prepared and not decided, and 
                         start again";
 const _: () = assert!(MOST == 10_000);
 
+/// Of rows that nobody may see before a decision that can be days away, and another run's.
+const OWES: &str = "rows of an XA transaction came without all their columns (binlog_row_image is not FULL, or PARTIAL_JSON), and cannot be read \
+                    again before it is decided: let sessions that prepare transactions SET binlog_row_image = 'FULL' and \
+                    binlog_row_value_options = '', and start from a new state folder after it, or exclude the table by a pattern";
+
 impl Binlog {
     /// The open transaction is one of XA: its rows are held.
     pub(super) fn xa_starts(&mut self, xid: Xid) -> Result<(), MysqlError> {
@@ -53,6 +58,9 @@ impl Binlog {
         else {
             return Err(self.garbled("an XA transaction is prepared that never began"));
         };
+        if let Some(version) = transaction.owed.first() {
+            return Err(self.refuse_table("XA_PREPARE event", self.tables.name(version.0 as usize), OWES));
+        }
         let rows = if transaction.rows_of.is_some() { Rows::Held } else { Rows::None };
         let (gtid, time_micros) = (transaction.gtid.clone(), transaction.time_micros);
         let (known, xa) = self.undecided.prepare(xid.clone(), rows, gtid, time_micros);

@@ -104,6 +104,33 @@ impl Charset {
         }
     }
 
+    /// The name by which a literal is given this character set's bytes; for several sets that of the one that has all characters of each.
+    #[must_use]
+    pub fn mysql_name(self) -> Option<&'static str> {
+        Some(match self {
+            Charset::Binary => "binary",
+            Charset::Utf8 => "utf8mb4",
+            Charset::Utf16 => "utf16",
+            Charset::Utf32 => "utf32",
+            Charset::Other(encoding) => {
+                let known = [
+                    (WINDOWS_1252, "latin1"),
+                    (encoding_rs::WINDOWS_1250, "cp1250"),
+                    (encoding_rs::WINDOWS_1251, "cp1251"),
+                    (encoding_rs::WINDOWS_1256, "cp1256"),
+                    (encoding_rs::WINDOWS_1257, "cp1257"),
+                    (encoding_rs::KOI8_R, "koi8r"),
+                    (encoding_rs::ISO_8859_2, "latin2"),
+                    (encoding_rs::ISO_8859_13, "latin7"),
+                    (GBK, "gbk"),
+                    (EUC_KR, "euckr"),
+                    (SHIFT_JIS, "cp932"),
+                ];
+                known.into_iter().find(|(of, _)| *of == encoding)?.1
+            }
+        })
+    }
+
     /// `bytes` as UTF-8: borrowed where they are so already, else written into `scratch`; the flag says that something
     /// in them was not of this character set and became U+FFFD.
     pub fn decode<'a>(self, bytes: &'a [u8], scratch: &'a mut String) -> (&'a str, bool) {

@@ -45,7 +45,8 @@ const TURN: usize = 16 << 20;
 
 /// The largest event that is held whole, bytes: an update of a row has two images, and rows events of many rows are small (MySQL,
 /// *binlog_row_event_max_size*).
-fn most_held(max_row_bytes: usize) -> usize {
+#[must_use]
+pub fn most_held(max_row_bytes: usize) -> usize {
     const REST: usize = 1 << 20;
     max_row_bytes.saturating_mul(2).saturating_add(REST).min(MOST)
 }

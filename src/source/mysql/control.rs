@@ -90,6 +90,36 @@ impl Control {
         }
     }
 
+    /// The connection itself, for rows.
+    pub fn link(&mut self) -> &mut Link {
+        &mut self.link
+    }
+
+    /// Begins a transaction whose snapshot has a place in MariaDB's binlog, file and offset: it shows what was committed before, and nothing else.
+    ///
+    /// # Errors
+    /// The question fails.
+    pub async fn snapshot(&mut self) -> Result<Option<(String, u64)>, MysqlError> {
+        let doing = "beginning a snapshot";
+        let _: Vec<[String; 0]> = self.ask(doing, "START TRANSACTION WITH CONSISTENT SNAPSHOT").await?;
+        let rows: Vec<[String; 2]> = self.ask(doing, "SHOW STATUS LIKE 'binlog_snapshot_%'").await?;
+        let value = |wanted: &str| {
+            let row = rows.iter().find(|[name, _]| name.eq_ignore_ascii_case(wanted));
+            row.map(|[_, value]| value.clone())
+        };
+        let offset = value("binlog_snapshot_position").and_then(|offset| offset.parse().ok());
+        Ok(value("binlog_snapshot_file").zip(offset))
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    /// The question fails.
+    pub async fn end_snapshot(&mut self) -> Result<(), MysqlError> {
+        let _: Vec<[String; 0]> = self.ask("ending a snapshot", "COMMIT").await?;
+        Ok(())
+    }
+
     async fn binlog_state(&mut self) -> Result<GtidSet, MysqlError> {
         let doing = "reading gtid_binlog_state";
         let (state, last) = ("SELECT @@GLOBAL.gtid_binlog_state", "SELECT @@GLOBAL.gtid_binlog_pos");

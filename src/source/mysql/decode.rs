@@ -11,21 +11,26 @@
 //!
 //! A [`ColumnPlan`], made once per version of a table, says how many bytes a value takes and what they mean. Insert and delete
 //! carry one image. Of an update the before-image is only walked over, for its key; where the key changed, the old key's values
-//! follow the row ([`Op::Rekey`]).
+//! follow the row ([`Op::Rekey`]). Events whose images lack columns, or have a document's differences, are another way ([`images`]).
+
+#[path = "images.rs"]
+mod images;
+#[path = "decode_values.rs"]
+mod values;
+
+pub(super) use values::geometry;
 
 use crate::event::codec::RowWriter;
-use crate::event::value::Geometry;
-use crate::event::wkb;
 use crate::event::{Op, TableNo};
 use crate::log::record::Batch;
 
 use super::charset::Charset;
-use super::compressed::{Inflate, Inflating};
-use super::fixed_binary;
-use super::json::{self, JsonError};
+use super::compressed::Inflate;
+use super::json::JsonError;
+use super::json_diff::DiffError;
 use super::numbers::Decimal;
-use super::temporal;
-use super::wire::{Short, Wire, big_endian, bit, little_endian};
+use super::owed::Owed;
+use super::wire::{Short, Wire, bit};
 
 /// Most columns in a key (MySQL's MAX_REF_PARTS).
 pub const MAX_KEY_PARTS: usize = 16;
@@ -90,6 +95,8 @@ pub enum ColumnKind {
 pub enum Change {
     Write,
     Update,
+    /// An update whose after-images may have the differences of JSON documents.
+    PartialUpdate,
     Delete,
 }
 
@@ -104,11 +111,10 @@ pub enum DecodeError {
     Value { column: usize },
     #[error("column {column}: {source}")]
     Json { column: usize, source: JsonError },
-    #[error(
-        "its row images do not have all columns: a session or the server had another binlog_row_image than FULL \
-         when it was written, or it is an update at MariaDB 11.8, which leaves generated columns out"
-    )]
-    Incomplete,
+    #[error("its value options are {options}, which are not known")]
+    Options { options: u64 },
+    #[error("column {column} is changed by differences that do not fit what it was: {source}")]
+    Diff { column: usize, source: DiffError },
     #[error("a row takes {bytes} bytes, more than max_row_bytes allows ({limit})")]
     TooLarge { bytes: usize, limit: usize },
 }
@@ -119,9 +125,9 @@ impl DecodeError {
     pub fn is_garbled(&self) -> bool {
         !matches!(
             self,
-            DecodeError::Incomplete
-                | DecodeError::TooLarge { .. }
+            DecodeError::TooLarge { .. }
                 | DecodeError::Json { source: JsonError::TooLong, .. }
+                | DecodeError::Diff { source: DiffError::Json(JsonError::TooLong), .. }
         )
     }
 }
@@ -161,7 +167,7 @@ impl<'a> RowsHeader<'a> {
 }
 
 /// The raw key values of one image, by their place in the key.
-type Key<'a> = [&'a [u8]; MAX_KEY_PARTS];
+pub type Key<'a> = [&'a [u8]; MAX_KEY_PARTS];
 
 /// The columns of one version of a table, and what decoding them needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,7 +215,8 @@ impl Decoder {
         }
     }
 
-    /// Appends every row of a rows event to `batch` and returns how many there were. `rows` is [`RowsHeader::rest`].
+    /// Appends every row of a rows event to `batch` and returns how many there were. Where the event does not say a row whole, its key goes
+    /// to `owed`. `rows` is [`RowsHeader::rest`].
     ///
     /// # Errors
     /// See [`DecodeError`]; the changes before the bad row stay in `batch`.
@@ -220,22 +227,33 @@ impl Decoder {
         change: Change,
         mut rows: Wire<'_>,
         batch: &mut Batch,
+        owed: &mut Owed,
     ) -> Result<usize, DecodeError> {
         let found = rows.length()?;
         let width = plan.columns.len();
         if found != width as u64 {
             return Err(DecodeError::Width { found, expected: width });
         }
-        let bitmap_bytes = width.div_ceil(8);
-        let bitmaps = if change == Change::Update { 2 } else { 1 };
-        for _ in 0..bitmaps {
-            if !all_set(rows.take(bitmap_bytes)?, width) {
-                return Err(DecodeError::Incomplete);
-            }
+        let first = rows.take(width.div_ceil(8))?;
+        let updates = matches!(change, Change::Update | Change::PartialUpdate);
+        let second = if updates { rows.take(width.div_ceil(8))? } else { first };
+        let whole = all_set(first, width) && all_set(second, width) && change != Change::PartialUpdate;
+        if rows.is_empty() && !whole {
+            // Every column was left to its default: such a row takes no byte, however many there are.
+            owed.of(table).lose(images::NO_KEY);
+            return Ok(1);
         }
         let mut count = 0;
         while !rows.is_empty() {
-            self.row(plan, table, change, &mut rows, batch)?;
+            let left = rows.len();
+            if whole {
+                self.row(plan, table, change, &mut rows, batch)?;
+            } else {
+                self.row_in_part((plan, table), change, (first, second), &mut rows, batch, owed)?;
+                if rows.len() == left {
+                    return Err(DecodeError::Short);
+                }
+            }
             count += 1;
         }
         self.give_back();
@@ -294,27 +312,39 @@ impl Decoder {
         let op = match change {
             Change::Write => Op::Insert,
             Change::Delete => Op::Delete,
-            Change::Update if before == after => Op::Update,
-            Change::Update => {
-                // Other bytes may still be the same value (what is not of the character set becomes one U+FFFD).
-                let mut old_key = std::mem::take(&mut self.old_key);
-                let mut new_key = std::mem::take(&mut self.new_key);
-                self.key(plan, &before, &mut old_key)?;
-                self.key(plan, &after, &mut new_key)?;
-                let op = if old_key == new_key { Op::Update } else { Op::Rekey };
-                if op == Op::Rekey {
-                    writer.values().extend_from_slice(&old_key);
-                }
-                (self.old_key, self.new_key) = (old_key, new_key);
-                op
-            }
+            Change::Update | Change::PartialUpdate => self.update(plan, &before, &after, writer.values())?,
         };
         self.check_size(writer.values().len() - first)?;
         writer.finish(op);
         Ok(())
     }
 
-    fn key(&mut self, plan: &RowPlan, key: &Key<'_>, out: &mut Vec<u8>) -> Result<(), DecodeError> {
+    /// What an update is; appends the old key's values where it is another.
+    fn update(
+        &mut self,
+        plan: &RowPlan,
+        before: &Key<'_>,
+        after: &Key<'_>,
+        values: &mut Vec<u8>,
+    ) -> Result<Op, DecodeError> {
+        if before == after {
+            return Ok(Op::Update);
+        }
+        // Other bytes may still be the same value (what is not of the character set becomes one U+FFFD).
+        let mut old_key = std::mem::take(&mut self.old_key);
+        let mut new_key = std::mem::take(&mut self.new_key);
+        self.key(plan, before, &mut old_key)?;
+        self.key(plan, after, &mut new_key)?;
+        let op = if old_key == new_key { Op::Update } else { Op::Rekey };
+        if op == Op::Rekey {
+            values.extend_from_slice(&old_key);
+        }
+        (self.old_key, self.new_key) = (old_key, new_key);
+        Ok(op)
+    }
+
+    /// Replaces `out` by a key's values. `key`: as it lies in an image.
+    pub fn key(&mut self, plan: &RowPlan, key: &Key<'_>, out: &mut Vec<u8>) -> Result<(), DecodeError> {
         out.clear();
         let mut out = RowWriter::new(out);
         for (index, raw) in plan.key.iter().map(|index| usize::from(*index)).zip(key) {
@@ -327,118 +357,6 @@ impl Decoder {
     fn check_size(&self, bytes: usize) -> Result<(), DecodeError> {
         if bytes > self.limit { Err(DecodeError::TooLarge { bytes, limit: self.limit }) } else { Ok(()) }
     }
-
-    /// Appends one value that is not null.
-    #[inline]
-    fn value(
-        &mut self,
-        column: &ColumnPlan,
-        index: usize,
-        raw: &[u8],
-        out: &mut RowWriter<'_>,
-    ) -> Result<(), DecodeError> {
-        let bad = DecodeError::Value { column: index };
-        match &column.kind {
-            ColumnKind::Signed => out.i64(signed(raw)),
-            ColumnKind::Unsigned => out.u64(little_endian(raw)),
-            ColumnKind::Text(charset) => {
-                let (text, replaced) = charset.decode(raw, &mut self.scratch);
-                if replaced {
-                    note_replaced(&mut self.replaced, &mut self.replaced_in, index);
-                }
-                out.text(text);
-            }
-            ColumnKind::Decimal(decimal) => out.decimal(decimal.digits(raw).ok_or(bad)?.as_str()),
-            ColumnKind::DateTime(decimals) => {
-                out.date_time(temporal::date_time(raw, *decimals).ok_or(bad)?);
-            }
-            ColumnKind::Timestamp(decimals) => out.instant(temporal::instant(raw, *decimals).ok_or(bad)?),
-            ColumnKind::Date => out.date(temporal::date(raw).ok_or(bad)?),
-            ColumnKind::Time(decimals) => out.time(temporal::time(raw, *decimals).ok_or(bad)?),
-            ColumnKind::Float => out.f32(f32::from_le_bytes(raw.try_into().map_err(|_| bad)?)),
-            ColumnKind::Double => out.f64(f64::from_le_bytes(raw.try_into().map_err(|_| bad)?)),
-            ColumnKind::Enum(labels) => match (little_endian(raw) as usize).checked_sub(1) {
-                // 0 is the error value, which the server prints as the empty string.
-                None => out.enum_label(""),
-                Some(label) => out.enum_label(labels.get(label).ok_or(bad)?),
-            },
-            ColumnKind::Set(labels) => {
-                let members = little_endian(raw);
-                if labels.len() < 64 && members >> labels.len() != 0 {
-                    return Err(bad);
-                }
-                let chosen = labels.iter().enumerate().filter(|(i, _)| members >> i & 1 == 1);
-                out.set_labels(chosen.map(|(_, label)| label.as_str()));
-            }
-            ColumnKind::Bytes => out.bytes(raw),
-            ColumnKind::CompressedText(charset) => {
-                let plain = inflated(&mut self.inflate, raw, index, &mut self.grows_left, self.limit)?;
-                let (text, replaced) = charset.decode(plain, &mut self.scratch);
-                if replaced {
-                    note_replaced(&mut self.replaced, &mut self.replaced_in, index);
-                }
-                out.text(text);
-            }
-            ColumnKind::CompressedBytes => {
-                out.bytes(inflated(&mut self.inflate, raw, index, &mut self.grows_left, self.limit)?);
-            }
-            ColumnKind::PaddedBytes(length) => out.padded_bytes(raw, *length),
-            ColumnKind::Json => {
-                self.scratch.clear();
-                json::write_text(raw, &mut self.scratch, self.grows_left)
-                    .map_err(|source| DecodeError::Json { column: index, source })?;
-                self.grows_left = self.grows_left.saturating_sub(self.scratch.len());
-                out.json(&self.scratch);
-            }
-            // Years since 1900; 0 is the year 0000.
-            ColumnKind::Year => out.u64(match little_endian(raw) {
-                0 => 0,
-                year => year + 1900,
-            }),
-            ColumnKind::Bit => out.u64(big_endian(raw)),
-            ColumnKind::Geometry => out.geometry(geometry(raw).ok_or(bad)?),
-            ColumnKind::Vector if raw.len().is_multiple_of(4) => out.vector(raw),
-            ColumnKind::Vector => return Err(bad),
-            ColumnKind::Uuid => out.text(fixed_binary::uuid(raw).ok_or(bad)?.as_str()),
-            ColumnKind::Inet4 => out.text(fixed_binary::inet4(raw).ok_or(bad)?.as_str()),
-            ColumnKind::Inet6 => out.text(fixed_binary::inet6(raw).ok_or(bad)?.as_str()),
-            ColumnKind::OldDateTime => out.date_time(temporal::old_date_time(raw).ok_or(bad)?),
-            ColumnKind::OldTimestamp => out.instant(temporal::old_instant(raw).ok_or(bad)?),
-            ColumnKind::OldTime => out.time(temporal::old_time(raw).ok_or(bad)?),
-        }
-        Ok(())
-    }
-}
-
-#[cold]
-fn note_replaced(count: &mut u64, columns: &mut Vec<usize>, column: usize) {
-    *count += 1;
-    if !columns.contains(&column) {
-        columns.push(column);
-    }
-}
-
-/// A geometry as both servers keep it: the number of its reference system, then well-known binary. `None` where that is none.
-pub(super) fn geometry(raw: &[u8]) -> Option<Geometry<'_>> {
-    let (srid, wkb) = raw.split_first_chunk::<4>()?;
-    wkb::walk(wkb, |_| ()).ok()?;
-    Some(Geometry { srid: u32::from_le_bytes(*srid), wkb })
-}
-
-/// A compressed column's value, and how many bytes the row may have besides.
-fn inflated<'a>(
-    inflate: &'a mut Inflate,
-    raw: &'a [u8],
-    column: usize,
-    left: &mut usize,
-    limit: usize,
-) -> Result<&'a [u8], DecodeError> {
-    let value = inflate.column(raw, *left).map_err(|problem| match problem {
-        Inflating::Damaged => DecodeError::Value { column },
-        Inflating::TooLong(bytes) => DecodeError::TooLarge { bytes, limit },
-    })?;
-    *left = left.saturating_sub(value.len());
-    Ok(value)
 }
 
 impl RowPlan {
@@ -454,15 +372,23 @@ impl RowPlan {
                 visit(column, index, None)?;
                 continue;
             }
-            let length = match column.store {
-                Store::Fixed(bytes) => usize::from(bytes),
-                Store::Prefixed(1) => usize::from(wire.u8()?),
-                Store::Prefixed(2) => usize::from(wire.u16()?),
-                Store::Prefixed(bytes) => wire.uint(usize::from(bytes))? as usize,
-            };
-            visit(column, index, Some(wire.take(length)?))?;
+            visit(column, index, Some(column.store.take(wire)?))?;
         }
         Ok(())
+    }
+}
+
+impl Store {
+    /// The next value's bytes.
+    #[inline]
+    fn take<'a>(self, wire: &mut Wire<'a>) -> Result<&'a [u8], Short> {
+        let length = match self {
+            Store::Fixed(bytes) => usize::from(bytes),
+            Store::Prefixed(1) => usize::from(wire.u8()?),
+            Store::Prefixed(2) => usize::from(wire.u16()?),
+            Store::Prefixed(bytes) => wire.uint(usize::from(bytes))? as usize,
+        };
+        wire.take(length)
     }
 }
 
@@ -471,13 +397,6 @@ fn set_key<'a>(key: &mut Key<'a>, part: u8, raw: &'a [u8]) {
     if let Some(place) = key.get_mut(usize::from(part)) {
         *place = raw;
     }
-}
-
-/// At most 8 little-endian bytes, two's complement.
-#[inline]
-fn signed(raw: &[u8]) -> i64 {
-    let unused = 64_u32.saturating_sub(raw.len() as u32 * 8).min(63);
-    (little_endian(raw) << unused) as i64 >> unused
 }
 
 /// Whether the lowest `count` bits are all set.

@@ -130,8 +130,13 @@ impl Becomes {
             }
             (ColumnType::Binary, Becomes::Binary { bytes }) => before.padded && *bytes == before.bytes,
             (ColumnType::Binary, Becomes::Varbinary { bytes }) => *bytes >= before.bytes,
-            (ColumnType::Enum, Becomes::Enum(labels)) | (ColumnType::Set, Becomes::Set(labels)) => {
+            (ColumnType::Enum, Becomes::Enum(labels)) => {
                 before.labels.iter().all(|label| labels.contains(label))
+            }
+            // A value has its labels in the order of the definition.
+            (ColumnType::Set, Becomes::Set(labels)) => {
+                let mut labels = labels.iter();
+                before.labels.iter().all(|label| labels.any(|new| new == label))
             }
             (old, Becomes::Same(ty)) => *ty == old,
             _ => false,

@@ -9,6 +9,7 @@ use super::decode::DecodeError;
 use super::link::LinkError;
 use super::patterns::BadPattern;
 use super::schema::{FULL_METADATA, SchemaError};
+use super::select::SelectError;
 
 /// A place in the stream, for people: `binlog.000007:1234 (GTID …:5)`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -108,13 +109,17 @@ pub enum MysqlError {
     )]
     Unlike { table: TableName, place: Box<Place>, source: Unlike },
     #[error(
-        "{server} was asked for the columns of a table, and another server answered than the one that streams"
+        "{server} was asked for what its stream leaves out, and another server answered than the one that streams"
     )]
     OtherServer { server: String },
     #[error("{event} of {table} at {place}: {why}")]
     Table { event: String, table: TableName, place: Box<Place>, why: &'static str },
     #[error("{event} at {place}: {why}")]
     Event { event: String, place: Box<Place>, why: &'static str },
+    #[error("a row of {table}, read again at {server}: {source}")]
+    Selected { table: TableName, server: String, source: SelectError },
+    #[error("{server} has not executed after {seconds} s what it streams")]
+    NotExecuted { server: String, seconds: u64 },
     #[error("the source was asked for changes without a connection")]
     NotConnected,
     /// Found before the checksum of the bytes that say it was compared: damage would say it too.
@@ -140,6 +145,7 @@ impl MysqlError {
             | MysqlError::Ended { .. }
             | MysqlError::Stream { .. }
             | MysqlError::Evicted { .. }
+            | MysqlError::NotExecuted { .. }
             | MysqlError::OtherServer { .. }
             | MysqlError::NotConnected => Class::Transient,
             MysqlError::Garbled { .. } | MysqlError::GtidSet { .. } | MysqlError::Unverified(_) => {
@@ -152,6 +158,9 @@ impl MysqlError {
                 Class::Garbled
             }
             MysqlError::Rows { source, .. } if source.is_garbled() => Class::Garbled,
+            MysqlError::Selected { source: SelectError::Short | SelectError::Value { .. }, .. } => {
+                Class::Garbled
+            }
             MysqlError::Schema { source: SchemaError::Malformed, .. } => Class::Garbled,
             _ => Class::Definite,
         }

@@ -26,7 +26,7 @@ use super::temporal;
 use super::wire::{Short, Wire};
 
 /// MySQL's JSON_DOCUMENT_MAX_DEPTH.
-const MAX_DEPTH: u32 = 100;
+pub(super) const MAX_DEPTH: u32 = 100;
 
 /// MySQL's base64_encode breaks its lines here.
 const BASE64_LINE: usize = 76;
@@ -63,9 +63,11 @@ pub fn write_text(document: &[u8], out: &mut String, limit: usize) -> Result<(),
     Printer { out, limit }.value(*kind, bytes, 0)
 }
 
-struct Printer<'a> {
-    out: &'a mut String,
-    limit: usize,
+/// Writes a document's text.
+pub(super) struct Printer<'a> {
+    pub(super) out: &'a mut String,
+    /// Length of `out` that is not passed.
+    pub(super) limit: usize,
 }
 
 /// The widths of one object or array.
@@ -92,16 +94,83 @@ impl Layout {
     }
 }
 
+/// The elements of an object or array: name, type, and bytes from the value's first one on.
+#[derive(Clone)]
+pub(super) struct Container<'a> {
+    layout: Layout,
+    bytes: &'a [u8],
+    left: usize,
+    names: Wire<'a>,
+    entries: Wire<'a>,
+}
+
+/// A member's name and what it is, or a cell's.
+pub(super) type Element<'a> = (Option<&'a [u8]>, u8, &'a [u8]);
+
+impl<'a> Container<'a> {
+    /// `None` where the type is that of a scalar.
+    pub(super) fn of(kind: u8, bytes: &'a [u8]) -> Result<Option<Container<'a>>, JsonError> {
+        let Some(layout) = Layout::of(kind) else { return Ok(None) };
+        let mut wire = Wire::new(bytes);
+        let left = wire.uint(layout.number)? as usize;
+        let size = wire.uint(layout.number)? as usize;
+        let bytes = bytes.get(..size).ok_or(JsonError::Malformed)?;
+        let names = if layout.keys { wire.take(left.saturating_mul(layout.number + 2))? } else { &[] };
+        let names = Wire::new(names);
+        let entries = Wire::new(wire.take(left.saturating_mul(layout.number + 1))?);
+        Ok(Some(Container { layout, bytes, left, names, entries }))
+    }
+
+    /// Elements have names: it is an object.
+    pub(super) fn has_names(kind: u8) -> bool {
+        matches!(kind, 0x00 | 0x01)
+    }
+
+    /// Elements that are left.
+    pub(super) fn len(&self) -> usize {
+        self.left
+    }
+
+    #[inline]
+    fn element(&mut self) -> Result<Element<'a>, JsonError> {
+        let Layout { number, keys } = self.layout;
+        let mut name = None;
+        if keys {
+            let offset = self.names.uint(number)? as usize;
+            let length = usize::from(self.names.u16()?);
+            name = Some(Wire::new(self.bytes.get(offset..).ok_or(JsonError::Malformed)?).take(length)?);
+        }
+        let kind = self.entries.u8()?;
+        let entry = self.entries.take(number)?;
+        if self.layout.inlines(kind) {
+            return Ok((name, kind, entry));
+        }
+        let offset = Wire::new(entry).uint(number)? as usize;
+        Ok((name, kind, self.bytes.get(offset..).ok_or(JsonError::Malformed)?))
+    }
+}
+
+impl<'a> Iterator for Container<'a> {
+    type Item = Result<Element<'a>, JsonError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        Some(self.element())
+    }
+}
+
 impl Printer<'_> {
-    fn value(&mut self, kind: u8, bytes: &[u8], depth: u32) -> Result<(), JsonError> {
+    /// A value of this type; `bytes`: from its first one on, more may follow.
+    pub(super) fn value(&mut self, kind: u8, bytes: &[u8], depth: u32) -> Result<(), JsonError> {
         if self.out.len() >= self.limit {
             return Err(JsonError::TooLong);
         }
         let mut wire = Wire::new(bytes);
         match kind {
             0x00..=0x03 => {
-                let layout = Layout::of(kind).ok_or(JsonError::Malformed)?;
-                return self.container(layout, bytes, depth);
+                let container = Container::of(kind, bytes)?.ok_or(JsonError::Malformed)?;
+                return self.container(container, Container::has_names(kind), depth);
             }
             0x04 => self.out.push_str(match wire.u8()? {
                 0 => "null",
@@ -130,40 +199,50 @@ impl Printer<'_> {
         Ok(())
     }
 
-    fn container(&mut self, layout: Layout, bytes: &[u8], depth: u32) -> Result<(), JsonError> {
+    fn container(&mut self, container: Container<'_>, names: bool, depth: u32) -> Result<(), JsonError> {
+        self.begin(if names { '{' } else { '[' }, depth)?;
+        for (i, element) in container.enumerate() {
+            let (name, kind, bytes) = element?;
+            match name {
+                Some(name) => self.name(i, name)?,
+                None => self.cell(i),
+            }
+            self.value(kind, bytes, depth + 1)?;
+        }
+        self.end(if names { '}' } else { ']' });
+        Ok(())
+    }
+
+    /// An object or array begins.
+    pub(super) fn begin(&mut self, bracket: char, depth: u32) -> Result<(), JsonError> {
         if depth >= MAX_DEPTH {
             return Err(JsonError::TooDeep);
         }
-        let mut wire = Wire::new(bytes);
-        let count = wire.uint(layout.number)? as usize;
-        let size = wire.uint(layout.number)? as usize;
-        let bytes = bytes.get(..size).ok_or(JsonError::Malformed)?;
-        let keys = if layout.keys { wire.take(count.saturating_mul(layout.number + 2))? } else { &[] };
-        let mut keys = Wire::new(keys);
-        let mut entries = Wire::new(wire.take(count.saturating_mul(layout.number + 1))?);
-
-        self.out.push(if layout.keys { '{' } else { '[' });
-        for i in 0..count {
-            if i > 0 {
-                self.out.push_str(", ");
-            }
-            if layout.keys {
-                let offset = keys.uint(layout.number)? as usize;
-                let length = usize::from(keys.u16()?);
-                self.string(Wire::new(bytes.get(offset..).ok_or(JsonError::Malformed)?).take(length)?)?;
-                self.out.push_str(": ");
-            }
-            let kind = entries.u8()?;
-            let entry = entries.take(layout.number)?;
-            if layout.inlines(kind) {
-                self.value(kind, entry, depth + 1)?;
-            } else {
-                let offset = Wire::new(entry).uint(layout.number)? as usize;
-                self.value(kind, bytes.get(offset..).ok_or(JsonError::Malformed)?, depth + 1)?;
-            }
+        if self.out.len() >= self.limit {
+            return Err(JsonError::TooLong);
         }
-        self.out.push(if layout.keys { '}' } else { ']' });
+        self.out.push(bracket);
         Ok(())
+    }
+
+    /// A member's name comes, the object's `i`-th.
+    pub(super) fn name(&mut self, i: usize, name: &[u8]) -> Result<(), JsonError> {
+        self.cell(i);
+        self.string(name)?;
+        self.out.push_str(": ");
+        Ok(())
+    }
+
+    /// A cell comes, the array's `i`-th.
+    pub(super) fn cell(&mut self, i: usize) {
+        if i > 0 {
+            self.out.push_str(", ");
+        }
+    }
+
+    /// An object or array ends.
+    pub(super) fn end(&mut self, bracket: char) {
+        self.out.push(bracket);
     }
 
     fn integer(&mut self, value: impl itoa::Integer) {

@@ -40,8 +40,9 @@
 //! | [`description`] [`catalog`] | table maps that leave something out: completed by the log's last rows, by information_schema |
 //! | [`schema`] [`columns`] | a table map as schema and decode plan |
 //! | [`decode`] | row images to log bytes |
+//! | [`owed`] [`reread`] [`literal`] | rows that were not said whole, read again by key |
 //! | [`select`] | rows of SELECT to the same log bytes |
-//! | [`numbers`] [`temporal`] [`charset`] [`json`] [`fixed_binary`] | the types |
+//! | [`numbers`] [`temporal`] [`charset`] [`json`] [`json_diff`] [`fixed_binary`] | the types |
 //! | [`wire`] | checked reading |
 
 // The server's bytes are not trusted: nothing here may panic on them.
@@ -67,15 +68,19 @@ pub mod event;
 pub mod evictions;
 pub mod fixed_binary;
 pub mod json;
+pub mod json_diff;
 pub mod link;
+pub mod literal;
 #[cfg(feature = "mariadb")]
 pub mod mariadb;
 pub mod marks;
 pub mod numbers;
 pub mod options;
+pub mod owed;
 pub mod patterns;
 pub mod payload;
 pub mod query;
+pub mod reread;
 pub mod schema;
 pub mod select;
 pub mod server;
@@ -105,6 +110,7 @@ pub use error::{MysqlError, Place};
 use evictions::Evictions;
 pub use options::{Address, ClientCertificate, MysqlOptions, Tls};
 use patterns::Patterns;
+use reread::{Reread, Step};
 use silence::Silence;
 
 /// Size at which a batch is handed over even if more is at hand, bytes.
@@ -117,6 +123,7 @@ pub struct MysqlSource {
     patterns: Patterns,
     stream: Option<BinlogConnection>,
     binlog: Binlog,
+    reread: Reread,
     silence: Silence,
     evictions: Evictions,
     catalog: Catalog,
@@ -128,9 +135,9 @@ impl MysqlSource {
     pub fn new(options: MysqlOptions) -> Result<MysqlSource, MysqlError> {
         let patterns = Patterns::parse(&options.tables)?;
         let binlog = Binlog::new(&options);
-        let silence = Silence::new(options.heartbeat);
+        let (silence, reread) = (Silence::new(options.heartbeat), Reread::new(&options));
         let (evictions, catalog) = (Evictions::default(), Catalog::default());
-        Ok(MysqlSource { options, patterns, stream: None, binlog, silence, evictions, catalog })
+        Ok(MysqlSource { options, patterns, stream: None, binlog, reread, silence, evictions, catalog })
     }
 
     /// The id that the server knows this source by.
@@ -159,6 +166,7 @@ impl MysqlSource {
         self.binlog.restart(after.gtids.clone(), server.peer, patterns, followed);
         self.binlog.recall(after);
         self.binlog.restart_xa(&after.prepared);
+        self.reread.restart(&self.options, server.peer);
         let stream = control.stream(&after.gtids, &self.options).await?;
         tracing::info!(server = %self.options.address, version = %server.title(), "connected to the binlog stream");
         self.stream = Some(stream);
@@ -166,10 +174,17 @@ impl MysqlSource {
     }
 
     async fn fill_batch(&mut self, batch: &mut Batch) -> Result<(), MysqlError> {
-        let MysqlSource { options, stream, binlog, silence, catalog, .. } = self;
+        let MysqlSource { options, stream, binlog, reread, silence, catalog, .. } = self;
         let stream = stream.as_mut().ok_or(MysqlError::NotConnected)?;
         let mut waited = false;
         while batch.len() < BATCH_BYTES {
+            if reread.is_busy() {
+                if let Step::Done(horizon) = reread.step(binlog, batch).await? {
+                    binlog.complete(horizon, batch)?;
+                    silence.ended();
+                }
+                continue;
+            }
             let next = match stream.at_hand(binlog.place())? {
                 Some(event) => Next::Event(event),
                 // In the middle of a transaction its rest is on its way: what has not ended is not worth handing over.
@@ -193,6 +208,10 @@ impl MysqlSource {
                         binlog.told(table, asked);
                     }
                     binlog.event(&event, batch)?;
+                    if let Some((owed, after, place)) = binlog.take_owed() {
+                        reread.begin(owed, after, place);
+                        continue;
+                    }
                     if inside && !binlog.in_transaction() {
                         silence.ended();
                     }

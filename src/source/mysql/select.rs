@@ -9,7 +9,7 @@
 //!
 //! The binary protocol ([`link::prepared`](super::link::prepared)): numbers little-endian, strings behind their length, DECIMAL as digits, dates and times
 //! as their parts behind how many of them there are (MySQL, *Protocol_binary*, sql/protocol_classic.cc). FLOAT comes as it is stored, where the text protocol
-//! rounds it. Text comes in its column's own character set, since [`SESSION`] asks for no conversion, and goes through the same
+//! rounds it. Text comes in its column's own character set, since the [`session`] asks for no conversion, and goes through the same
 //! [`charset`](super::charset) as the stream's; so do labels, which the server spells out. JSON comes as the text that
 //! [`json`](super::json) writes.
 //!
@@ -27,14 +27,26 @@ use crate::event::value::{DateTime, Time};
 use super::charset::Charset;
 use super::decode::{ColumnKind, MAX_KEY_PARTS, RowPlan, Store, geometry};
 use super::link::prepared::Definition;
+use super::server::Family;
 use super::temporal;
 use super::wire::{Short, Wire, big_endian, bit};
 
 /// What a session needs so that its rows are the stream's, and that no setting of the server's changes what a SELECT finds or how long it may
 /// take.
-pub const SESSION: &str = "SET SESSION time_zone = '+00:00', sql_mode = '', character_set_results = NULL, transaction_isolation = 'READ-COMMITTED', \
-                           autocommit = ON, sql_select_limit = DEFAULT, max_execution_time = 0, range_optimizer_max_mem_size = 0, \
-                           net_write_timeout = 600";
+#[must_use]
+pub fn session(family: Family) -> [&'static str; 3] {
+    [
+        // DEFAULT would be what the server's own settings say: a row behind a limit would be taken for one that is gone.
+        "SET SESSION time_zone = '+00:00', sql_mode = '', character_set_results = NULL, autocommit = ON, sql_select_limit = 18446744073709551615, \
+         net_write_timeout = 600",
+        "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+        match family {
+            // Without a limit: beyond it the server would read the whole table.
+            Family::Mysql => "SET SESSION max_execution_time = 0, range_optimizer_max_mem_size = 0",
+            Family::Mariadb => "SET SESSION max_statement_time = 0",
+        },
+    ]
+}
 
 /// A flag of a column's definition (MySQL, include/mysql_com.h).
 const UNSIGNED: u16 = 32;
@@ -87,12 +99,12 @@ pub struct Differs {
 /// A row that cannot become log bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SelectError {
-    #[error("a row ends early, or goes on after its end")]
+    #[error("it ends early, or goes on after its end")]
     Short,
     #[error("column {column} holds bytes that are no value of its type")]
     Value { column: usize },
-    #[error("a row takes {bytes} bytes, more than max_row_bytes allows ({limit})")]
-    TooLarge { bytes: usize, limit: usize },
+    #[error("it takes more bytes than max_row_bytes allows ({limit}): raise max_row_bytes")]
+    TooLarge { limit: usize },
 }
 
 impl From<Short> for SelectError {
@@ -145,11 +157,12 @@ impl std::fmt::Debug for RowReader {
 }
 
 impl RowReader {
-    /// `definitions`: those of an answer to [`list`]; `max_row_bytes`: the largest row in the log.
+    /// `family`: of the server that answers; `definitions`: those of an answer to [`list`]; `max_row_bytes`: the largest row in the log.
     ///
     /// # Errors
     /// A column is of another type than the plan says.
     pub fn new(
+        family: Family,
         plan: &RowPlan,
         definitions: &[Definition],
         max_row_bytes: usize,
@@ -158,7 +171,7 @@ impl RowReader {
         for (index, column) in plan.columns.iter().enumerate() {
             let coming = definitions
                 .get(index)
-                .and_then(|definition| coming(&column.kind, column.store, definition))
+                .and_then(|definition| coming(family, &column.kind, column.store, definition))
                 .ok_or(Differs { column: index })?;
             columns.push((coming, column.key_part));
         }
@@ -187,9 +200,8 @@ impl RowReader {
                 *place = from - start..out.len() - start;
             }
         }
-        let bytes = out.len() - start;
-        if bytes > self.limit {
-            return Err(SelectError::TooLarge { bytes, limit: self.limit });
+        if out.len() - start > self.limit {
+            return Err(SelectError::TooLarge { limit: self.limit });
         }
         if wire.is_empty() { Ok(()) } else { Err(SelectError::Short) }
     }
@@ -201,13 +213,13 @@ impl RowReader {
 }
 
 /// How a column comes that the server defines so; `None` where its plan says something else.
-fn coming(kind: &ColumnKind, store: Store, definition: &Definition) -> Option<Coming> {
+fn coming(family: Family, kind: &ColumnKind, store: Store, definition: &Definition) -> Option<Coming> {
     let Definition { collation, kind: ty, flags, decimals } = *definition;
     let of = |wanted: u8, coming: Coming| (ty == wanted).then_some(coming);
     let of_decimals =
         |wanted: u8, plan: u8, coming: Coming| (ty == wanted && decimals == plan).then_some(coming);
     let string = matches!(ty, 15 | 249..=254);
-    let labels = || Charset::of_collation(u64::from(collation)).ok().filter(|_| ty == 254);
+    let labels = || Charset::of(family, u64::from(collation)).ok().filter(|_| ty == 254);
     match kind {
         ColumnKind::Signed | ColumnKind::Unsigned => {
             let (wanted, bytes) = match store {
@@ -234,7 +246,7 @@ fn coming(kind: &ColumnKind, store: Store, definition: &Definition) -> Option<Co
         ColumnKind::OldTimestamp => of_decimals(7, 0, Coming::Timestamp(0)),
         ColumnKind::OldTime => of_decimals(11, 0, Coming::Time(0)),
         ColumnKind::Text(charset) | ColumnKind::CompressedText(charset) => {
-            let same = Charset::of_collation(u64::from(collation)).is_ok_and(|found| found == *charset);
+            let same = Charset::of(family, u64::from(collation)).is_ok_and(|found| found == *charset);
             (string && same && flags & (ENUM | SET) == 0).then_some(Coming::Text(*charset))
         }
         ColumnKind::Bytes | ColumnKind::CompressedBytes => {

@@ -44,7 +44,7 @@ const FULL_METADATA_MARIADB: &str =
 
 const LOG_BIN: Needed = ("log_bin", "ON", "the server with --log-bin (a restart)");
 
-const MYSQL_NEEDS: [Needed; 5] = [
+const MYSQL_NEEDS: [Needed; 3] = [
     LOG_BIN,
     (
         "gtid_mode",
@@ -53,19 +53,12 @@ const MYSQL_NEEDS: [Needed; 5] = [
          SET PERSIST gtid_mode = ON_PERMISSIVE; SET PERSIST gtid_mode = ON",
     ),
     ("binlog_format", "ROW", "SET PERSIST binlog_format = 'ROW'"),
-    ("binlog_row_image", "FULL", "SET PERSIST binlog_row_image = 'FULL'"),
-    ("binlog_row_value_options", "", "SET PERSIST binlog_row_value_options = ''"),
 ];
 
 /// It has no SET PERSIST.
-const MARIADB_NEEDS: [Needed; 4] = [
+const MARIADB_NEEDS: [Needed; 3] = [
     LOG_BIN,
     ("binlog_format", "ROW", "SET GLOBAL binlog_format = 'ROW', and write it into the server's option file"),
-    (
-        "binlog_row_image",
-        "FULL",
-        "SET GLOBAL binlog_row_image = 'FULL', and write it into the server's option file",
-    ),
     (METADATA, "FULL", FULL_METADATA_MARIADB),
 ];
 
@@ -126,7 +119,6 @@ impl Server {
                 continue;
             }
             if !found.eq_ignore_ascii_case(needed) {
-                let needed = if needed.is_empty() { "''" } else { needed };
                 let (server, found) = (self.name.clone(), shown(found.as_bytes()));
                 return Err(MysqlError::Setting { server, name, found, needed, statement });
             }
@@ -168,6 +160,29 @@ impl Server {
         self.variable(name).is_some_and(|value| value.eq_ignore_ascii_case("OFF"))
     }
 
+    /// Settings under which changes are carried whole, and at what cost.
+    #[must_use]
+    pub fn costs(&self) -> Vec<String> {
+        let mut costs = Vec::new();
+        let image = self.variable("binlog_row_image").unwrap_or("FULL");
+        if !image.eq_ignore_ascii_case("FULL") {
+            costs.push(format!(
+                "binlog_row_image is {}: rows that come without all their columns are read again by key, for which the user needs SELECT on them, \
+                 and each transaction with such rows waits for it; FULL spares that",
+                shown(image.as_bytes())
+            ));
+        }
+        let options = self.variable("binlog_row_value_options").unwrap_or_default();
+        if !options.is_empty() {
+            costs.push(format!(
+                "binlog_row_value_options is {}: documents are put together from their differences, and where binlog_row_image is not FULL \
+                 their rows are read again by key",
+                shown(options.as_bytes())
+            ));
+        }
+        costs
+    }
+
     /// How this server compares table names.
     #[must_use]
     pub fn name_case(&self) -> NameCase {
@@ -204,9 +219,7 @@ mod tests {
             ("log_bin", "ON"),
             ("gtid_mode", "ON"),
             ("binlog_format", "ROW"),
-            ("binlog_row_image", "FULL"),
             ("binlog_row_metadata", "FULL"),
-            ("binlog_row_value_options", ""),
         ];
         let variables = good.iter().chain(changed).map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         Server { name: "db:3306".into(), peer: Peer::default(), version: "8.4.0".into(), variables }
@@ -254,18 +267,9 @@ mod tests {
 
     #[test]
     fn mariadb_is_told_what_it_needs_in_its_own_words() {
-        let settings = [
-            ["log_bin", "ON"],
-            ["binlog_format", "ROW"],
-            ["binlog_row_image", "FULL"],
-            ["binlog_row_metadata", "FULL"],
-        ];
+        let settings = [["log_bin", "ON"], ["binlog_format", "ROW"], ["binlog_row_metadata", "FULL"]];
         assert!(of_version("11.8.9-MariaDB", &settings).unwrap().check().is_ok());
-        for (name, value) in [
-            ("binlog_format", "MIXED"),
-            ("binlog_row_image", "FULL_NODUP"),
-            ("binlog_row_metadata", "NO_LOG"),
-        ] {
+        for (name, value) in [("binlog_format", "MIXED"), ("binlog_row_metadata", "NO_LOG")] {
             let changed = settings.map(|[own, good]| if own == name { [own, value] } else { [own, good] });
             let text = of_version("11.8.9-MariaDB", &changed).unwrap().check().unwrap_err().to_string();
             assert!(text.contains(&format!("SET GLOBAL {name}")) && text.contains(value), "{text}");
@@ -279,8 +283,6 @@ mod tests {
             ("log_bin", "OFF", "--log-bin"),
             ("gtid_mode", "ON_PERMISSIVE", "SET PERSIST gtid_mode = ON"),
             ("binlog_format", "MIXED", "SET PERSIST binlog_format = 'ROW'"),
-            ("binlog_row_image", "MINIMAL", "SET PERSIST binlog_row_image = 'FULL'"),
-            ("binlog_row_value_options", "PARTIAL_JSON", "SET PERSIST binlog_row_value_options = ''"),
         ] {
             let text = server(&[(name, value)]).check().unwrap_err().to_string();
             assert!(text.contains(statement) && text.contains(value) && text.contains("db:3306"), "{text}");
@@ -293,6 +295,21 @@ mod tests {
         assert!(minimal.check().is_ok());
         assert_eq!(minimal.wants_metadata(), Some("SET PERSIST binlog_row_metadata = 'FULL'"));
         assert_eq!(server(&[]).wants_metadata(), None);
+    }
+
+    #[test]
+    fn what_has_to_be_read_again_is_a_cost_and_no_error() {
+        assert!(server(&[]).costs().is_empty());
+        for (name, value) in [
+            ("binlog_row_image", "MINIMAL"),
+            ("binlog_row_image", "noblob"),
+            ("binlog_row_value_options", "PARTIAL_JSON"),
+        ] {
+            let server = server(&[(name, value)]);
+            assert!(server.check().is_ok());
+            let costs = server.costs();
+            assert!(costs.len() == 1 && costs[0].contains(name) && costs[0].contains(value), "{costs:?}");
+        }
     }
 
     #[test]

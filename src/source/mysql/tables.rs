@@ -39,6 +39,16 @@ pub struct Version {
     pub changes: metrics::Counter,
 }
 
+impl Version {
+    /// Writes the schema into `batch` if the log does not have it.
+    fn send(&mut self, batch: &mut Batch) {
+        if !self.sent {
+            batch.schema(&self.record);
+            self.sent = true;
+        }
+    }
+}
+
 /// What the rows that come next say of their table.
 #[derive(Debug)]
 pub struct News {
@@ -283,15 +293,19 @@ impl Tables {
     /// of their table, once.
     pub fn version(&mut self, version: usize, batch: &mut Batch) -> Option<(&Version, Option<Box<News>>)> {
         let version = self.versions.get_mut(version)?;
-        if !version.sent {
-            batch.schema(&version.record);
-            version.sent = true;
-        }
+        version.send(batch);
         let news = version.news.take();
         if let Some(News { shape, .. }) = news.as_deref() {
             self.logged.insert(shape.table.clone(), shape.clone());
         }
         Some((version, news))
+    }
+
+    /// The same for rows that are read again: what they say of their table was said with their event.
+    pub fn again(&mut self, version: usize, batch: &mut Batch) -> Option<&Version> {
+        let version = self.versions.get_mut(version)?;
+        version.send(batch);
+        Some(version)
     }
 
     /// The name of the table behind [`Target::Followed`].

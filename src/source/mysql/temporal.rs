@@ -182,19 +182,22 @@ pub fn time_from_parts(
 /// A TIMESTAMP from the date and time that it is in UTC.
 #[must_use]
 pub fn instant_of(value: DateTime) -> Option<Instant> {
-    let DateTime { date: Date { year, month, day }, micros, decimals } = value;
-    if (year, month, day) == (0, 0, 0) && micros == 0 {
+    let DateTime { date, micros, decimals } = value;
+    if (date, micros) == (Date { year: 0, month: 0, day: 0 }, 0) {
         return Some(Instant { micros: 0, decimals });
     }
-    if year < 1970 || month == 0 || day == 0 {
-        return None;
-    }
-    // Days since 1970 by years that begin in March, so that a leap day is a year's last (H. Hinnant, chrono-Compatible
-    // Low-Level Date Algorithms).
-    let (year, month) = (u64::from(year) - u64::from(month < 3), u64::from(month));
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + u64::from(day) - 1;
-    let days = (365 * year + year / 4 - year / 100 + year / 400 + of_year).checked_sub(719_468)?;
-    Some(Instant { micros: days * 86_400 * SECOND + micros, decimals })
+    Some(Instant { micros: date.day()? * 86_400 * SECOND + micros, decimals })
+}
+
+/// The date and time of a TIMESTAMP in UTC.
+#[must_use]
+pub fn utc_of(value: Instant) -> DateTime {
+    let Instant { micros, decimals } = value;
+    let date = match micros {
+        0 => Date { year: 0, month: 0, day: 0 },
+        _ => Date::of_day(micros / (86_400 * SECOND)),
+    };
+    DateTime { date, micros: micros % (86_400 * SECOND), decimals }
 }
 
 #[cfg(test)]
@@ -279,7 +282,10 @@ mod tests {
             ((2026, 11, 23), 1_795_392_000),
             ((2038, 1, 19), 2_147_472_000),
         ] {
-            assert_eq!(instant(date, (0, 0, 1), 5), Some((seconds + 1) * SECOND + 5), "{date:?}");
+            let micros = instant(date, (0, 0, 1), 5);
+            assert_eq!(micros, Some((seconds + 1) * SECOND + 5), "{date:?}");
+            let back = utc_of(Instant { micros: micros.unwrap(), decimals: 6 });
+            assert_eq!(Some(back), from_parts(date, (0, 0, 1), 5, 6));
         }
         assert_eq!(instant((1969, 12, 31), (0, 0, 0), 0), None);
         assert_eq!(instant((1970, 0, 1), (0, 0, 0), 0), None);

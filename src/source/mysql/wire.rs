@@ -110,6 +110,14 @@ pub fn little_endian(bytes: &[u8]) -> u64 {
     }
 }
 
+/// At most 8 little-endian bytes, two's complement.
+#[inline]
+#[must_use]
+pub fn signed(raw: &[u8]) -> i64 {
+    let unused = 64_u32.saturating_sub(raw.len() as u32 * 8).min(63);
+    (little_endian(raw) << unused) as i64 >> unused
+}
+
 /// At most 8 bytes, most significant first, as an unsigned integer.
 #[inline]
 #[must_use]

@@ -1,0 +1,419 @@
+//! Rows that their events did not say whole, read again by key before their transaction counts.
+//!
+//! # Constraints
+//!
+//! What is read is at least as new as the transaction, on the server that streams it: a server sends a transaction to its replicas before its own engine has
+//! committed it, so that a row read at once could be the one before. It may be newer; then the newer event comes later, with a higher version. A row
+//! that is not there any more is deleted, which is true only where nothing stood in the way of finding it: a table whose columns are
+//! others now, or a key that cannot be spelt, needs a snapshot instead. Memory holds the keys, one chunk of them as values, and a row.
+//!
+//! # Operation
+//!
+//! A second connection, to the same server ([`Peer`]), is made when it is first needed and kept. MySQL: its executed set is read until everything that the log will hold is
+//! in it. MariaDB, whose binlog state moves before its engines do: transactions with a consistent snapshot are begun until the snapshot's place in the binlog is not before our transaction's end.
+//! Then keys are asked for in chunks, and rows go into the batch as they come, a chunk over as many batches as it needs. What was executed by the end is the *read
+//! horizon*: the log keeps it until it has come as far.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::event::{GtidSet, Op, TableNo};
+use crate::log::record::Batch;
+
+use super::binlog::Binlog;
+use super::control::Control;
+use super::decode::{Decoder, Key, MAX_KEY_PARTS, RowPlan};
+use super::error::MysqlError;
+use super::link::LinkError;
+use super::link::prepared::Prepared;
+use super::options::MysqlOptions;
+use super::owed::{Owed, Sorted, parts};
+use super::select::{self, RowReader, SelectError};
+use super::server::{Family, Peer};
+use super::tables::Version;
+use super::{BATCH_BYTES, literal};
+
+/// For everything that is waited for: an answer, a row, the server's own commit.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Between looks at what the server has executed: at first, and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
+
+/// A connection that was not used for so long is not trusted to be there: servers end idle ones.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Most keys in a question, and most bytes of it.
+const CHUNK: usize = 512;
+const CHUNK_BYTES: usize = 512 << 10;
+
+/// Why a table needs a snapshot.
+const CHANGED: &str =
+    "rows came without all their columns, and the table was another one when they were read again";
+const UNSPELT: &str =
+    "a row came without all its columns, and its key has bytes that are none of its character set";
+
+/// What comes next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// There is more to do.
+    More,
+    /// All is read. What the server had executed by then.
+    Done(GtidSet),
+}
+
+/// Reads rows again for one source.
+#[derive(Debug)]
+pub struct Reread {
+    options: MysqlOptions,
+    peer: Peer,
+    control: Option<(Control, Instant)>,
+    keys: Decoder,
+    work: Option<Work>,
+    rows: metrics::Counter,
+}
+
+/// What is being done for one transaction.
+#[derive(Debug)]
+struct Work {
+    owed: Owed,
+    /// Everything that the log will hold with this transaction, and its end in the binlog.
+    after: GtidSet,
+    place: (String, u64),
+    waited: bool,
+    table: Option<Table>,
+}
+
+/// The table at hand.
+#[derive(Debug)]
+struct Table {
+    version: TableNo,
+    keys: Sorted,
+    chunk: Option<Chunk>,
+}
+
+/// Keys that were asked for.
+#[derive(Debug)]
+struct Chunk {
+    statement: Prepared,
+    reader: RowReader,
+    /// The keys of rows that have not come yet, as the log holds them.
+    wanted: HashSet<Vec<u8>>,
+}
+
+/// A question that was not answered by rows.
+enum Refusal {
+    /// The table is not as its plan says.
+    Changed,
+    Error(MysqlError),
+}
+
+impl Reread {
+    #[must_use]
+    pub fn new(options: &MysqlOptions) -> Reread {
+        Reread {
+            options: options.clone(),
+            peer: Peer::default(),
+            control: None,
+            keys: Decoder::new(options.max_row_bytes),
+            work: None,
+            rows: metrics::counter!("everrelay_source_rows_read_again_total"),
+        }
+    }
+
+    /// A new stream begins, from this server.
+    pub fn restart(&mut self, options: &MysqlOptions, peer: Peer) {
+        self.options = options.clone();
+        (self.peer, self.control, self.work) = (peer, None, None);
+    }
+
+    /// Closes the connection, if there is one.
+    pub fn disconnect(&mut self) {
+        (self.control, self.work) = (None, None);
+    }
+
+    /// Rows of a transaction are being read.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.work.is_some()
+    }
+
+    /// Begins with what a transaction owes. `after`: everything that the log will hold with it; `place`: its end, file and offset.
+    pub fn begin(&mut self, owed: Owed, after: GtidSet, place: (String, u64)) {
+        self.work = Some(Work { owed, after, place, waited: false, table: None });
+    }
+
+    /// Does a part of the work, until `batch` has its usual size.
+    ///
+    /// # Errors
+    /// The connection's, a row's that cannot be carried, or the server has not executed the transaction in time.
+    pub async fn step(&mut self, binlog: &mut Binlog, batch: &mut Batch) -> Result<Step, MysqlError> {
+        let Some(mut work) = self.work.take() else { return Ok(Step::Done(GtidSet::default())) };
+        while let Some((version, why)) = work.owed.next_lost() {
+            binlog.lost(version, why);
+        }
+        if !work.waited {
+            if work.owed.is_empty() {
+                return Ok(Step::Done(GtidSet::default()));
+            }
+            self.until_executed(&work).await?;
+            work.waited = true;
+        }
+        let table = match work.table.take() {
+            Some(table) => Some(table),
+            None => work.owed.next_table().map(|(version, keys)| Table { version, keys, chunk: None }),
+        };
+        let Some(table) = table else { return Ok(Step::Done(self.finish().await?)) };
+        work.table = self.table(table, binlog, batch).await?;
+        if let Some((_, used)) = &mut self.control {
+            *used = Instant::now();
+        }
+        self.work = Some(work);
+        Ok(Step::More)
+    }
+
+    /// Goes on with a table; `None` when nothing of it is left.
+    async fn table(
+        &mut self,
+        mut table: Table,
+        binlog: &mut Binlog,
+        batch: &mut Batch,
+    ) -> Result<Option<Table>, MysqlError> {
+        let Some(version) = binlog.version(table.version, batch) else {
+            return Err(MysqlError::NotConnected);
+        };
+        let mut chunk = match table.chunk.take() {
+            Some(chunk) => chunk,
+            None => match self.ask(version, &mut table.keys).await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => return Ok(None),
+                Err(Refusal::Changed) => {
+                    binlog.lost(table.version, CHANGED);
+                    return Ok(None);
+                }
+                Err(Refusal::Error(error)) => return Err(error),
+            },
+        };
+        if chunk.wanted.is_empty() {
+            binlog.lost(table.version, UNSPELT);
+            return Ok(None);
+        }
+        let number = version.record.table;
+        let ended = self.rows(&mut chunk, version, batch).await?;
+        binlog.replaced(std::mem::take(&mut chunk.reader.replaced));
+        if !ended {
+            table.chunk = Some(chunk);
+            return Ok(Some(table));
+        }
+        for key in chunk.wanted.drain() {
+            tombstone(number, &key, batch);
+        }
+        let (control, doing) = self.control("reading rows again")?;
+        let closed = timeout(PATIENCE, control.link().close(chunk.statement)).await;
+        answered(closed, doing, &self.options)?;
+        Ok(Some(table))
+    }
+
+    /// Asks for the next rows; `None` where no key is left. A chunk that wants none: a key cannot be spelt.
+    async fn ask(&mut self, version: &Version, keys: &mut Sorted) -> Result<Option<Chunk>, Refusal> {
+        let Version { record, plan, .. } = version;
+        let schema = &record.schema;
+        let mut sql = format!("SELECT {} FROM {} WHERE ", select::list(schema), select::table(schema));
+        let (head, mut wanted) = (sql.len(), HashSet::new());
+        while wanted.len() < CHUNK && sql.len() < CHUNK_BYTES {
+            let Some(key) = keys.next_key() else { break };
+            let mut value = Vec::new();
+            if sql.len() > head {
+                sql.push_str(" OR ");
+            }
+            let spelt = condition(&mut sql, version, key).and_then(|()| self.value(plan, key, &mut value));
+            if spelt.is_none() {
+                wanted.clear();
+                break;
+            }
+            wanted.insert(value);
+        }
+        if sql.len() == head {
+            return Ok(None);
+        }
+        let doing = "reading rows again";
+        let statement = timeout(PATIENCE, self.control(doing)?.0.link().prepare(&sql)).await;
+        let statement = of_table(statement, doing, &self.options)?;
+        let definitions = timeout(PATIENCE, self.control(doing)?.0.link().execute(&statement)).await;
+        let definitions = of_table(definitions, doing, &self.options)?;
+        match RowReader::new(self.peer.family, plan, &definitions, self.options.max_row_bytes) {
+            Ok(reader) => Ok(Some(Chunk { statement, reader, wanted })),
+            Err(_) => {
+                // Its answer is not read to the end.
+                self.control = None;
+                Err(Refusal::Changed)
+            }
+        }
+    }
+
+    /// A key as the log holds it.
+    fn value(&mut self, plan: &RowPlan, key: &[u8], out: &mut Vec<u8>) -> Option<()> {
+        let mut raw: Key<'_> = [&[]; MAX_KEY_PARTS];
+        raw.iter_mut().zip(parts(key)).for_each(|(place, part)| *place = part);
+        self.keys.key(plan, &raw, out).ok()
+    }
+
+    /// Takes rows as they come; true behind the last one.
+    async fn rows(
+        &mut self,
+        chunk: &mut Chunk,
+        version: &Version,
+        batch: &mut Batch,
+    ) -> Result<bool, MysqlError> {
+        let Chunk { reader, wanted, .. } = chunk;
+        let (most, server) =
+            (super::connection::most_held(self.options.max_row_bytes), &self.options.address);
+        let doing = "reading rows again";
+        let mut key = Vec::new();
+        while batch.len() < BATCH_BYTES {
+            let Some((control, _)) = &mut self.control else { return Err(MysqlError::NotConnected) };
+            let selected = |source| MysqlError::Selected {
+                table: version.record.schema.name.clone(),
+                server: server.to_string(),
+                source,
+            };
+            let row = timeout(PATIENCE, control.link().next_row(most)).await;
+            if let Ok(Err(LinkError::LongRow { .. })) = row {
+                return Err(selected(SelectError::TooLarge { limit: self.options.max_row_bytes }));
+            }
+            let Some(row) = answered(row, doing, &self.options)? else { return Ok(true) };
+            let mut change = batch.change(version.record.table);
+            let from = change.values().len();
+            reader.read(row, change.values()).map_err(selected)?;
+            key.clear();
+            reader
+                .key(change.values().get(from..).unwrap_or_default())
+                .for_each(|part| key.extend_from_slice(part));
+            // What is equal in a collation is still another document.
+            if wanted.remove(&key) {
+                change.finish(Op::Update);
+                version.changes.increment(1);
+                self.rows.increment(1);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Waits until the second connection shows the transaction.
+    async fn until_executed(&mut self, work: &Work) -> Result<(), MysqlError> {
+        self.connect().await?;
+        let (deadline, mut pause) = (Instant::now() + PATIENCE, PAUSES.0);
+        let family = self.peer.family;
+        loop {
+            let (control, _) = self.control("waiting for what the server streams")?;
+            let shown = match family {
+                Family::Mysql => work.after.is_subset(&control.executed().await?),
+                Family::Mariadb => {
+                    control.snapshot().await?.is_some_and(|place| reaches(&place, &work.place))
+                }
+            };
+            if shown {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(MysqlError::NotExecuted {
+                    server: self.options.address.to_string(),
+                    seconds: PATIENCE.as_secs(),
+                });
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    /// What the server has executed now.
+    async fn finish(&mut self) -> Result<GtidSet, MysqlError> {
+        let family = self.peer.family;
+        let (control, _) = self.control("reading what was executed")?;
+        if family == Family::Mariadb {
+            control.end_snapshot().await?;
+        }
+        control.executed().await
+    }
+
+    async fn connect(&mut self) -> Result<(), MysqlError> {
+        if self.control.as_ref().is_some_and(|(_, used)| used.elapsed() > IDLE) {
+            self.control = None;
+        }
+        if self.control.is_some() {
+            return Ok(());
+        }
+        let mut control = Control::connect(&self.options).await?;
+        if control.server().peer != self.peer {
+            // Behind a balancer: another connection may meet the one that streams.
+            return Err(MysqlError::OtherServer { server: self.options.address.to_string() });
+        }
+        for statement in select::session(self.peer.family) {
+            let set = timeout(PATIENCE, control.link().ask(statement)).await;
+            answered(set, "preparing to read rows again", &self.options)?;
+        }
+        self.control = Some((control, Instant::now()));
+        Ok(())
+    }
+
+    fn control(&mut self, doing: &'static str) -> Result<(&mut Control, &'static str), MysqlError> {
+        match &mut self.control {
+            Some((control, _)) => Ok((control, doing)),
+            None => Err(MysqlError::NotConnected),
+        }
+    }
+}
+
+/// A place in the binlog is not before another. Numbers of files grow by a digit after 999999.
+fn reaches((file, offset): &(String, u64), (other, end): &(String, u64)) -> bool {
+    (file.len(), file, offset) >= (other.len(), other, end)
+}
+
+/// Appends what a row with this key fulfils.
+fn condition(sql: &mut String, version: &Version, key: &[u8]) -> Option<()> {
+    let schema = &version.record.schema;
+    sql.push('(');
+    for (n, (index, raw)) in schema.key.iter().zip(parts(key)).enumerate() {
+        if n > 0 {
+            sql.push_str(" AND ");
+        }
+        let index = usize::from(*index);
+        select::push_name(sql, &schema.columns.get(index)?.name);
+        sql.push_str(" = ");
+        literal::push(sql, &version.plan.columns.get(index)?.kind, raw)?;
+    }
+    sql.push(')');
+    Some(())
+}
+
+fn tombstone(table: TableNo, key: &[u8], batch: &mut Batch) {
+    let mut change = batch.change(table);
+    change.values().extend_from_slice(key);
+    change.finish(Op::Tombstone);
+}
+
+type Timed<T> = Result<Result<T, LinkError>, tokio::time::error::Elapsed>;
+
+fn answered<T>(result: Timed<T>, doing: &'static str, options: &MysqlOptions) -> Result<T, MysqlError> {
+    let server = options.address.to_string();
+    match result {
+        Ok(result) => result.map_err(|source| MysqlError::link(doing, &server, source)),
+        Err(_) => Err(MysqlError::NoAnswer { doing, server, seconds: PATIENCE.as_secs() }),
+    }
+}
+
+/// The same of a question about a table, which may be another one by now, or gone.
+fn of_table<T>(result: Timed<T>, doing: &'static str, options: &MysqlOptions) -> Result<T, Refusal> {
+    match result {
+        // No such database, column or table.
+        Ok(Err(LinkError::Server(said))) if matches!(said.code, 1049 | 1054 | 1146) => Err(Refusal::Changed),
+        result => answered(result, doing, options).map_err(Refusal::Error),
+    }
+}
+
+impl From<MysqlError> for Refusal {
+    fn from(error: MysqlError) -> Refusal {
+        Refusal::Error(error)
+    }
+}
