@@ -191,6 +191,9 @@ async fn source(
     for cascade in control.cascades(&patterns).await? {
         findings.add("foreign key", Verdict::Warning, format!("{cascade}: its actions {UNSEEN}"));
     }
+    if let Err(error) = control.check_collations(&patterns).await {
+        findings.failed("collations", Exit::Source, &error);
+    }
     match control.followed(&patterns).await {
         Ok(followed) if followed.is_empty() => {
             let text = "no table matches yet; tables made later are followed";

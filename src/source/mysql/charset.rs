@@ -1,16 +1,16 @@
 //! The character sets of text columns, and their bytes as UTF-8.
 //!
 //! MySQL names a column's collation by number; only its character set matters here. Sets whose bytes are UTF-8 are taken
-//! as they are; latin1 is MySQL's cp1252, in which the five bytes that Microsoft leaves undefined are the C1 controls of the same
-//! number (strings/ctype-latin1.cc, `cs_latin1_to_uni`), which is also what the WHATWG's windows-1252 does. Others go
-//! through `encoding_rs` where its tables are MySQL's for every character (tests/real_source/charsets.rs compares them; big5,
-//! gb2312, gb18030, eucjpms, cp866, greek and hebrew differ); what is left is refused by name.
+//! as they are; of all others but those of Unicode the characters are those that the server itself makes of them ([`tables`]). So latin1 is MySQL's cp1252, in which the five
+//! bytes that Microsoft leaves undefined are the C1 controls of the same number (strings/ctype-latin1.cc, `cs_latin1_to_uni`). A set that is not known is refused by name.
 
-use encoding_rs::{EUC_KR, Encoding, GBK, SHIFT_JIS, WINDOWS_1252};
+pub mod tables;
+
 use mysql_common::collations::{Collation, CollationId};
 
 use super::server::Family;
-use super::wire::big_endian;
+use super::wire::{big_endian, little_endian};
+use tables::Table;
 
 /// How a text column's bytes become UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,10 +19,11 @@ pub enum Charset {
     Binary,
     /// utf8mb4, utf8mb3, ascii.
     Utf8,
-    /// Everything that `encoding_rs` decodes as MySQL does.
-    Other(&'static Encoding),
+    Other(&'static Table),
     /// Big-endian 16-bit units: ucs2 and utf16.
     Utf16,
+    /// Little-endian ones.
+    Utf16Le,
     /// Big-endian 32-bit units.
     Utf32,
 }
@@ -53,20 +54,10 @@ impl Charset {
         Ok(match name {
             "binary" => Charset::Binary,
             "utf8mb4" | "utf8mb3" | "utf8" | "ascii" => Charset::Utf8,
-            "latin1" => Charset::Other(WINDOWS_1252),
-            "cp1250" => Charset::Other(encoding_rs::WINDOWS_1250),
-            "cp1251" => Charset::Other(encoding_rs::WINDOWS_1251),
-            "cp1256" => Charset::Other(encoding_rs::WINDOWS_1256),
-            "cp1257" => Charset::Other(encoding_rs::WINDOWS_1257),
-            "koi8r" => Charset::Other(encoding_rs::KOI8_R),
-            "latin2" => Charset::Other(encoding_rs::ISO_8859_2),
-            "latin7" => Charset::Other(encoding_rs::ISO_8859_13),
-            "gbk" => Charset::Other(GBK),
-            "euckr" => Charset::Other(EUC_KR),
-            "cp932" => Charset::Other(SHIFT_JIS),
             "ucs2" | "utf16" => Charset::Utf16,
             "utf32" => Charset::Utf32,
-            name => return Err(unknown(name)),
+            "utf16le" => Charset::Utf16Le,
+            name => Charset::Other(Table::named(name).ok_or_else(|| unknown(name))?),
         })
     }
 
@@ -106,29 +97,15 @@ impl Charset {
 
     /// The name by which a literal is given this character set's bytes; for several sets that of the one that has all characters of each.
     #[must_use]
-    pub fn mysql_name(self) -> Option<&'static str> {
-        Some(match self {
+    pub fn mysql_name(self) -> &'static str {
+        match self {
             Charset::Binary => "binary",
             Charset::Utf8 => "utf8mb4",
             Charset::Utf16 => "utf16",
+            Charset::Utf16Le => "utf16le",
             Charset::Utf32 => "utf32",
-            Charset::Other(encoding) => {
-                let known = [
-                    (WINDOWS_1252, "latin1"),
-                    (encoding_rs::WINDOWS_1250, "cp1250"),
-                    (encoding_rs::WINDOWS_1251, "cp1251"),
-                    (encoding_rs::WINDOWS_1256, "cp1256"),
-                    (encoding_rs::WINDOWS_1257, "cp1257"),
-                    (encoding_rs::KOI8_R, "koi8r"),
-                    (encoding_rs::ISO_8859_2, "latin2"),
-                    (encoding_rs::ISO_8859_13, "latin7"),
-                    (GBK, "gbk"),
-                    (EUC_KR, "euckr"),
-                    (SHIFT_JIS, "cp932"),
-                ];
-                known.into_iter().find(|(of, _)| *of == encoding)?.1
-            }
-        })
+            Charset::Other(table) => table.name,
+        }
     }
 
     /// `bytes` as UTF-8: borrowed where they are so already, else written into `scratch`; the flag says that something
@@ -143,28 +120,12 @@ impl Charset {
                     (scratch, true)
                 }
             },
-            Charset::Other(encoding) => {
-                if bytes.is_ascii() {
-                    // All these sets are ASCII below 0x80 but for Shift_JIS, which encoding_rs and MySQL's cp932
-                    // both read as ASCII there.
-                    return (std::str::from_utf8(bytes).unwrap_or_default(), false);
-                }
-                let (text, replaced) = encoding.decode_without_bom_handling(bytes);
-                scratch.push_str(&text);
+            Charset::Other(table) => {
+                let replaced = table.decode(bytes, scratch);
                 (scratch, replaced)
             }
-            Charset::Utf16 => {
-                let units = bytes.chunks_exact(2);
-                let mut replaced = !units.remainder().is_empty();
-                let units = units.map(|unit| big_endian(unit) as u16);
-                scratch.extend(char::decode_utf16(units).map(|c| {
-                    c.unwrap_or_else(|_| {
-                        replaced = true;
-                        char::REPLACEMENT_CHARACTER
-                    })
-                }));
-                (scratch, replaced)
-            }
+            Charset::Utf16 => utf16(bytes, |unit| big_endian(unit) as u16, scratch),
+            Charset::Utf16Le => utf16(bytes, |unit| little_endian(unit) as u16, scratch),
             Charset::Utf32 => {
                 let units = bytes.chunks_exact(4);
                 let mut replaced = !units.remainder().is_empty();
@@ -180,9 +141,26 @@ impl Charset {
     }
 }
 
+/// UTF-16 with units of this kind. The servers let ucs2 columns have halves of surrogate pairs: one alone is no character.
+fn utf16<'a>(bytes: &[u8], unit: fn(&[u8]) -> u16, scratch: &'a mut String) -> (&'a str, bool) {
+    let units = bytes.chunks_exact(2);
+    let mut replaced = !units.remainder().is_empty();
+    scratch.extend(char::decode_utf16(units.map(unit)).map(|c| {
+        c.unwrap_or_else(|_| {
+            replaced = true;
+            char::REPLACEMENT_CHARACTER
+        })
+    }));
+    (scratch, replaced)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn named(name: &str) -> Charset {
+        Charset::Other(Table::named(name).unwrap())
+    }
 
     fn decode(collation: u64, bytes: &[u8]) -> (String, bool) {
         let mut scratch = String::new();
@@ -196,8 +174,10 @@ mod tests {
         for utf8 in [11, 33, 45, 46, 76, 83, 192, 224, 255, 305, 309, 323] {
             assert_eq!(Charset::of_collation(utf8), Ok(Charset::Utf8), "{utf8}");
         }
-        assert_eq!(Charset::of_collation(8), Ok(Charset::Other(WINDOWS_1252)));
-        assert_eq!(Charset::of_collation(3).unwrap_err().name, "dec8");
+        for (collation, name) in [(3, "dec8"), (8, "latin1"), (10, "swe7"), (13, "sjis"), (249, "gb18030")] {
+            assert_eq!(Charset::of_collation(collation), Ok(named(name)));
+        }
+        assert_eq!(Charset::of_collation(56), Ok(Charset::Utf16Le));
         assert!(Charset::of_collation(60_000).is_err());
     }
 
@@ -213,8 +193,10 @@ mod tests {
         for utf32 in [60, 736, 1084, 1184, 3072, 3327] {
             assert_eq!(of(utf32), Ok(Charset::Utf32), "{utf32}");
         }
-        assert_eq!((of(8), of(1032)), (Ok(Charset::Other(WINDOWS_1252)), Ok(Charset::Other(WINDOWS_1252))));
-        assert_eq!(of(1027).unwrap_err().name, "dec8");
+        assert_eq!(
+            (of(8), of(1032), of(1027)),
+            (Ok(named("latin1")), Ok(named("latin1")), Ok(named("dec8")))
+        );
         assert!(of(704).is_err() && of(3328).is_err());
         assert!(Charset::of(Family::Mysql, 1032).is_err() && Charset::of(Family::Mysql, 2304).is_err());
     }
@@ -234,5 +216,15 @@ mod tests {
         assert_eq!(decode(54, &[0xd8, 0x00]), ("\u{fffd}".into(), true));
         assert_eq!(decode(54, &[0x00, 0x41, 0xd8, 0x3e, 0xdd, 0x80]), ("A🦀".into(), false));
         assert_eq!(decode(60, &[0, 1, 0xf9, 0x80]), ("🦀".into(), false));
+    }
+
+    #[test]
+    fn what_is_cut_short_or_between_two_characters_takes_nothing_of_its_neighbours_along() {
+        // sjis: a leading byte before one that cannot follow, before a gap of the table, at the end.
+        assert_eq!(decode(13, b"a\x81!\x88\x9fb\x81"), ("a\u{fffd}!亜b\u{fffd}".into(), true));
+        // ujis: three bytes, cut short.
+        assert_eq!(decode(12, b"\x8f\xb0\xa1x\x8f\xb0"), ("丂x\u{fffd}".into(), true));
+        assert_eq!(decode(249, b"\x90\x30\x81\x30\x81\x30\x81\x30z"), ("\u{10000}\u{80}z".into(), false));
+        assert_eq!(decode(249, b"\xfe\x39\xfe\x39\x81\x30\x81"), ("\u{fffd}\u{fffd}0\u{fffd}".into(), true));
     }
 }

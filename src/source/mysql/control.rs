@@ -292,7 +292,7 @@ impl Control {
         text.parse().map_err(|error: crate::event::gtid::ParseGtidError| unusable(error.to_string()))
     }
 
-    async fn ask<R: TryFrom<Vec<String>>>(
+    pub(super) async fn ask<R: TryFrom<Vec<String>>>(
         &mut self,
         doing: &'static str,
         query: &str,

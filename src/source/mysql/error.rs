@@ -63,6 +63,11 @@ pub enum MysqlError {
          \"!{table}\""
     )]
     Versioned { table: TableName },
+    #[error(
+        "column {column:?} of the followed table {table} has the collation {collation:?}, which is none of the server's own: give it \
+         another, or exclude the table by the pattern \"!{table}\""
+    )]
+    Collation { table: TableName, column: String, collation: String },
     #[error("{server} sent a GTID set that is not understood: {problem}")]
     GtidSet { server: String, problem: String },
     #[error(

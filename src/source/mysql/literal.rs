@@ -59,7 +59,7 @@ pub fn push(sql: &mut String, kind: &ColumnKind, raw: &[u8]) -> Option<()> {
                 return None;
             }
             // It is converted to the column's own set, where nothing is lost by it.
-            write!(sql, "_{} ", charset.mysql_name()?).ok()?;
+            write!(sql, "_{} ", charset.mysql_name()).ok()?;
             hex(sql, raw, raw.len())
         }
         ColumnKind::Bytes => hex(sql, raw, raw.len()),
@@ -149,8 +149,8 @@ mod tests {
             (ColumnKind::Bytes, b"\x00'", "x'0027'"),
             (ColumnKind::PaddedBytes(4), b"a", "x'61000000'"),
             (ColumnKind::Text(Charset::Utf8), "é".as_bytes(), "_utf8mb4 x'c3a9'"),
-            (ColumnKind::Text(Charset::Other(encoding_rs::WINDOWS_1252)), b"\x81", "_latin1 x'81'"),
-            (ColumnKind::Text(Charset::Other(encoding_rs::GBK)), b"\xd6\xd0", "_gbk x'd6d0'"),
+            (ColumnKind::Text(Charset::of_collation(8).unwrap()), b"\x81", "_latin1 x'81'"),
+            (ColumnKind::Text(Charset::of_collation(28).unwrap()), b"\xd6\xd0", "_gbk x'd6d0'"),
             (ColumnKind::Date, &[0, 0, 0], "'0000-00-00'"),
             (ColumnKind::OldTime, &(-8_385_959_i32).to_le_bytes()[..3], "'-838:59:59.000000'"),
             (ColumnKind::OldTimestamp, &1_795_392_001_u32.to_le_bytes(), "'2026-11-23 00:00:01.000000'"),

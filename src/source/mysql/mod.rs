@@ -36,6 +36,7 @@
 //! | [`query`] [`statement`] [`ddl`] [`alter`] [`definition`] [`tokens`] | what statements in the binlog mean for followed tables |
 //! | [`patterns`] | which tables are followed |
 //! | [`cascades`] | foreign keys that change rows without row events |
+//! | [`collations`] | columns whose collation is not known |
 //! | [`tables`] | the tables seen so far, by their table maps |
 //! | [`description`] [`catalog`] | table maps that leave something out: completed by the log's last rows, by information_schema |
 //! | [`schema`] [`columns`] | a table map as schema and decode plan |
@@ -54,6 +55,7 @@ pub mod binlog;
 pub mod cascades;
 pub mod catalog;
 pub mod charset;
+pub mod collations;
 pub mod columns;
 pub mod compressed;
 pub mod connection;
@@ -160,6 +162,7 @@ impl MysqlSource {
         let patterns = self.patterns.clone().with_case(server.name_case());
         control.check_history(after, self.options.failover_grace).await?;
         let followed = control.followed(&patterns).await?;
+        control.check_collations(&patterns).await?;
         for cascade in control.cascades(&patterns).await? {
             tracing::warn!(foreign_key = %cascade, "its actions {}", cascades::UNSEEN);
         }
