@@ -355,6 +355,7 @@ fn small(chance: &mut StdRng) -> DeliverOptions {
         held_bytes: chance.random_range(600..5000),
         commit_interval: Duration::from_millis(2),
         drain: Duration::from_secs(20),
+        ..DeliverOptions::default()
     }
 }
 

@@ -9,9 +9,11 @@ use std::process::Command;
 use bytes::Bytes;
 use everrelay::event::codec::{Row, RowWriter};
 use everrelay::event::document::{Action, Field, FieldKind, IndexSpec, Verb};
-use everrelay::event::value::Geometry;
+use everrelay::event::pattern::TablePattern;
+use everrelay::event::value::{Date, DateTime, Geometry, Instant};
 use everrelay::event::{Column, ColumnType, TableName, TableSchema, Value, Version};
 use everrelay::mapping::TableMapping;
+use everrelay::mapping::rule::{DecimalAs, JsonAs, Rule, Rules, ZeroDatesAs};
 use everrelay::sink::elastic::{ElasticOptions, ElasticSink};
 use everrelay::sink::{Bulk, Disposition, Expect, Index, Item, Sink};
 use serde_json::{Value as Json, json};
@@ -86,7 +88,10 @@ struct Table {
 
 impl Table {
     async fn new(engine: &str, types: &[(&str, ColumnType)]) -> Table {
-        let engine = Engine::new(engine);
+        Table::with_rules(Engine::new(engine), types, &Rules::default()).await
+    }
+
+    async fn with_rules(engine: Engine, types: &[(&str, ColumnType)], rules: &Rules) -> Table {
         let id = ("id", ColumnType::Integer { bits: 32, unsigned: true });
         let column =
             |(name, ty): &(&str, ColumnType)| Column { name: (*name).to_owned(), ty: *ty, nullable: true };
@@ -95,7 +100,7 @@ impl Table {
             columns: std::iter::once(&id).chain(types).map(column).collect(),
             key: vec![0],
         };
-        let mapping = TableMapping::new(&schema).unwrap();
+        let mapping = TableMapping::with_rules(&schema, rules).unwrap();
         let index = engine.sink.ensure(mapping.spec(), Expect::Anything).await.unwrap();
         Table { engine, mapping, index }
     }
@@ -297,9 +302,110 @@ async fn addresses_are_found_by_network(engine: &str) {
     assert_eq!(table.engine.found(&table.index, json!({"term": {"u": uuid}})).await.len(), 7);
 }
 
+fn strings_and(json: JsonAs) -> Rules {
+    Rules(vec![Rule {
+        tables: TablePattern::parse("*.values").unwrap(),
+        line: 1,
+        decimal: Some(DecimalAs::String),
+        zero_dates: Some(ZeroDatesAs::String),
+        json: Some(json),
+    }])
+}
+
+const DATES: [(&str, ColumnType); 3] = [
+    ("d", ColumnType::Date),
+    ("m", ColumnType::DateTime { decimals: 6 }),
+    ("t", ColumnType::Timestamp { decimals: 0 }),
+];
+
+/// Rows of a date, a moment and an instant; all but the first are in no calendar.
+fn dates() -> Vec<Vec<Value<'static>>> {
+    let known = |micros| Value::Instant(Instant { micros, decimals: 0 });
+    let row = |year, month, day, instant| {
+        let date = Date { year, month, day };
+        vec![Value::Date(date), Value::DateTime(DateTime { date, micros: 1, decimals: 6 }), known(instant)]
+    };
+    vec![
+        row(2026, 11, 23, 1_795_416_428_000_000),
+        row(0, 0, 0, 0),
+        row(2026, 0, 1, 0),
+        row(2026, 1, 0, 0),
+        row(2026, 2, 31, 0),
+        row(0, 1, 1, 0),
+    ]
+}
+
+async fn zero_dates_are_kept(engine: &str) {
+    let table = Table::with_rules(Engine::new(engine), &DATES, &strings_and(JsonAs::Object)).await;
+    let documents = table.index(&dates()).await;
+    assert!(
+        documents[1].contains("\"d\":\"0000-00-00\",\"m\":\"0000-00-00T00:00:00.000001\""),
+        "{}",
+        documents[1]
+    );
+    let ignored = table.engine.found(&table.index, json!({"term": {"_ignored": "d"}})).await;
+    assert!(["2", "3", "4", "5"].iter().all(|id| ignored.iter().any(|found| found == id)), "{ignored:?}");
+    let range = json!({"range": {"t": {"gte": "2020-01-01"}}});
+    assert_eq!(table.engine.found(&table.index, range).await, ["1"]);
+
+    // An index from before the rule is told to ignore them.
+    let before = Table::new(engine, &DATES).await;
+    assert_eq!(before.engine.properties(&before.index).await["d"], json!({"type": "date"}));
+    let after = Table::with_rules(before.engine, &DATES, &strings_and(JsonAs::Object)).await;
+    assert_eq!(after.index, before.index);
+    after.index(&dates()).await;
+}
+
+async fn json_is_flattened(engine: &str, has: &str) {
+    let types = [("d", ColumnType::Decimal { precision: 30, scale: 2 }), ("j", ColumnType::Json)];
+    let table = Table::with_rules(Engine::new(engine), &types, &strings_and(JsonAs::Flattened)).await;
+    let properties = table.engine.properties(&table.index).await;
+    assert_eq!((&properties["j"]["type"], &properties["d"]), (&json!(has), &json!({"type": "keyword"})));
+    let long = format!("{{\"long\": \"{}\"}}", "é".repeat(40_000));
+    let deep = format!("{}1{}", "{\"a\":".repeat(99), "}".repeat(99));
+    let texts = [
+        "{\"a\": {\"b\": [1, \"x\"]}}",
+        // Kinds that fields of their own could not mix.
+        "{\"a\": {\"b\": {\"c\": null}}}",
+        "{\"a\": true, \"\": 1.10}",
+        "[{\"a\": 1}, {\"a\": \"x\"}]",
+        "{}",
+        "[]",
+        &deep,
+    ];
+    let rows: Vec<_> = texts
+        .iter()
+        .map(|text| vec![Value::Decimal("123456789012345678901234567.10"), Value::Json(text)])
+        .collect();
+    let documents = table.index(&rows).await;
+    assert!(documents[0].contains("\"d\":\"123456789012345678901234567.10\""), "{}", documents[0]);
+    assert_eq!(table.engine.found(&table.index, json!({"term": {"j.a.b": "x"}})).await, ["1"]);
+    let exact = json!({"term": {"d": "123456789012345678901234567.10"}});
+    assert_eq!(table.engine.found(&table.index, exact).await.len(), rows.len());
+    // What docs/types.md says of OpenSearch's: it takes no longer text, and nothing makes it.
+    let (judged, _) = table.send(&[vec![Value::Null, Value::Json(&long)]]).await;
+    assert_eq!(matches!(judged[0], Disposition::Poison { .. }), has == "flat_object", "{judged:?}");
+}
+
+async fn json_is_text(engine: &str) {
+    let table =
+        Table::with_rules(Engine::new(engine), &[("j", ColumnType::Json)], &strings_and(JsonAs::String))
+            .await;
+    let long = format!("\"{}\"", "x".repeat(40_000));
+    let texts = ["{\"a\": \"word\"}", "1", "\"s\"", "[1, \"x\", {}]", "null", &long];
+    table.index(&texts.map(|text| vec![Value::Json(text)])).await;
+    assert_eq!(table.engine.found(&table.index, json!({"match": {"j": "word"}})).await, ["1"]);
+    // What an object was made for takes no string: the rule is refused, and nothing is sent.
+    let before = Table::new(engine, &[("j", ColumnType::Json)]).await;
+    let mut spec = table.mapping.spec().clone();
+    spec.alias.clone_from(&before.mapping.spec().alias);
+    let error = before.engine.sink.ensure(&spec, Expect::Existing).await.unwrap_err();
+    assert!(error.to_string().contains("field `j`"), "{error}");
+}
+
 /// What an engine has of the types that not all have.
 macro_rules! at {
-    ($engine:ident: unsigned_long $unsigned_long:literal, geo_shape $geo_shape:literal, dense_vector $dense_vector:literal) => {
+    ($engine:ident: unsigned_long $unsigned_long:literal, flat $flat:literal, geo_shape $geo_shape:literal, dense_vector $dense_vector:literal) => {
         mod $engine {
             const NAME: &str = stringify!($engine);
 
@@ -311,6 +417,21 @@ macro_rules! at {
             #[tokio::test]
             async fn unsigned_longs_are_exact_whether_numbers_or_keywords() {
                 super::unsigned_longs_are_exact(NAME, $unsigned_long).await;
+            }
+
+            #[tokio::test]
+            async fn by_rule_zero_dates_are_strings_that_the_field_ignores() {
+                super::zero_dates_are_kept(NAME).await;
+            }
+
+            #[tokio::test]
+            async fn by_rule_json_of_any_shape_is_one_flattened_field() {
+                super::json_is_flattened(NAME, $flat).await;
+            }
+
+            #[tokio::test]
+            async fn by_rule_json_is_text() {
+                super::json_is_text(NAME).await;
             }
 
             #[tokio::test]
@@ -326,8 +447,8 @@ macro_rules! at {
     };
 }
 
-at!(elasticsearch: unsigned_long false, geo_shape false, dense_vector true);
-at!(opensearch: unsigned_long true, geo_shape true, dense_vector false);
+at!(elasticsearch: unsigned_long false, flat "flattened", geo_shape false, dense_vector true);
+at!(opensearch: unsigned_long true, flat "flat_object", geo_shape true, dense_vector false);
 
 #[tokio::test]
 async fn fields_that_are_added_later_fall_back_alike() {

@@ -92,7 +92,7 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, Failure> {
     findings.ok("configuration", "understood");
     let standing = state_folder(&settings, &mut findings);
     runtime.block_on(async {
-        if let Err(error) = source(&settings.source, standing, &mut findings).await {
+        if let Err(error) = source(&settings, standing, &mut findings).await {
             findings.failed("source", Exit::Source, &error);
         }
         sink(&settings, &mut findings).await;
@@ -166,10 +166,11 @@ fn quota(settings: &Settings, taken: u64, free: Option<u64>, findings: &mut Find
 }
 
 async fn source(
-    options: &MysqlOptions,
+    settings: &Settings,
     standing: Option<Standing>,
     findings: &mut Findings,
 ) -> Result<(), MysqlError> {
+    let options = &settings.source;
     let mut control = Control::connect(options).await?;
     let server = control.server().clone();
     findings.ok("source", format!("{} at {}", server.title(), options.address));
@@ -202,6 +203,10 @@ async fn source(
         Ok(followed) => {
             findings.ok("tables", format!("{} followed, each with a key", followed.len()));
             let followed: Vec<_> = followed.into_iter().collect();
+            for rule in settings.rules.without_a_table(&followed) {
+                let text = format!("line {}: no followed table matches {}", rule.line, rule.tables);
+                findings.add("[[table]]", Verdict::Warning, text);
+            }
             for (table, columns) in control.columns(&followed).await? {
                 let column = |name| Column { name, ty: ColumnType::Text, nullable: true };
                 let columns = columns.into_iter().map(column).collect();

@@ -130,7 +130,7 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
         Arc::new(sink),
         cursor()?,
         SystemClock,
-        DeliverOptions::default(),
+        DeliverOptions { rules: settings.rules, ..DeliverOptions::default() },
         readiness.clone(),
     )
     .map_err(|error| failure(RelayError::from(error)))?;

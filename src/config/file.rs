@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use toml::Spanned;
+
+use crate::mapping::rule::{DecimalAs, JsonAs, ZeroDatesAs};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -16,6 +19,8 @@ pub struct File {
     pub log: Log,
     #[serde(default)]
     pub admin: Admin,
+    #[serde(default)]
+    pub table: Vec<Table>,
 }
 
 /// Where changes come from.
@@ -115,6 +120,18 @@ pub struct Log {
     pub retention_seconds: Option<u64>,
     /// How much of settled segments is kept for a replay, bytes.
     pub retention_bytes: Option<u64>,
+}
+
+/// Rules for the tables that a pattern matches; a later section wins.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Table {
+    /// Pattern `schema.table` with `*` and `?`.
+    #[serde(rename = "match")]
+    pub matching: Spanned<String>,
+    pub decimal: Option<DecimalAs>,
+    pub zero_dates: Option<ZeroDatesAs>,
+    pub json: Option<JsonAs>,
 }
 
 #[derive(Debug, Deserialize)]

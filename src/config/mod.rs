@@ -11,9 +11,11 @@
 //! | `mod.rs` | reading and refusing |
 //! | [`file`] | the file's shape, for serde |
 //! | [`resolve`] | from the file to each room's options |
+//! | [`rules`] | sections for tables |
 
 pub mod file;
 pub mod resolve;
+mod rules;
 
 use std::path::{Path, PathBuf};
 
@@ -65,5 +67,6 @@ fn describe(text: &str, error: &toml::de::Error) -> String {
 pub fn parse(text: &str, path: &str) -> Result<Settings, ConfigError> {
     let file: file::File = toml::from_str(text)
         .map_err(|error| ConfigError::Parse { path: path.to_owned(), problem: describe(text, &error) })?;
-    resolve::resolve(file, path)
+    let rules = rules::rules(&file.table, text, path)?;
+    Ok(Settings { rules, ..resolve::resolve(file, path)? })
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::ConfigError;
 use super::file;
 use crate::log::{LogOptions, Quota, Retention};
+use crate::mapping::rule::Rules;
 use crate::secret::Secret;
 use crate::sink::elastic::{Auth, ElasticOptions, ElasticSink};
 use crate::source::Start;
@@ -24,6 +25,7 @@ pub struct Settings {
     pub state_dir: PathBuf,
     pub disk_reserve_bytes: u64,
     pub admin_listen: SocketAddr,
+    pub rules: Rules,
 }
 
 impl Settings {
@@ -86,6 +88,7 @@ pub fn resolve(file: file::File, path: &str) -> Result<Settings, ConfigError> {
         state_dir: file.state.dir,
         disk_reserve_bytes: file.state.disk_reserve_bytes,
         admin_listen: file.admin.listen,
+        rules: Rules::default(),
     })
 }
 

@@ -55,8 +55,12 @@ pub enum FieldKind {
     Binary,
     /// `2026-11-23`, `2026-11-23T06:47:08.120`, the same with `Z`.
     Date,
+    /// The same, or a date that no calendar knows, which is kept and not searchable.
+    AnyDate,
     /// Any JSON value, its inner fields mapped by the engine as they come.
     Object,
+    /// Any JSON object, its inner fields not mapped each by itself.
+    Flattened,
     /// GeoJSON. A shape that the engine cannot place on the globe is kept and not searchable.
     GeoShape,
     /// An array of so many numbers.

@@ -12,11 +12,13 @@
 //! | [`wkb`] | a geometry's bytes, walked over |
 //! | [`gtid`] | [`Gtid`], [`GtidSet`] |
 //! | [`xid`] | [`Xid`]: the names of XA transactions |
+//! | [`pattern`] | patterns over table names |
 //! | [`document`] | [`document::IndexSpec`], [`document::Verb`]: what a sink is given |
 
 pub mod codec;
 pub mod document;
 pub mod gtid;
+pub mod pattern;
 pub mod schema;
 pub mod value;
 pub mod wkb;

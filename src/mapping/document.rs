@@ -3,8 +3,32 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::rule::Form;
 use super::{geometry, json, temporal};
 use crate::event::Value;
+
+/// Appends `value` in a form that a rule may have changed; `false` as [`write`].
+#[inline]
+pub(super) fn write_as(form: Form, value: &Value<'_>, out: &mut Vec<u8>) -> bool {
+    match (form, value) {
+        (Form::Quoted, Value::Json(text)) => string(text, out),
+        (Form::Quoted, Value::Decimal(_)) => {
+            out.push(b'"');
+            number(value, out);
+            out.push(b'"');
+        }
+        (Form::AnyDate, _) => {
+            let start = out.len();
+            if write(value, out) {
+                return true;
+            }
+            out.truncate(start);
+            return quoted_or_null(out, |out| temporal::any_date(value, out));
+        }
+        _ => return write(value, out),
+    }
+    true
+}
 
 /// Appends `value`; `false` where it has no form in JSON, or none that a date field takes, and `null` was written.
 #[inline]

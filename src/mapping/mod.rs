@@ -15,7 +15,7 @@
 //!
 //! # Operation
 //!
-//! [`TableMapping::new`] is called once per version of a table's schema and renders every member's name; then
+//! [`TableMapping::with_rules`] is called once per version of a table's schema and renders every member's name; then
 //! [`TableMapping::id`] and [`TableMapping::document`] are called per change.
 
 mod document;
@@ -23,6 +23,7 @@ mod geometry;
 mod id;
 mod json;
 mod name;
+pub mod rule;
 mod temporal;
 
 use bincode::error::DecodeError;
@@ -31,6 +32,7 @@ use crate::event::codec::Row;
 use crate::event::document::{Field, FieldKind, IndexSpec};
 use crate::event::{ColumnType, TableName, TableSchema, Value};
 use crate::metrics::names::VALUES_NULLED;
+use rule::{Form, Rules};
 
 /// Why a table or one of its rows cannot become documents.
 #[derive(Debug, thiserror::Error)]
@@ -76,12 +78,22 @@ struct ColumnPlan {
     name: Box<str>,
     /// The member's name as it stands in the document: `{"id":` for the first, `,"name":` for others.
     member: Box<[u8]>,
+    form: Form,
 }
 
 impl TableMapping {
+    /// A table that no rule speaks of.
+    ///
+    /// # Errors
+    /// As [`TableMapping::with_rules`].
+    pub fn new(schema: &TableSchema) -> Result<TableMapping, MappingError> {
+        TableMapping::with_rules(schema, &Rules::default())
+    }
+
     /// # Errors
     /// The engine would refuse the alias or a field, or the key names no column.
-    pub fn new(schema: &TableSchema) -> Result<TableMapping, MappingError> {
+    pub fn with_rules(schema: &TableSchema, rules: &Rules) -> Result<TableMapping, MappingError> {
+        let rules = rules.of(&schema.name);
         let table = || Box::new(schema.name.clone());
         let alias = alias(&schema.name)?;
         let (mut fields, mut columns) = (Vec::new(), Vec::new());
@@ -94,8 +106,9 @@ impl TableMapping {
             let mut member = vec![if columns.is_empty() { b'{' } else { b',' }, b'"'];
             json::escape(column.name.as_bytes(), &mut member);
             member.extend_from_slice(b"\":");
-            columns.push(ColumnPlan { name: column.name.as_str().into(), member: member.into() });
-            fields.push(Field { name: column.name.clone(), kind: field_kind(column.ty) });
+            let (form, kind) = rules.column(column.ty, field_kind(column.ty));
+            columns.push(ColumnPlan { name: column.name.as_str().into(), member: member.into(), form });
+            fields.push(Field { name: column.name.clone(), kind });
         }
         let key: Vec<usize> = schema.key.iter().map(|&index| usize::from(index)).collect();
         if key.is_empty() {
@@ -188,7 +201,7 @@ impl TableMapping {
         for (at, column) in self.columns.iter().enumerate() {
             out.extend_from_slice(&column.member);
             let value = self.value(&mut row, at)?;
-            nulled += u64::from(!document::write(&value, out));
+            nulled += u64::from(!document::write_as(column.form, &value, out));
         }
         out.push(b'}');
         if nulled > 0 {

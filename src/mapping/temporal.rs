@@ -1,5 +1,6 @@
 //! Dates and times as documents and ids have them.
 
+use crate::event::Value;
 use crate::event::value::{Date, DateTime, Instant, Time};
 
 const MICROS_PER_SECOND: u64 = 1_000_000;
@@ -48,6 +49,31 @@ pub(super) fn instant(value: Instant, out: &mut Vec<u8>) -> bool {
         out.push(b'Z');
     }
     known
+}
+
+/// `0000-00-00`, `2026-02-31T06:47:08.120`, `0000-00-00T00:00:00Z`: a date that no calendar knows, as others are written; `false`, and nothing appended, for what is
+/// no date.
+pub(super) fn any_date(value: &Value<'_>, out: &mut Vec<u8>) -> bool {
+    let (date, micros, decimals, zone) = match *value {
+        Value::Date(date) => (date, None, 0, ""),
+        Value::DateTime(DateTime { date, micros, decimals }) => (date, Some(micros), decimals, ""),
+        Value::Instant(Instant { micros: 0, decimals }) => {
+            (Date { year: 0, month: 0, day: 0 }, Some(0), decimals, "Z")
+        }
+        _ => return false,
+    };
+    let too_late = micros.is_some_and(|micros| micros >= SECONDS_PER_DAY * MICROS_PER_SECOND);
+    if date.year > 9999 || date.month > 99 || date.day > 99 || too_late {
+        return false;
+    }
+    out.extend_from_slice(format!("{:04}-{:02}-{:02}", date.year, date.month, date.day).as_bytes());
+    if let Some(micros) = micros {
+        out.push(b'T');
+        clock(micros, out);
+        fraction(micros % MICROS_PER_SECOND, decimals, out);
+    }
+    out.extend_from_slice(zone.as_bytes());
+    true
 }
 
 /// `-838:59:59.000001`.

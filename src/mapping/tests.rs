@@ -1,6 +1,8 @@
+use super::rule::{DecimalAs, JsonAs, Rule, ZeroDatesAs};
 use super::*;
 use crate::event::Column;
 use crate::event::codec::RowWriter;
+use crate::event::pattern::TablePattern;
 use crate::event::value::{Date, DateTime, Instant, Time};
 
 fn schema(columns: &[(&str, ColumnType)], key: &[u16]) -> TableSchema {
@@ -257,5 +259,64 @@ fn what_the_engine_would_refuse_by_name_is_refused_with_table_and_column() {
     for key in [&[][..], &[1]] {
         let wrong = schema(&[("id", ColumnType::Text)], key);
         assert!(matches!(TableMapping::new(&wrong), Err(MappingError::Key { .. })));
+    }
+}
+
+#[test]
+fn a_later_rule_wins_key_by_key_and_names_match_however_they_are_written() {
+    let rule = |tables: &str, decimal, json| Rule {
+        tables: TablePattern::parse(tables).unwrap(),
+        line: 1,
+        decimal,
+        zero_dates: None,
+        json,
+    };
+    let rules = Rules(vec![
+        rule("shop.*", Some(DecimalAs::String), Some(JsonAs::String)),
+        rule("SHOP.orders", None, Some(JsonAs::Flattened)),
+        rule("other.*", Some(DecimalAs::Number), None),
+    ]);
+    let columns = [("d", ColumnType::Decimal { precision: 9, scale: 2 }), ("j", ColumnType::Json)];
+    let mapping = TableMapping::with_rules(&schema(&columns, &[0]), &rules).unwrap();
+    let kinds: Vec<FieldKind> = mapping.spec().fields.iter().map(|field| field.kind).collect();
+    assert_eq!(kinds, [FieldKind::Keyword, FieldKind::Flattened]);
+    let tables = [TableName::new("shop", "orders")];
+    assert_eq!(rules.without_a_table(&tables).collect::<Vec<_>>(), [&rules.0[2]]);
+}
+
+#[test]
+fn by_rule_decimals_json_and_dates_that_no_calendar_knows_are_strings() {
+    let rules = Rules(vec![Rule {
+        tables: TablePattern::parse("*.*").unwrap(),
+        line: 1,
+        decimal: Some(DecimalAs::String),
+        zero_dates: Some(ZeroDatesAs::String),
+        json: Some(JsonAs::String),
+    }]);
+    let date = |year, month, day| Date { year, month, day };
+    let instant = ColumnType::Timestamp { decimals: 3 };
+    let moment = ColumnType::DateTime { decimals: 6 };
+    for (ty, value, expected) in [
+        (ColumnType::Decimal { precision: 9, scale: 2 }, Value::Decimal("-007.50"), "\"-7.50\""),
+        (ColumnType::Json, Value::Json("{\"a\": [1.10, \"é\"]}"), "\"{\\\"a\\\": [1.10, \\\"é\\\"]}\""),
+        (ColumnType::Json, Value::Json("null"), "\"null\""),
+        (ColumnType::Json, Value::Null, "null"),
+        (ColumnType::Date, Value::Date(DATE), "\"2026-11-23\""),
+        (ColumnType::Date, Value::Date(date(0, 0, 0)), "\"0000-00-00\""),
+        (ColumnType::Date, Value::Date(date(2026, 2, 31)), "\"2026-02-31\""),
+        (
+            moment,
+            Value::DateTime(DateTime { date: date(2026, 0, 1), micros: 1, decimals: 6 }),
+            "\"2026-00-01T00:00:00.000001\"",
+        ),
+        (instant, Value::Instant(Instant { micros: 0, decimals: 3 }), "\"0000-00-00T00:00:00.000Z\""),
+        // What no column holds.
+        (instant, Value::Instant(Instant { micros: u64::MAX, decimals: 3 }), "null"),
+        (ColumnType::Double, Value::F64(0.5), "0.5"),
+    ] {
+        let mapping = TableMapping::with_rules(&schema(&[("c", ty)], &[0]), &rules).unwrap();
+        let mut out = Vec::new();
+        mapping.document(Row::new(&row(&[value])), &mut out).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), format!("{{\"c\":{expected}}}"));
     }
 }

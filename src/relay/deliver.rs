@@ -102,7 +102,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         }
         tracing::info!(cursor = cursor.seq.0, visible = end.0, "delivering");
         Ok(Deliver {
-            tables: Tables::new(cursor.indices.clone()),
+            tables: Tables::new(cursor.indices.clone(), options.rules.clone()),
             learning: None,
             outstanding: Outstanding::new(cursor.seq),
             flights: Flights::new(Arc::clone(&sink), options.in_flight),

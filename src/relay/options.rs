@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::mapping::rule::Rules;
+
 /// Bounds and times of the deliver side.
 #[derive(Clone, Debug)]
 pub struct DeliverOptions {
@@ -21,6 +23,8 @@ pub struct DeliverOptions {
     pub commit_interval: Duration,
     /// How long flights may go on when a drain was asked for.
     pub drain: Duration,
+    /// What documents are made by.
+    pub rules: Rules,
 }
 
 impl Default for DeliverOptions {
@@ -34,6 +38,7 @@ impl Default for DeliverOptions {
             held_bytes: 16_000_000,
             commit_interval: Duration::from_millis(200),
             drain: Duration::from_secs(15),
+            rules: Rules::default(),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::event::{TableName, TableNo, TableSchema};
 use crate::lifecycle::Readiness;
 use crate::log::record::SchemaRecord;
 use crate::mapping::TableMapping;
+use crate::mapping::rule::Rules;
 use crate::settled::IndexId;
 use crate::sink::{Expect, Index, IndexNo, Sink, SinkError};
 
@@ -26,14 +27,15 @@ pub struct Table {
 pub struct Tables {
     by_no: HashMap<TableNo, Arc<Table>>,
     by_name: HashMap<TableName, (TableSchema, Arc<Table>)>,
+    rules: Rules,
     /// The index that each alias stood for when the cursor was last committed.
     indices: BTreeMap<String, IndexId>,
 }
 
 impl Tables {
     #[must_use]
-    pub fn new(indices: BTreeMap<String, IndexId>) -> Tables {
-        Tables { by_no: HashMap::new(), by_name: HashMap::new(), indices }
+    pub fn new(indices: BTreeMap<String, IndexId>, rules: Rules) -> Tables {
+        Tables { by_no: HashMap::new(), by_name: HashMap::new(), rules, indices }
     }
 
     #[must_use]
@@ -75,7 +77,7 @@ impl Tables {
         sink: &Arc<K>,
         readiness: &Readiness,
     ) -> Result<Learning, DeliverError> {
-        let mapping = TableMapping::new(&record.schema)?;
+        let mapping = TableMapping::with_rules(&record.schema, &self.rules)?;
         let expect = self.expect(&mapping.spec().alias, &record.schema.name)?;
         let mut task = JoinSet::new();
         let (spec, sink, readiness) = (mapping.spec().clone(), Arc::clone(sink), readiness.clone());

@@ -18,6 +18,7 @@ use crate::log::prepared::{Outcome, Prepared, Xa};
 use crate::log::record::{Change, Commit, Kind, Mark, SchemaRecord, State, SweepRecord};
 use crate::log::{Frame, Log, ReadError, SeekError, Standing};
 use crate::mapping::TableMapping;
+use crate::mapping::rule::Rules;
 use crate::source::mysql::patterns::Patterns;
 
 #[derive(Debug, clap::Args)]
@@ -54,7 +55,8 @@ pub(super) fn run(arguments: &CatArguments, out: &mut impl Write) -> Result<(), 
     let from = arguments.from.as_ref().map_or_else(|| Ok(log.retained_start()), |place| place.first(&log));
     let end = arguments.to.as_ref().map_or(Ok(None), |place| place.end(&log));
     let range = Range { from: from.map_err(not_there)?, end: end.map_err(not_there)? };
-    let mut printer = Printer { only, json: arguments.json, out, tables: HashMap::new(), open: Open::Other };
+    let (json, tables, rules) = (arguments.json, HashMap::new(), settings.rules);
+    let mut printer = Printer { only, json, out, tables, rules, open: Open::Other };
     let printed = printer.print(&log, &range, arguments.limit.unwrap_or(u64::MAX));
     printed.map_err(|error| Failure::new(Exit::State, error))
 }
@@ -91,6 +93,8 @@ struct Printer<'o, W> {
     out: &'o mut W,
     /// Of the segment being read; `None` for a table that was not asked for.
     tables: HashMap<TableNo, Option<Table>>,
+    /// Documents are shown as they would be sent now.
+    rules: Rules,
     open: Open,
 }
 
@@ -129,7 +133,10 @@ impl<W: Write> Printer<'_, W> {
                     SchemaRecord::decode(frame.payload).with_context(|| unreadable(frame.seq))?;
                 let wanted = self.only.as_ref().is_none_or(|only| only.follows_table(&schema.name));
                 let known = if wanted {
-                    Some(Table { name: schema.name.to_string(), mapping: TableMapping::new(&schema)? })
+                    Some(Table {
+                        name: schema.name.to_string(),
+                        mapping: TableMapping::with_rules(&schema, &self.rules)?,
+                    })
                 } else {
                     None
                 };

@@ -8,6 +8,12 @@ use crate::event::document::FieldKind;
 /// term. A longer text is found by its words only.
 const IGNORE_ABOVE: u32 = 8_191;
 
+/// Most characters of a value inside a flattened field that are searchable: with the path to it, it is one term.
+const FLAT_IGNORE_ABOVE: u32 = 4_000;
+
+/// As deep as MySQL's JSON goes.
+const DEPTH_LIMIT: u32 = 100;
+
 /// The mappings that take all values of a kind, best first: engines lack some types, and [`Choice`](super::choice::Choice) tries.
 pub(super) fn mappings(kind: FieldKind) -> Vec<Value> {
     let plain = |name: &str| json!({"type": name});
@@ -19,6 +25,13 @@ pub(super) fn mappings(kind: FieldKind) -> Vec<Value> {
         FieldKind::Object => vec![json!({"type": "object", "dynamic": true})],
         // Not in every build, and not in OpenSearch before 2.8. A keyword is exact for every value, sorted as text.
         FieldKind::UnsignedLong => vec![plain("unsigned_long"), plain("keyword")],
+        // Elasticsearch's, OpenSearch's, and what takes anything.
+        FieldKind::Flattened => vec![
+            json!({"type": "flattened", "ignore_above": FLAT_IGNORE_ABOVE, "depth_limit": DEPTH_LIMIT}),
+            plain("flat_object"),
+            json!({"type": "object", "enabled": false}),
+        ],
+        FieldKind::AnyDate => vec![json!({"type": "date", "ignore_malformed": true})],
         // A shape on a plane may lie beside the globe.
         FieldKind::GeoShape => {
             vec![
@@ -62,8 +75,9 @@ pub(super) fn type_name(kind: FieldKind) -> &'static str {
         FieldKind::TextWithKeyword | FieldKind::Text => "text",
         FieldKind::Keyword => "keyword",
         FieldKind::Binary => "binary",
-        FieldKind::Date => "date",
+        FieldKind::Date | FieldKind::AnyDate => "date",
         FieldKind::Object => "object",
+        FieldKind::Flattened => "flattened",
         FieldKind::GeoShape => "geo_shape",
         FieldKind::DenseVector { .. } => "dense_vector",
         FieldKind::Ip => "ip",
@@ -102,8 +116,10 @@ pub(super) fn will_do(kind: FieldKind, existing: &str) -> bool {
             !matches!(existing, "object" | "nested" | "flattened" | "flat_object")
         }
         FieldKind::Binary => exact || existing == "binary",
-        FieldKind::Date => exact || matches!(existing, "date" | "date_nanos"),
-        FieldKind::Object => matches!(existing, "object" | "nested" | "flattened" | "flat_object"),
+        FieldKind::Date | FieldKind::AnyDate => exact || matches!(existing, "date" | "date_nanos"),
+        FieldKind::Object | FieldKind::Flattened => {
+            matches!(existing, "object" | "nested" | "flattened" | "flat_object")
+        }
         FieldKind::GeoShape => {
             matches!(existing, "geo_shape" | "geo_point" | "xy_shape" | "shape" | "object" | "nested")
         }
@@ -115,6 +131,20 @@ pub(super) fn will_do(kind: FieldKind, existing: &str) -> bool {
         }
         FieldKind::Ip => exact || existing == "ip",
     }
+}
+
+/// The mapping that a field of this kind needs in the place of `existing`, where it is of the right type and refuses some of the values all the same. (Both
+/// engines let `ignore_malformed` be changed.)
+pub(super) fn amended(kind: FieldKind, existing: &Value) -> Option<Value> {
+    let is_date = matches!(existing.get("type").and_then(Value::as_str), Some("date" | "date_nanos"));
+    // Some versions print it as text.
+    let ignores = existing.get("ignore_malformed").is_some_and(|v| *v == true || *v == "true");
+    if kind != FieldKind::AnyDate || !is_date || ignores {
+        return None;
+    }
+    let mut amended = existing.clone();
+    amended["ignore_malformed"] = true.into();
+    Some(amended)
 }
 
 #[cfg(test)]
@@ -136,7 +166,9 @@ mod tests {
             FieldKind::Keyword,
             FieldKind::Binary,
             FieldKind::Date,
+            FieldKind::AnyDate,
             FieldKind::Object,
+            FieldKind::Flattened,
             FieldKind::GeoShape,
             FieldKind::DenseVector { dimensions: 3 },
             FieldKind::Ip,
@@ -144,7 +176,8 @@ mod tests {
             for mapping in mappings(kind) {
                 assert!(will_do(kind, mapping["type"].as_str().unwrap()), "{kind:?}");
             }
-            let holds_objects = matches!(kind, FieldKind::Object | FieldKind::GeoShape);
+            let holds_objects =
+                matches!(kind, FieldKind::Object | FieldKind::Flattened | FieldKind::GeoShape);
             assert_eq!(will_do(kind, "object"), holds_objects, "{kind:?}");
         }
     }

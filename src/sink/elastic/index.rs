@@ -2,7 +2,7 @@
 //!
 //! An alias that leads nowhere gets an index `{alias}-000001` of our mappings, made together with the alias in one request. One that
 //! leads to an index keeps it, whoever made it: missing fields are added, existing ones are left as they are, as
-//! long as they can take the column's values at all. What was ensured before and is now another index, or none, is an
+//! long as they can take the column's values at all (a date field that a rule gives zero dates is told to ignore them). What was ensured before and is now another index, or none, is an
 //! error and never made anew: the documents that it held are missing.
 
 use serde_json::{Map, Value, json};
@@ -12,7 +12,7 @@ use elasticsearch::http::Method;
 use super::Target;
 use super::choice::Choice;
 use super::client::{Answer, Client, error_of, said};
-use super::field::{type_name, will_do};
+use super::field::{amended, type_name, will_do};
 use super::reason::name;
 use crate::event::document::{FieldKind, IndexSpec};
 use crate::sink::{Expect, SinkError};
@@ -272,12 +272,15 @@ async fn add_fields(client: &Client, spec: &IndexSpec, index: &str) -> Result<()
     }
     let none = Map::new();
     let existing = mapping.get("properties").and_then(Value::as_object).unwrap_or(&none);
-    let mut missing = Vec::new();
+    let (mut missing, mut amendments) = (Vec::new(), Map::new());
     for field in &spec.fields {
         let Some(found) = existing.get(&field.name) else {
             missing.push(field);
             continue;
         };
+        if let Some(amended) = amended(field.kind, found) {
+            amendments.insert(field.name.clone(), amended);
+        }
         // An object has no `type` of its own in the engine's answer.
         let found = found.get("type").and_then(Value::as_str).unwrap_or("object");
         if !will_do(field.kind, found) {
@@ -290,22 +293,30 @@ async fn add_fields(client: &Client, spec: &IndexSpec, index: &str) -> Result<()
             .into());
         }
     }
-    if missing.is_empty() {
+    if missing.is_empty() && amendments.is_empty() {
         return Ok(());
     }
     let mut choice = Choice::best(missing.iter().copied());
     loop {
-        let body = json!({"properties": choice.properties()});
+        let mut body = json!({"properties": choice.properties()});
+        if let Some(properties) = body["properties"].as_object_mut() {
+            properties.extend(amendments.clone());
+        }
         let answer = client.control(Method::Put, &path, &[], Some(&body)).await?;
         if answer.status == 200 {
-            tracing::info!(index, fields = missing.len(), "added fields to an index");
+            tracing::info!(
+                index,
+                added = missing.len(),
+                amended = amendments.len(),
+                "an index has the fields that it needs"
+            );
             return Ok(());
         }
         if another(&mut choice, &answer) {
             continue;
         }
         return Err(IndexError::Refused {
-            what: format!("add {} fields to index `{index}`", missing.len()),
+            what: format!("add {} fields to index `{index}`", missing.len() + amendments.len()),
             said: said_of(spec, &answer),
             advice: "look at the index's field limit (`index.mapping.total_fields.limit`), or add the fields by hand",
         }

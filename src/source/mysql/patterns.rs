@@ -4,19 +4,11 @@
 //! schemas are never followed.
 
 use crate::event::TableName;
+pub use crate::event::pattern::NameCase;
+use crate::event::pattern::TablePattern;
 
 /// Schemas that belong to the server itself.
 const SYSTEM: [&str; 4] = ["mysql", "sys", "information_schema", "performance_schema"];
-
-/// How the server compares table names: its `lower_case_table_names`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum NameCase {
-    /// 0: names differ by case.
-    #[default]
-    Sensitive,
-    /// 1 (stored in lower case) and 2 (compared in lower case).
-    Insensitive,
-}
 
 /// A pattern that no table could match as meant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,18 +20,11 @@ pub struct BadPattern {
     pub problem: &'static str,
 }
 
-/// One `schema.table` pattern.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Pattern {
-    schema: String,
-    table: String,
-}
-
 /// All patterns of a source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Patterns {
-    positive: Vec<Pattern>,
-    negative: Vec<Pattern>,
+    positive: Vec<TablePattern>,
+    negative: Vec<TablePattern>,
     case: NameCase,
 }
 
@@ -54,14 +39,10 @@ impl Patterns {
                 Some(body) => (true, body.trim_start()),
                 None => (false, text.trim()),
             };
-            let (schema, table) = body.split_once('.').ok_or_else(|| bad("has no dot"))?;
-            if schema.is_empty() || table.is_empty() {
-                return Err(bad("has an empty part"));
-            }
-            if !negative && SYSTEM.iter().any(|system| system.eq_ignore_ascii_case(schema)) {
+            let pattern = TablePattern::parse(body).map_err(bad)?;
+            if !negative && is_system(pattern.schema()) {
                 return Err(bad("names a system schema, which is never followed"));
             }
-            let pattern = Pattern { schema: schema.to_owned(), table: table.to_owned() };
             if negative { parsed.negative.push(pattern) } else { parsed.positive.push(pattern) }
         }
         if parsed.positive.is_empty() {
@@ -84,9 +65,7 @@ impl Patterns {
     /// Whether changes of this table are wanted.
     #[must_use]
     pub fn follows(&self, schema: &str, table: &str) -> bool {
-        let matches = |pattern: &Pattern| {
-            glob(&pattern.schema, schema, self.case) && glob(&pattern.table, table, self.case)
-        };
+        let matches = |pattern: &TablePattern| pattern.matches(schema, table, self.case);
         !is_system(schema) && self.positive.iter().any(matches) && !self.negative.iter().any(matches)
     }
 
@@ -99,7 +78,7 @@ impl Patterns {
     /// Whether a table of this schema could be followed.
     #[must_use]
     pub fn follow_in(&self, schema: &str) -> bool {
-        !is_system(schema) && self.positive.iter().any(|pattern| glob(&pattern.schema, schema, self.case))
+        !is_system(schema) && self.positive.iter().any(|pattern| pattern.matches_schema(schema, self.case))
     }
 
     /// How the server compares names.
@@ -124,44 +103,6 @@ fn glob_same(a: &str, b: &str, case: NameCase) -> bool {
         NameCase::Sensitive => a == b,
         NameCase::Insensitive => a.to_lowercase() == b.to_lowercase(),
     }
-}
-
-fn glob(pattern: &str, name: &str, case: NameCase) -> bool {
-    match case {
-        NameCase::Sensitive => wildcard(&chars(pattern), &chars(name)),
-        NameCase::Insensitive => wildcard(&chars(&pattern.to_lowercase()), &chars(&name.to_lowercase())),
-    }
-}
-
-fn chars(text: &str) -> Vec<char> {
-    text.chars().collect()
-}
-
-/// `*` is any run of characters, `?` any one. Linear but for the last star: no pattern can make it slow.
-fn wildcard(pattern: &[char], name: &[char]) -> bool {
-    let (mut p, mut n) = (0, 0);
-    let mut star = None;
-    while let Some(c) = name.get(n) {
-        match pattern.get(p) {
-            Some('*') => {
-                star = Some((p, n));
-                p += 1;
-            }
-            Some(x) if *x == '?' || x == c => {
-                p += 1;
-                n += 1;
-            }
-            _ => match star {
-                Some((star_p, star_n)) => {
-                    star = Some((star_p, star_n + 1));
-                    p = star_p + 1;
-                    n = star_n + 1;
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern.get(p..).is_some_and(|rest| rest.iter().all(|c| *c == '*'))
 }
 
 #[cfg(test)]
