@@ -10,10 +10,10 @@ use crate::event::TableName;
 use crate::log::record::Position;
 
 use super::control::{Control, METADATA_PATIENCE, literal};
-use super::description::{self, Description, ENUM_LABELS, KEY, NAMES, SET_LABELS, SIGNS};
+use super::description::{self, Description, ENUM_LABELS, KEY, NAMES, NATIVES, Native, SET_LABELS, SIGNS};
 use super::error::MysqlError;
 use super::options::MysqlOptions;
-use super::server::Peer;
+use super::server::{Family, Peer};
 use super::tokens::{Lexer, SqlMode, Token};
 use super::wire::bit;
 
@@ -63,7 +63,7 @@ impl Asked {
     ///
     /// # Errors
     /// It is not of these columns.
-    pub fn describe(&self, map: &Description<'_>) -> Result<Vec<u8>, Unlike> {
+    pub fn describe(&self, map: &Description<'_>, family: Family) -> Result<Vec<u8>, Unlike> {
         if self.columns.is_empty() {
             return Err(Unlike::NoTable);
         }
@@ -78,7 +78,11 @@ impl Asked {
             }
         }
         let (mut names, mut enums, mut sets, mut charsets) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for column in &self.columns {
+        let mut natives = Vec::new();
+        for (index, column) in self.columns.iter().enumerate() {
+            if let Some(native) = column.native() {
+                native.push(index, &mut natives);
+            }
             description::string(column.name.as_bytes(), &mut names);
             let out = match column.data_type.as_str() {
                 "enum" => &mut enums,
@@ -105,6 +109,9 @@ impl Asked {
             description::length(place.ok_or_else(|| Unlike::Column(name.clone()))?, &mut key);
         }
         fields.push((KEY, &key));
+        if family == Family::Mariadb {
+            fields.push((NATIVES, &natives));
+        }
         let described = map.completed_by(&map.with(fields));
         // Whose signs are others is not said; the first is as good as any.
         described.ok_or_else(|| {
@@ -135,6 +142,17 @@ impl Column {
             self.data_type.as_str(),
             "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "decimal" | "float" | "double" | "year"
         )
+    }
+
+    /// Its type, if it is one of those that MariaDB's table maps do not tell.
+    fn native(&self) -> Option<Native> {
+        Some(match self.data_type.as_str() {
+            "uuid" => Native::Uuid,
+            "inet4" => Native::Inet4,
+            "inet6" => Native::Inet6,
+            "vector" => Native::Vector { dimensions: u16::try_from(*self.digits().first()?).ok()? },
+            _ => return None,
+        })
     }
 
     /// Whether rows may have it by this type byte and metadata. A type that is not known here is not compared.
@@ -170,6 +188,10 @@ impl Column {
             "mediumtext" | "mediumblob" => is_blob(ty, metadata, 3),
             "longtext" | "longblob" => is_blob(ty, metadata, 4),
             "json" => of(245, &[4]),
+            "uuid" | "inet6" => of(254, &[254, 16]),
+            "inet4" => of(254, &[254, 4]),
+            // MySQL's is a type of its own.
+            "vector" => ty == 242 || of(15, &(octets as u16).to_le_bytes()),
             "enum" => of(254, &[247, if self.labels().len() > 255 { 2 } else { 1 }]),
             "set" => {
                 let bytes = self.labels().len().div_ceil(8);

@@ -9,6 +9,7 @@ use crate::event::ColumnType;
 
 use super::charset::Charset;
 use super::decode::{ColumnKind, Store};
+use super::description::{NATIVES, Native};
 use super::numbers::Decimal;
 use super::schema::SchemaError;
 use super::server::Family;
@@ -30,6 +31,8 @@ pub(super) struct Optional<'a> {
     set_labels: Wire<'a>,
     enum_labels: Wire<'a>,
     dimensions: Wire<'a>,
+    /// MariaDB's columns that are not what the table map says.
+    natives: Vec<(usize, Native)>,
     /// Indices of the primary key's columns.
     pub(super) key: Vec<u16>,
     /// Whose collations they are.
@@ -93,6 +96,11 @@ impl<'a> Optional<'a> {
                 10 => optional.label_charsets = Charsets::with_default(value)?,
                 11 => optional.label_charsets.each = Some(list),
                 13 => optional.dimensions = list,
+                NATIVES if family == Family::Mariadb => {
+                    while !list.is_empty() {
+                        optional.natives.push(Native::take(&mut list)?);
+                    }
+                }
                 // 7 geometry types, 12 visibility, and whatever comes later: nothing that decoding needs.
                 _ => {}
             }
@@ -104,6 +112,7 @@ impl<'a> Optional<'a> {
 /// How many columns of each sort came before: the optional fields count by sort.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
+    all: usize,
     numeric: usize,
     character: u64,
     label: u64,
@@ -116,6 +125,30 @@ const OLD_TEMPORAL: &str = "TIME, DATETIME or TIMESTAMP as of mysql56_temporal_f
 
 /// One column; takes its part of the metadata and of the optional fields.
 pub(super) fn column(
+    binlog_type: u8,
+    metadata: &mut Wire<'_>,
+    optional: &mut Optional<'_>,
+    seen: &mut Seen,
+    name: &str,
+) -> Result<Described, SchemaError> {
+    let described = stored(binlog_type, metadata, optional, seen, name)?;
+    let native = optional.natives.iter().find(|(column, _)| *column == seen.all);
+    seen.all += 1;
+    let Some((_, native)) = native else { return Ok(described) };
+    let (_, store, kind) = described;
+    Ok(match (native, kind) {
+        (Native::Uuid, ColumnKind::PaddedBytes(16)) => (ColumnType::Uuid, store, ColumnKind::Uuid),
+        (Native::Inet4, ColumnKind::PaddedBytes(4)) => (ColumnType::Inet4, store, ColumnKind::Inet4),
+        (Native::Inet6, ColumnKind::PaddedBytes(16)) => (ColumnType::Inet6, store, ColumnKind::Inet6),
+        (&Native::Vector { dimensions }, ColumnKind::Bytes) => {
+            (ColumnType::Vector { dimensions }, store, ColumnKind::Vector)
+        }
+        _ => return Err(SchemaError::Malformed),
+    })
+}
+
+/// A column as the table map has it.
+fn stored(
     binlog_type: u8,
     metadata: &mut Wire<'_>,
     optional: &mut Optional<'_>,

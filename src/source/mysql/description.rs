@@ -1,6 +1,6 @@
 //! A table's description: all that a table map can say of a table, though the map at hand may leave parts of it out.
 //!
-//! With `binlog_row_metadata=FULL` a map is its own description, but for a key that is not the primary one. With MINIMAL (and MariaDB's
+//! With `binlog_row_metadata=FULL` a map is its own description, but for a key that is not the primary one and for types that MariaDB's maps do not tell. With MINIMAL (and MariaDB's
 //! NO_LOG) it has no names, labels and key, and what it lacks comes from a description of the same table: the one that the log holds of its last
 //! rows, or one made from information_schema.
 //!
@@ -8,6 +8,8 @@
 //!
 //! That of a table map behind its names, see [`schema`](super::schema), with every field that is needed. The log keeps it.
 
+use super::charset::Charset;
+use super::server::Family;
 use super::wire::{Short, Wire};
 
 /// Optional fields of a table map that are needed; of two ways to say the same the lower number stands for both.
@@ -18,6 +20,52 @@ pub const SET_LABELS: u8 = 5;
 pub const ENUM_LABELS: u8 = 6;
 pub const KEY: u8 = 8;
 pub const LABEL_CHARSETS: u8 = 10;
+
+/// What no server's table map says: which columns are of MariaDB's types that it has as BINARY and VARBINARY. For each its number in the table, the [type](Native), and
+/// for a vector how many numbers it has, else 0. It is there and empty where no column is.
+pub const NATIVES: u8 = 128;
+
+/// MariaDB's types that its table maps do not tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Native {
+    /// As BINARY(16).
+    Uuid,
+    /// As BINARY(4).
+    Inet4,
+    /// As BINARY(16).
+    Inet6,
+    /// As VARBINARY of four bytes for each number.
+    Vector { dimensions: u16 },
+}
+
+impl Native {
+    /// Appends what [`NATIVES`] says of column number `column`.
+    pub fn push(self, column: usize, out: &mut Vec<u8>) {
+        let (number, dimensions) = match self {
+            Native::Uuid => (1, 0),
+            Native::Inet4 => (2, 0),
+            Native::Inet6 => (3, 0),
+            Native::Vector { dimensions } => (4, dimensions),
+        };
+        [column, number, usize::from(dimensions)].into_iter().for_each(|part| length(part, out));
+    }
+
+    /// The next column's number and type.
+    ///
+    /// # Errors
+    /// It ends early, or means nothing.
+    pub fn take(wire: &mut Wire<'_>) -> Result<(usize, Native), Short> {
+        let column = wire.size()?;
+        let native = match (wire.length()?, u16::try_from(wire.length()?)) {
+            (1, Ok(0)) => Native::Uuid,
+            (2, Ok(0)) => Native::Inet4,
+            (3, Ok(0)) => Native::Inet6,
+            (4, Ok(dimensions)) => Native::Vector { dimensions },
+            _ => return Err(Short),
+        };
+        Ok((column, native))
+    }
+}
 
 /// A description, borrowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,8 +110,20 @@ impl<'a> Description<'a> {
 
     /// Whether rows can be read and told apart by it alone.
     #[must_use]
-    pub fn is_whole(&self) -> bool {
-        self.field(NAMES).is_some() && self.field(KEY).is_some_and(|(_, key)| !key.is_empty())
+    pub fn is_whole(&self, family: Family) -> bool {
+        self.field(NAMES).is_some()
+            && self.field(KEY).is_some_and(|(_, key)| !key.is_empty())
+            && (self.field(NATIVES).is_some() || !self.may_have_natives(family))
+    }
+
+    /// Whether a column may be of a type that MariaDB's table maps do not tell.
+    fn may_have_natives(&self, family: Family) -> bool {
+        let mut columns = self.columns().zip(self.collations(family));
+        family == Family::Mariadb
+            && columns.any(|(column, collation)| {
+                column.is_ok_and(Native::may_be)
+                    && collation.is_some_and(|number| Charset::of(family, number) == Ok(Charset::Binary))
+            })
     }
 
     /// It with what it lacks taken from `other`; `None` if that is not of the same columns.
@@ -80,7 +140,7 @@ impl<'a> Description<'a> {
         }
         let mut fields = self.fields.clone();
         fields.retain(|(number, value)| subject(*number) != KEY || !value.is_empty());
-        for field in [SIGNS, CHARSETS, NAMES, SET_LABELS, ENUM_LABELS, KEY, LABEL_CHARSETS] {
+        for field in [SIGNS, CHARSETS, NAMES, SET_LABELS, ENUM_LABELS, KEY, LABEL_CHARSETS, NATIVES] {
             if !fields.iter().any(|(number, _)| subject(*number) == field) {
                 fields.extend(other.field(field));
             }
@@ -111,28 +171,37 @@ impl<'a> Description<'a> {
         Length::of(ty, metadata)
     }
 
-    /// The collation of a string column.
+    /// The collation of each column that the server counts among those that have one: a VECTOR is one of them to MySQL, a geometry to MariaDB.
     #[must_use]
-    pub fn collation(&self, index: usize) -> Option<u64> {
-        let strings = self
-            .columns()
-            .take(index)
-            .filter(|column| column.as_ref().is_ok_and(|(ty, metadata)| Length::of(*ty, metadata).is_some()));
-        let number = strings.count();
-        let (field, value) = self.field(CHARSETS)?;
+    pub fn collations(&self, family: Family) -> Vec<Option<u64>> {
+        let (field, value) = self.field(CHARSETS).unwrap_or((CHARSETS, &[]));
         let mut wire = Wire::new(value);
-        if field != CHARSETS {
-            return (0..=number).map(|_| wire.length().ok()).last()?;
-        }
-        // A default, and which columns are exceptions.
-        let default = wire.length().ok()?;
-        while !wire.is_empty() {
-            let (exception, collation) = (wire.length().ok()?, wire.length().ok()?);
-            if exception == number as u64 {
-                return Some(collation);
+        // One for each, or a default and which columns are exceptions, in their order.
+        let default = if field == CHARSETS { wire.length().ok() } else { None };
+        let mut exception = None;
+        let mut number = 0;
+        let columns = self.columns().map(|column| {
+            let (ty, metadata) = column.ok()?;
+            let also = if family == Family::Mysql { 242 } else { 255 };
+            if ty != also {
+                Length::of(ty, metadata)?;
             }
-        }
-        Some(default)
+            number += 1;
+            if field != CHARSETS {
+                return wire.length().ok();
+            }
+            if exception.is_none() && !wire.is_empty() {
+                exception = Some((wire.length().ok()?, wire.length().ok()?));
+            }
+            match exception {
+                Some((of, collation)) if of + 1 == number => {
+                    exception = None;
+                    Some(collation)
+                }
+                _ => default,
+            }
+        });
+        columns.collect()
     }
 
     /// A description of the same columns with other fields, in the order of their numbers.
@@ -142,6 +211,17 @@ impl<'a> Description<'a> {
         'a: 'b,
     {
         Description { types: self.types, metadata: self.metadata, nulls: self.nulls, fields }
+    }
+}
+
+impl Native {
+    /// Whether a column of this type and metadata may be one, if it is binary.
+    fn may_be(column: (u8, &[u8])) -> bool {
+        match column {
+            (254, [0xfe, bytes]) => matches!(bytes, 4 | 16),
+            (15, [low, high]) => u16::from_le_bytes([*low, *high]) % 4 == 0,
+            _ => false,
+        }
     }
 }
 

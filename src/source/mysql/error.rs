@@ -108,7 +108,7 @@ pub enum MysqlError {
     #[error("TABLE_MAP event of {table} at {place}: {source}")]
     Schema { table: TableName, place: Box<Place>, source: SchemaError },
     #[error(
-        "TABLE_MAP event of {table} at {place}: it does not name the table's columns (binlog_row_metadata = MINIMAL), {source}, and no statement \
+        "TABLE_MAP event of {table} at {place}: it does not say all of the table's columns (binlog_row_metadata = MINIMAL, or a type that MariaDB's binlog does not tell), {source}, and no statement \
          in the binlog explains that: the table was altered elsewhere, or with sql_log_bin = 0, or the user may not see it (GRANT SELECT ON it \
          TO the user). {FULL_METADATA}, and start from a new state folder after this transaction; or exclude the table by a pattern"
     )]

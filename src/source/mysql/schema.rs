@@ -211,7 +211,7 @@ pub fn before(described: &[u8], family: Family, column: &str) -> Option<Before> 
     let (known, kind) = (schema.columns.get(index)?, &plan.columns.get(index)?.kind);
     let description = Description::parse(described).ok()?;
     let Length { bytes, padded } = description.length(index).unwrap_or(Length { bytes: 0, padded: false });
-    let chars = match description.collation(index) {
+    let chars = match description.collations(family).get(index).copied().flatten() {
         Some(collation) if known.ty == ColumnType::Varchar => {
             bytes.div_ceil(Charset::most_bytes(family, collation))
         }

@@ -161,13 +161,14 @@ impl Tables {
             return None;
         }
         let own = Description::parse(map.shape).ok()?;
-        if own.is_whole() || self.by_the_log(&name, &own).is_some() {
+        let family = self.server.family;
+        if own.is_whole(family) || self.by_the_log(&name, &own).is_some() {
             return None;
         }
         let usable = self
             .asked
             .get(&name)
-            .is_some_and(|asked| asked.describe(&own).is_ok() || !self.has_reached(place, &asked.at));
+            .is_some_and(|asked| asked.describe(&own, family).is_ok() || !self.has_reached(place, &asked.at));
         (!usable).then_some(name)
     }
 
@@ -208,13 +209,14 @@ impl Tables {
             return Ok(Target::Unfollowed);
         }
         let own = Description::parse(map.shape).map_err(|short| TableError::Schema(short.into()))?;
-        let (described, asked_at) = if own.is_whole() {
+        let family = self.server.family;
+        let (described, asked_at) = if own.is_whole(family) {
             (map.shape.to_vec(), None)
         } else if let Some(found) = self.by_the_log(&name, &own) {
             found
         } else {
             let asked = self.asked.get(&name).ok_or(TableError::Schema(SchemaError::Minimal))?;
-            match asked.describe(&own) {
+            match asked.describe(&own, family) {
                 Ok(described) => (described, Some(asked.at.clone())),
                 Err(unlike) => {
                     let until = asked.at.clone();
@@ -242,7 +244,8 @@ impl Tables {
     fn by_the_log(&self, table: &TableName, own: &Description<'_>) -> Option<(Vec<u8>, Option<Position>)> {
         let logged = self.logged.get(table).filter(|logged| !logged.altered)?;
         let described = own.completed_by(&Description::parse(&logged.described).ok()?)?;
-        let whole = Description::parse(&described).is_ok_and(|described| described.is_whole());
+        let whole =
+            Description::parse(&described).is_ok_and(|described| described.is_whole(self.server.family));
         whole.then(|| (described, logged.asked_at.clone()))
     }
 
