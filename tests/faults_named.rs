@@ -29,10 +29,15 @@ const FAULTS: &[(u8, &str)] = &[
     (22, "a clock that jumps"),
     (23, "a slow disk"),
     (24, "an enormous length, a crafted header"),
+    (49, "a stream cut between a GTID and its commit"),
     (51, "statements, and rows that are not sent whole"),
+    (53, "a transaction, a row, a payload larger than all memory or the log"),
+    (54, "a crash within such a transaction"),
     (55, "an XA transaction between PREPARE and decision, whatever happens meanwhile"),
+    (56, "savepoints, engines mixed, groups that end with ROLLBACK, CREATE … SELECT"),
     (57, "DDL between rows, tables that change places or are made anew, table ids given again"),
     (58, "TRUNCATE, DROP TABLE, DROP DATABASE, partition DDL"),
+    (60, "a server that gives up on a reader that is held up"),
 ];
 
 #[test]

@@ -13,6 +13,7 @@ use support::proxy::Proxy;
 use support::seed::number_from_env;
 use support::servers::Server;
 use support::stage::Stage;
+use support::valve::Valve;
 use support::{eventually, mysql};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -110,5 +111,46 @@ async fn a_stream_cut_in_mid_transaction_doubles_nothing() -> Result<()> {
         superseded == 0.0 && done <= most,
         "{done} documents written, {superseded} superseded; at most {most}"
     );
+    stage.clear().await
+}
+
+#[tokio::test]
+async fn fault_54_a_relay_killed_within_a_large_transaction_shows_none_of_it_and_reads_it_again() -> Result<()>
+{
+    const ROWS: u64 = 200_000;
+    let test = "fault_54_a_relay_killed_within_a_large_transaction_shows_none_of_it_and_reads_it_again";
+    let mut stage = Stage::set(test, 100).await?;
+    let server = format!("{}:{}", stage.servers.mysql_host, stage.servers.mysql_port);
+    let valve = Valve::before(server).await?;
+    stage.relay.options.source_url = format!("mysql://root@{}", valve.address);
+    stage.relay.write_config()?;
+    stage.relay.start()?;
+    stage.agree(SOON).await?;
+    let schema = &stage.shop.schema;
+    valve.shut_after(1_500_000);
+    let copy = format!(
+        "INSERT INTO `{schema}`.order_items WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {ROWS}) \
+         SELECT 1000000 + n, 1, 'p1', 1, 1.50, '00:00:01.25' FROM numbers"
+    );
+    let statements = ["SET SESSION cte_max_recursion_depth = 1000000".to_owned(), copy];
+    mysql::execute(&stage.shop.mysql_url, statements).await?;
+    // Some of it, and more than there was when it was killed before.
+    for some in [1_000_000.0, 2_000_000.0] {
+        let relay = &stage.relay;
+        eventually("the log has some of the transaction", SOON, async || {
+            // Just started, it may not answer yet.
+            Ok((relay.metric("everrelay_log_bytes").await.unwrap_or(0.0) > some).then_some(()))
+        })
+        .await?;
+        let items = stage.engine.count(&format!("{}.order_items", stage.shop.schema)).await?;
+        ensure!(items == stage.scale.items, "{items} items, of {} before the transaction", stage.scale.items);
+        stage.relay.kill()?;
+        valve.open();
+        valve.shut_after(3_000_000);
+        stage.relay.start()?;
+    }
+    valve.open();
+    let comparison = stage.agree(Duration::from_secs(120)).await?;
+    ensure!(comparison.rows() > ROWS, "{comparison}");
     stage.clear().await
 }

@@ -13,6 +13,9 @@ use support::{eventually, mysql};
 
 const SOON: Duration = Duration::from_secs(60);
 
+/// Of the engine, which first goes through what it had not written.
+const AFTER_A_CRASH: Duration = Duration::from_secs(180);
+
 /// Rows of the table that is truncated: some dozen pages of a sweep.
 const ROWS: u64 = 20_000;
 
@@ -99,7 +102,7 @@ async fn fault_58_what_a_truncate_deleted_stays_so_and_what_follows_it_stays_the
             }
         }
         workload.ensure_alive().await?;
-        stage.relay.until_settled(SOON).await.with_context(|| format!("round {round}"))?;
+        stage.relay.until_settled(AFTER_A_CRASH).await.with_context(|| format!("round {round}"))?;
         if round < 3 {
             mysql::execute(&url, rows(&schema, round, 10 * ROWS..11 * ROWS)).await?;
         }

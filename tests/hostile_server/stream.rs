@@ -1,12 +1,18 @@
 //! The stream itself: packets, events, transaction payloads.
 
+use everrelay::event::GtidSet;
+use everrelay::log::Standing;
+use everrelay::log::record::Batch;
+use everrelay::source::mysql::MysqlSource;
+use everrelay::source::{Source, SourceError};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::server::{
-    Fake, Turn, bare, description, error, event, framed, good, gtid, inside, payload, rotate, transaction,
+    Fake, Turn, UUID, bare, description, error, event, framed, good, gtid, inside, payload, rotate, rows,
+    transaction,
 };
-use crate::{Class, Memory, error_of, read};
+use crate::{Class, Memory, PATIENCE, error_of, read};
 
 const PAYLOAD: u8 = 40;
 const WRITE_ROWS: u8 = 30;
@@ -228,7 +234,7 @@ async fn a_damaged_payload_shows_nothing_of_its_transaction() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_payload_that_inflates_a_thousandfold_takes_no_memory_and_lets_others_work() {
+async fn fault_53_a_payload_that_inflates_a_thousandfold_takes_no_memory_and_lets_others_work() {
     // More than 1 GiB of rows of a table that is not followed, in some ten kilobytes.
     let mut events = transaction(1);
     events[1].1[9..13].copy_from_slice(b"shup");
@@ -330,4 +336,60 @@ async fn mutated_events_with_matching_lengths_and_checksums_end_in_an_error_or_g
         read_mutated(framed(&begun(packets), 1), seed, round).await;
     }
     memory.grew_by_at_most(64 << 20);
+}
+
+/// What a client asks for that has these transactions of the server, each range without its end: no file, and the offset behind any file's magic.
+fn dump_request(ranges: &[(u64, u64)]) -> Vec<u8> {
+    let mut set = 1_u64.to_le_bytes().to_vec();
+    set.extend_from_slice(uuid::Uuid::parse_str(UUID).unwrap().as_bytes());
+    set.extend_from_slice(&(ranges.len() as u64).to_le_bytes());
+    ranges.iter().for_each(|(first, end)| {
+        set.extend_from_slice(&first.to_le_bytes());
+        set.extend_from_slice(&end.to_le_bytes());
+    });
+    [&[0; 4][..], &4_u64.to_le_bytes(), &(set.len() as u32).to_le_bytes(), &set].concat()
+}
+
+#[tokio::test]
+async fn fault_49_a_stream_cut_anywhere_counts_a_transaction_with_its_end_and_goes_on_by_gtid_alone() {
+    let first = framed(&begun(plain(1)), 1);
+    let both = framed(&[begun(plain(1)), vec![gtid(11)], plain(2)].concat(), 1);
+    let mut seen = [0; 3];
+    // So many connections take what others measure.
+    let _memory = Memory::alone().await;
+    for cut in 0..=both.len() {
+        let mut script = good();
+        // It has executed what it streams.
+        script[3] = rows(1, &[&[&format!("{UUID}:1-20")]]);
+        script.push(Turn::Close(both[..cut].to_vec()));
+        let fake = Fake::start(script).await;
+        let mut source = MysqlSource::new(fake.options.clone()).unwrap();
+        let after: GtidSet = format!("{UUID}:1-5").parse().unwrap();
+        source.connect(&Standing::after(after)).await.unwrap();
+        let mut commits = 0;
+        let error = loop {
+            let mut batch = Batch::new();
+            let result = tokio::time::timeout(PATIENCE, source.fill(&mut batch)).await.expect("an end");
+            commits += batch.commits();
+            if let Err(error) = result {
+                break error;
+            }
+        };
+        assert!(matches!(error, SourceError::Transient(_)), "{cut}: {error}");
+        let whole = usize::from(cut >= first.len()) + usize::from(cut == both.len());
+        assert_eq!((commits, source.gtids().count()), (whole, 5 + whole as u64), "after {cut} bytes");
+        seen[whole] += 1;
+        source.connect(&Standing::after(source.gtids().clone())).await.unwrap();
+        let ranges = [&[(1, 6)][..], &[(10, 10 + whole as u64)][..whole.min(1)]].concat();
+        let asked = dump_request(&ranges);
+        let hears = async {
+            while !fake.heard().windows(asked.len()).any(|window| window == asked) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let heard = tokio::time::timeout(PATIENCE, hears).await;
+        assert!(heard.is_ok(), "{ranges:?} was not asked for after {cut} bytes");
+    }
+    println!("{seen:?} cuts left none, one and both of the transactions");
+    assert!(seen[0] > 100 && seen[1] > 100 && seen[2] == 1);
 }

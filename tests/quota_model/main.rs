@@ -190,7 +190,7 @@ async fn a_paused_relay_that_is_started_again_waits_before_it_connects() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_transaction_over_the_second_limit_is_cut_and_read_again_when_the_log_is_drained() {
+async fn fault_53_a_transaction_over_the_second_limit_is_cut_and_read_again_when_the_log_is_drained() {
     let world = World::new(false);
     // 30 KB, then a transaction of 70 KB: too large beside them, and not alone.
     let large = 70_000 / ROW;
@@ -210,7 +210,8 @@ async fn a_transaction_over_the_second_limit_is_cut_and_read_again_when_the_log_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_transaction_too_large_for_a_drained_log_is_an_error_with_its_place_and_the_key_to_raise() {
+async fn fault_53_a_transaction_too_large_for_a_drained_log_is_an_error_with_its_place_and_the_key_to_raise()
+{
     for engine_is_here in [true, false] {
         let world = World::new(engine_is_here);
         let mut rows = [10].repeat(13);

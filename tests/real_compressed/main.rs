@@ -22,7 +22,7 @@ async fn compressed(server: &mut Server) -> u64 {
 }
 
 #[tokio::test]
-async fn compressed_transactions_read_like_others_and_a_large_one_takes_no_memory() {
+async fn fault_53_compressed_transactions_read_like_others_and_a_large_one_takes_no_memory() {
     let mut server = Server::new("compressed").await;
     server.run("CREATE TABLE t (id INT PRIMARY KEY, a VARCHAR(200), j JSON)").await;
     server.run("CREATE TABLE o (id INT PRIMARY KEY)").await;

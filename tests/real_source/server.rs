@@ -257,6 +257,9 @@ impl Row {
 impl Follower {
     /// Goes on where the log would, by another connection or in another run.
     pub async fn connect_again(&mut self) {
+        // What is open is cut.
+        self.read.open.clear();
+        self.read.open_held.clear();
         self.source.connect(&self.read.standing).await.expect("a stream");
     }
 
@@ -264,6 +267,18 @@ impl Follower {
     pub async fn catch_up(&mut self, server: &mut Server) {
         let target = server.executed().await;
         self.until(&target).await.expect("the stream goes on");
+    }
+
+    /// The same through errors that are worth another connection; how many came.
+    pub async fn catch_up_again(&mut self, server: &mut Server) -> usize {
+        let target = server.executed().await;
+        let mut again = 0;
+        while let Err(error) = self.until(&target).await {
+            assert!(matches!(error, SourceError::Transient(_)), "{error}");
+            again += 1;
+            self.connect_again().await;
+        }
+        again
     }
 
     /// Reads up to the error that must come.

@@ -3,16 +3,12 @@
 //!
 //! `EVERRELAY_TEST_SEED` repeats a run, `EVERRELAY_TEST_STATEMENTS` makes it longer.
 
-use std::collections::BTreeMap;
-
-use everrelay::event::Op;
-use mysql_async::Row as Found;
-use mysql_async::prelude::Queryable;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
-use crate::server::{At, Follower, Happened, Own, Read, Row, Server};
+use crate::outcome::compare;
+use crate::server::{At, Follower, Own, Server};
 
 at_each!(
     fault_57_documents_are_what_rows_are_after_a_storm_of_ddl_and_dml,
@@ -48,6 +44,15 @@ struct Storm {
 }
 
 impl Storm {
+    /// Each table with its columns.
+    fn tables(&self) -> Vec<(&str, Vec<&str>)> {
+        fn columns(table: &Table) -> Vec<&str> {
+            let others = table.columns.iter().map(|(name, _)| name.as_str());
+            std::iter::once("id").chain(others).collect()
+        }
+        self.tables.iter().map(|table| (table.name.as_str(), columns(table))).collect()
+    }
+
     fn new_name(&mut self, prefix: &str) -> String {
         self.named += 1;
         format!("{prefix}{}", self.named)
@@ -196,87 +201,6 @@ impl Storm {
     }
 }
 
-/// A row's document, and whether it was written since its table last needed a snapshot.
-struct Document {
-    values: BTreeMap<String, String>,
-    is_right: bool,
-}
-
-/// The documents by table and id.
-type Documents = BTreeMap<(String, String), Document>;
-
-fn id_of(row: &Row) -> String {
-    row.values
-        .iter()
-        .find(|(name, _)| name == "id")
-        .map(|(_, value)| value.clone())
-        .expect("each table has an id")
-}
-
-fn documents(read: &Read) -> Documents {
-    let mut documents = Documents::new();
-    let mut happened = read.happened.iter().peekable();
-    let mut all = |documents: &mut Documents, until: usize| {
-        while let Some((_, what)) = happened.next_if(|(before, _)| *before <= until) {
-            match what {
-                Happened::Gap(table) => documents
-                    .iter_mut()
-                    .filter(|((name, _), _)| name == table)
-                    .for_each(|(_, document)| document.is_right = false),
-                Happened::Sweep(table) => documents.retain(|(name, _), _| name != table),
-            }
-        }
-    };
-    for (at, row) in read.changes.iter().enumerate() {
-        all(&mut documents, at);
-        let (table, id) = (row.table.clone(), id_of(row));
-        if row.op == Op::Rekey {
-            documents.remove(&(table.clone(), row.old_key[0].clone()));
-        }
-        if row.op == Op::Delete {
-            documents.remove(&(table, id));
-        } else {
-            let values = row.values.iter().filter(|(_, value)| value != "NULL").cloned().collect();
-            documents.insert((table, id), Document { values, is_right: true });
-        }
-    }
-    all(&mut documents, read.changes.len());
-    documents
-}
-
-/// Compares all tables; the number of documents that were right.
-async fn compare(server: &mut Server, storm: &Storm, read: &Read) -> usize {
-    let mut documents = documents(read);
-    let mut right = 0;
-    for table in &storm.tables {
-        let name = &table.name;
-        let has_gap = read.standing.gaps.iter().any(|gap| gap.table.table == *name);
-        let columns: Vec<_> =
-            std::iter::once("id").chain(table.columns.iter().map(|(name, _)| name.as_str())).collect();
-        let list: Vec<_> = columns.iter().map(|column| format!("CAST({column} AS CHAR)")).collect();
-        let rows: Vec<Found> =
-            server.conn.query(format!("SELECT {} FROM {name}", list.join(", "))).await.expect("the rows");
-        for row in rows {
-            let values = row.unwrap().into_iter().zip(&columns).filter_map(|(value, column)| {
-                let text: Option<String> = mysql_async::from_value(value);
-                Some(((*column).to_owned(), text?))
-            });
-            let values: BTreeMap<_, _> = values.collect();
-            match documents.remove(&(name.clone(), values["id"].clone())) {
-                Some(document) if document.is_right => {
-                    assert_eq!(document.values, values, "of {name}");
-                    right += 1;
-                }
-                _ => assert!(has_gap, "{name} has no right document of {values:?} and needs no snapshot"),
-            }
-        }
-    }
-    let left: Vec<_> =
-        documents.iter().filter(|(_, document)| document.is_right).map(|(key, _)| key).collect();
-    assert!(left.is_empty(), "of rows that are gone: {left:?}");
-    right
-}
-
 async fn rage(server: &mut Server, seed: u64, statements: usize) {
     let mut storm = Storm { rng: StdRng::seed_from_u64(seed), tables: Vec::new(), named: 0 };
     for table in ["t", "u"] {
@@ -295,13 +219,13 @@ async fn rage(server: &mut Server, seed: u64, statements: usize) {
         }
     }
     follower.catch_up(server).await;
-    let right = compare(server, &storm, &follower.read).await;
+    let right = compare(server, &storm.tables(), &follower.read).await;
     // Every row once more: whatever a table needed, its rows as they are now are what SELECT says.
     for table in &storm.tables {
         server.run(&format!("UPDATE {} SET id = id + 1000 ORDER BY id DESC", table.name)).await;
     }
     follower.catch_up(server).await;
-    let all = compare(server, &storm, &follower.read).await;
+    let all = compare(server, &storm.tables(), &follower.read).await;
     eprintln!(
         "{} changes, {right} of {all} documents right before they were all written again",
         follower.read.changes.len()

@@ -2,6 +2,8 @@
 //! never answers.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use anyhow::Result;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -13,8 +15,15 @@ use tokio::task::JoinHandle;
 #[derive(Debug)]
 pub struct Valve {
     pub address: SocketAddr,
-    open: watch::Sender<bool>,
+    gate: Gate,
     accepting: JoinHandle<()>,
+}
+
+#[derive(Clone, Debug)]
+struct Gate {
+    open: watch::Sender<bool>,
+    /// Bytes from the server, of all connections, until it shuts.
+    left: Arc<AtomicI64>,
 }
 
 impl Valve {
@@ -25,23 +34,30 @@ impl Valve {
     pub async fn before(server: String) -> Result<Valve> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let (open, is_open) = watch::channel(true);
+        let gate = Gate { open: watch::Sender::new(true), left: Arc::new(AtomicI64::new(i64::MAX)) };
+        let shared = gate.clone();
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (server, is_open) = (server.clone(), is_open.clone());
+                let (server, gate) = (server.clone(), shared.clone());
                 // An error is the end of one connection, as it would be without a proxy.
-                tokio::spawn(async move { pass_on(client, &server, is_open).await });
+                tokio::spawn(async move { pass_on(client, &server, &gate).await });
             }
         });
-        Ok(Valve { address, open, accepting })
+        Ok(Valve { address, gate, accepting })
     }
 
     pub fn shut(&self) {
-        self.open.send_replace(false);
+        self.gate.open.send_replace(false);
+    }
+
+    /// Shuts when about so many bytes more came from the server.
+    pub fn shut_after(&self, bytes: i64) {
+        self.gate.left.store(bytes, Ordering::Relaxed);
     }
 
     pub fn open(&self) {
-        self.open.send_replace(true);
+        self.gate.left.store(i64::MAX, Ordering::Relaxed);
+        self.gate.open.send_replace(true);
     }
 }
 
@@ -51,23 +67,30 @@ impl Drop for Valve {
     }
 }
 
-async fn pass_on(client: TcpStream, server: &str, is_open: watch::Receiver<bool>) -> Result<()> {
+async fn pass_on(client: TcpStream, server: &str, gate: &Gate) -> Result<()> {
     let server = TcpStream::connect(server).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::select! {
-        ended = pump(from_client, to_server, is_open.clone()) => ended,
-        ended = pump(from_server, to_client, is_open) => ended,
+        ended = pump(from_client, to_server, gate, |_| {}) => ended,
+        ended = pump(from_server, to_client, gate, |read| {
+            let read = i64::try_from(read).unwrap_or(i64::MAX);
+            if gate.left.fetch_sub(read, Ordering::Relaxed) <= read {
+                gate.open.send_replace(false);
+            }
+        }) => ended,
     }
 }
 
 async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    mut is_open: watch::Receiver<bool>,
+    gate: &Gate,
+    passed: impl Fn(usize),
 ) -> Result<()> {
+    let mut is_open = gate.open.subscribe();
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let read = from.read(&mut buffer).await?;
@@ -76,5 +99,6 @@ async fn pump(
         }
         is_open.wait_for(|open| *open).await?;
         to.write_all(&buffer[..read]).await?;
+        passed(read);
     }
 }

@@ -28,6 +28,8 @@ mod mariadb;
 mod owed;
 #[path = "binlog_place.rs"]
 mod place;
+#[path = "binlog_rollbacks.rs"]
+mod rollbacks;
 #[path = "binlog_rows.rs"]
 mod rows;
 #[path = "binlog_statements.rs"]
@@ -46,6 +48,7 @@ use crate::log::record::{Batch, Commit, Mark, Position, Synced};
 use crate::log::{Gap, Noted};
 use crate::metrics::names;
 
+use self::rollbacks::{Found, Rollbacks};
 use super::compressed::Inflate;
 use super::decode::{Change, Decoder};
 use super::error::{MysqlError, Place};
@@ -97,6 +100,8 @@ pub struct Binlog {
     /// Where the event stands that is being taken.
     within: Within,
     transaction: Option<Transaction>,
+    /// Of a transaction that is to be read once more.
+    found: Option<Found>,
     /// The server is looking for our place, which it may take long over without a heartbeat (MariaDB reads a whole file).
     seeking: bool,
     undecided: Undecided,
@@ -131,6 +136,7 @@ struct Transaction {
     noted: Noted,
     /// It is one of XA.
     xa: Option<Xid>,
+    rollbacks: Rollbacks,
 }
 
 impl Transaction {
@@ -146,6 +152,7 @@ impl Transaction {
             ended: false,
             noted: Noted::default(),
             xa: None,
+            rollbacks: Rollbacks::default(),
         }
     }
 }
@@ -164,6 +171,7 @@ impl Binlog {
             position: Position::default(),
             within: Within::Stream,
             transaction: None,
+            found: None,
             seeking: false,
             undecided: Undecided::default(),
             marks: Marks::new(options.mark_interval, options.mark_transactions),
@@ -425,7 +433,8 @@ impl Binlog {
         self.seeking = false;
         self.place.gtid = Some(gtid.clone());
         let began = self.beginning(event);
-        Ok(self.transaction.insert(Transaction { began, ..Transaction::new(gtid, time_micros) }))
+        let rollbacks = Rollbacks::of(self.found_before(&gtid, began));
+        Ok(self.transaction.insert(Transaction { began, rollbacks, ..Transaction::new(gtid, time_micros) }))
     }
 
     /// What follows are the events of a payload, which is the whole of a transaction but its GTID.
@@ -442,6 +451,7 @@ impl Binlog {
             return Err(self.garbled("a transaction payload goes on after the end of its transaction"));
         }
         self.tables.end_statement();
+        self.is_as_handed_over()?;
         if let Some(transaction) =
             self.transaction.as_mut().filter(|transaction| !transaction.owed.is_empty())
         {

@@ -41,14 +41,18 @@ impl Binlog {
         batch: &mut Batch,
     ) -> Result<(), MysqlError> {
         let header = RowsHeader::parse(event.body(), version).map_err(self.short("a rows event"))?;
+        // Of tables that are not followed too: which those are may be another question when the transaction is read again.
+        let counts = self.transaction.as_mut().is_none_or(|transaction| transaction.rollbacks.next_counts());
         match self.tables.target(header.table_id) {
             Some(Target::Unfollowed) => {}
+            Some(_) if !counts => {}
             Some(Target::Unread(number)) => self.left_out(number),
             Some(Target::Followed(number)) => {
                 let Some(transaction) = self.transaction.as_mut().filter(|transaction| transaction.begun)
                 else {
                     return Err(self.garbled("a rows event outside a transaction"));
                 };
+                transaction.rollbacks.hand_over();
                 let Some((table, news)) = self.tables.version(number, batch) else {
                     return Err(self.garbled("a rows event of an unknown table"));
                 };

@@ -51,18 +51,9 @@ impl Binlog {
             }
             Meaning::XaEnd => return Ok(()),
             Meaning::Commit => return self.commit(batch),
-            Meaning::Rollback | Meaning::RollbackTo => {
-                // The server writes these where a transaction also changed a table that cannot roll back.
-                if let Some(table) = rows_of {
-                    return Err(self.refuse_table(
-                        "QUERY event (ROLLBACK)",
-                        table,
-                        "the transaction mixes tables that roll back with such that do not, and which of its rows stay is not \
-                         followed yet: start from a new state folder after it",
-                    ));
-                }
-                return if meaning == Meaning::Rollback { self.commit(batch) } else { Ok(()) };
-            }
+            Meaning::Rollback => return self.roll_back(batch),
+            Meaning::RollbackTo(savepoint) => return self.roll_back_to(&savepoint),
+            Meaning::Savepoint(name) => return self.savepoint(&name),
             // Each is a transaction of its own.
             Meaning::XaCommit(_) | Meaning::XaRollback(_)
                 if transaction.xa.is_some() || rows_of.is_some() =>

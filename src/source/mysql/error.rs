@@ -103,6 +103,10 @@ pub enum MysqlError {
     StreamRefused { server: String, place: Box<Place>, source: Box<LinkError>, advice: String },
     #[error("the stream is not as it should be at {place}: {what}")]
     Garbled { place: Box<Place>, what: String },
+    #[error(
+        "{place}: rows of the transaction were rolled back within it, after they were read: it is read again without them"
+    )]
+    RolledBack { place: Box<Place> },
     #[error("{event} of {table} at {place}: {source}")]
     Rows { event: &'static str, table: TableName, place: Box<Place>, source: DecodeError },
     #[error("TABLE_MAP event of {table} at {place}: {source}")]
@@ -152,6 +156,7 @@ impl MysqlError {
             | MysqlError::Evicted { .. }
             | MysqlError::NotExecuted { .. }
             | MysqlError::OtherServer { .. }
+            | MysqlError::RolledBack { .. }
             | MysqlError::NotConnected => Class::Transient,
             MysqlError::Garbled { .. } | MysqlError::GtidSet { .. } | MysqlError::Unverified(_) => {
                 Class::Garbled

@@ -222,7 +222,7 @@ impl Inflater {
         }
         let head = Head::parse(waiting)
             .map_err(|Short| LinkError::Unlike("an event of a transaction payload is too short"))?;
-        let held = if head.size > open.limit { KEPT } else { head.size };
+        let held = if head.size > open.limit { head.size.min(KEPT) } else { head.size };
         let Some(beyond) = waiting.len().checked_sub(held) else { return more() };
         if head.size > held {
             // Whatever came behind the part that is kept is the event's until so much has come.

@@ -20,9 +20,11 @@ pub enum Meaning {
     Begin,
     Commit,
     Rollback,
-    /// ROLLBACK TO SAVEPOINT: rows before it in the same transaction may not count.
-    RollbackTo,
-    /// SAVEPOINT and whatever else changes no row.
+    /// SAVEPOINT of this name.
+    Savepoint(String),
+    /// ROLLBACK TO this savepoint: rows between the two do not count.
+    RollbackTo(String),
+    /// Whatever changes no row.
     Nothing,
     /// `XA START`: what follows is of an XA transaction. Its id, as written.
     XaStart(String),
@@ -308,9 +310,14 @@ impl<'a> Reader<'a> {
             "COMMIT" => Meaning::Commit,
             "ROLLBACK" => {
                 let _ = self.word("WORK");
-                if self.word("TO") { Meaning::RollbackTo } else { Meaning::Rollback }
+                if !self.word("TO") {
+                    return Meaning::Rollback;
+                }
+                let _ = self.word("SAVEPOINT");
+                Meaning::RollbackTo(self.savepoint())
             }
-            "SAVEPOINT" | "RELEASE" => Meaning::Nothing,
+            "SAVEPOINT" => Meaning::Savepoint(self.savepoint()),
+            "RELEASE" => Meaning::Nothing,
             "XA" => self.xa(),
             "CREATE" => self.create(),
             "DROP" => self.drop(),
@@ -335,6 +342,11 @@ impl<'a> Reader<'a> {
             tokens => ("a statement that is not understood".to_owned(), tokens),
         };
         Names { schema: self.schema, patterns: self.patterns }.meant(what, names.iter().cloned())
+    }
+
+    /// A name, or nothing, which no savepoint is called.
+    fn savepoint(&mut self) -> String {
+        self.next().and_then(Token::name).unwrap_or_default().to_owned()
     }
 
     fn xa(mut self) -> Meaning {
