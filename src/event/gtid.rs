@@ -196,6 +196,18 @@ impl GtidSet {
         result
     }
 
+    /// What is in `self` and not in `other`, as a set that can be kept: a domain is told by its last GTID, so with what comes before it.
+    #[must_use]
+    pub fn beyond(&self, other: &GtidSet) -> GtidSet {
+        let mut beyond = self.subtract(other);
+        for (origin, left) in &mut beyond.origins {
+            if let (Origin::Domain { .. }, Some(mine)) = (origin, self.origins.get(origin)) {
+                left.clone_from(mine);
+            }
+        }
+        beyond
+    }
+
     #[must_use]
     pub fn is_subset(&self, other: &GtidSet) -> bool {
         self.origins.iter().all(|(origin, mine)| {

@@ -113,6 +113,9 @@ fn a_domains_gtid_stands_for_all_that_its_server_wrote_there_before() {
     let before = set("0-1-90, 0-2-150");
     assert!(before.is_subset(&all) && !all.is_subset(&before));
     assert_eq!(all.subtract(&before).to_string(), "0-1-91..100,7-1-3");
+    // What a log keeps of a domain is all up to its last.
+    assert_eq!(all.beyond(&before).to_string(), "0-1-100,7-1-3");
+    assert!(all.beyond(&all).is_empty());
     let mut grown = before.clone();
     let added = set("0-1-160").only().unwrap();
     assert!(grown.insert(&added) && !grown.insert(&added));

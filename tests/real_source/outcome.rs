@@ -45,7 +45,7 @@ fn documents(read: &Read) -> Documents {
         if row.op == Op::Rekey {
             documents.remove(&(table.clone(), row.old_key[0].clone()));
         }
-        if row.op == Op::Delete {
+        if matches!(row.op, Op::Delete | Op::Tombstone) {
             documents.remove(&(table, id));
         } else {
             let values = row.values.iter().filter(|(_, value)| value != "NULL").cloned().collect();

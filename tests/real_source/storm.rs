@@ -13,7 +13,12 @@ use crate::server::{At, Follower, Own, Server};
 at_each!(
     fault_57_documents_are_what_rows_are_after_a_storm_of_ddl_and_dml,
     fault_57_it_is_the_same_after_a_storm_where_table_maps_have_no_names,
+    fault_51_it_is_the_same_after_a_storm_where_rows_come_without_all_columns,
+    fault_51_it_is_the_same_where_neither_rows_nor_table_maps_are_whole,
 );
+
+/// What sessions say of row images: each statement has one of these.
+type Images = &'static [&'static str];
 
 const TYPES: &[&str] = &[
     "INT",
@@ -201,7 +206,7 @@ impl Storm {
     }
 }
 
-async fn rage(server: &mut Server, seed: u64, statements: usize) {
+async fn rage(server: &mut Server, seed: u64, statements: usize, images: Images) {
     let mut storm = Storm { rng: StdRng::seed_from_u64(seed), tables: Vec::new(), named: 0 };
     for table in ["t", "u"] {
         let create = storm.create(table.to_owned());
@@ -209,6 +214,9 @@ async fn rage(server: &mut Server, seed: u64, statements: usize) {
     }
     let mut follower: Follower = server.follow().await;
     for _ in 0..statements {
+        if let Some(image) = images.choose(&mut storm.rng) {
+            server.run(&format!("SET binlog_row_image = '{image}'")).await;
+        }
         for sql in storm.next() {
             server.run(&sql).await;
         }
@@ -240,23 +248,39 @@ fn number(name: &str, default: u64) -> u64 {
         .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
 
-async fn storms(at: At, url: &str, name: &str) {
+async fn storms(at: At, url: &str, name: &str, images: Images) {
     let first = number("EVERRELAY_TEST_SEED", u64::from(rand::random::<u32>()));
     let statements = number("EVERRELAY_TEST_STATEMENTS", 150) as usize;
     for seed in first..first + 2 {
         eprintln!("seed {seed} at {at:?}; to replay: EVERRELAY_TEST_SEED={seed} dev/test real {name}");
         let mut server = Server::at(url, &format!("storm_{seed}")).await;
-        rage(&mut server, seed, statements).await;
+        rage(&mut server, seed, statements, images).await;
     }
 }
 
 async fn fault_57_documents_are_what_rows_are_after_a_storm_of_ddl_and_dml(at: At) {
-    storms(at, at.url(), "storm_of_ddl_and_dml").await;
+    storms(at, at.url(), "storm_of_ddl_and_dml", &[]).await;
+}
+
+async fn minimal_metadata(at: At) -> (Own, String) {
+    let (own, url) = Own::up_at(at, "test-minimal-storm");
+    let mut server = Server::at(&url, "minimal_storm").await;
+    server.run("SET GLOBAL binlog_row_metadata = MINIMAL").await;
+    (own, url)
 }
 
 async fn fault_57_it_is_the_same_after_a_storm_where_table_maps_have_no_names(at: At) {
-    let (_own, url) = Own::up_at(at, "test-minimal-storm");
-    let mut server = Server::at(&url, "minimal_storm").await;
-    server.run("SET GLOBAL binlog_row_metadata = MINIMAL").await;
-    storms(at, &url, "storm_where_table_maps_have_no_names").await;
+    let (_own, url) = minimal_metadata(at).await;
+    storms(at, &url, "storm_where_table_maps_have_no_names", &[]).await;
+}
+
+const EVERY_IMAGE: Images = &["MINIMAL", "NOBLOB", "FULL"];
+
+async fn fault_51_it_is_the_same_after_a_storm_where_rows_come_without_all_columns(at: At) {
+    storms(at, at.url(), "storm_where_rows_come_without", EVERY_IMAGE).await;
+}
+
+async fn fault_51_it_is_the_same_where_neither_rows_nor_table_maps_are_whole(at: At) {
+    let (_own, url) = minimal_metadata(at).await;
+    storms(at, &url, "neither_rows_nor_table_maps", EVERY_IMAGE).await;
 }

@@ -27,7 +27,7 @@ impl Binlog {
             // What the log has passed says nothing new.
             let mut passed = self.gtids.clone();
             passed.insert(gtid);
-            noted.horizon = horizon.subtract(&passed);
+            noted.horizon = horizon.beyond(&passed);
         }
         self.count(batch)
     }

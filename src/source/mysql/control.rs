@@ -22,6 +22,9 @@ use super::server::{Family, Server};
 /// Pause between looks at a server that lacks transactions of ours.
 const GRACE_PAUSE: Duration = Duration::from_millis(200);
 
+/// For transactions whose rows may be seen already to be in the executed set.
+const COMMITTING: Duration = Duration::from_secs(1);
+
 /// For one question to information_schema: with very many tables it opens each of them.
 pub(super) const METADATA_PATIENCE: Duration = Duration::from_secs(300);
 
@@ -109,6 +112,43 @@ impl Control {
         };
         let offset = value("binlog_snapshot_position").and_then(|offset| offset.parse().ok());
         Ok(value("binlog_snapshot_file").zip(offset))
+    }
+
+    /// What a SELECT that was answered before can have seen. On MySQL rows are seen a moment before `gtid_executed` has their transaction, which
+    /// until then is in `gtid_owned`: so what is owned is waited for, but not a transaction that is long in the making, whose rows nobody sees.
+    ///
+    /// # Errors
+    /// The question fails.
+    pub async fn seen(&mut self) -> Result<GtidSet, MysqlError> {
+        if self.about.peer.family == Family::Mariadb {
+            // It moves before rows are seen.
+            return self.binlog_state().await;
+        }
+        let (deadline, mut pause) = (Instant::now() + COMMITTING, Duration::from_millis(1));
+        let (mut owned, mut executed) = self.owned_and_executed().await?;
+        loop {
+            let open = owned.subtract(&executed);
+            if open.is_empty() || Instant::now() >= deadline {
+                return Ok(executed);
+            }
+            sleep(pause).await;
+            pause *= 2;
+            let (still, later) = self.owned_and_executed().await?;
+            let gone = open.subtract(&still);
+            (owned, executed) = (open.subtract(&gone), later);
+        }
+    }
+
+    /// In this order: what is not owned any more is executed.
+    async fn owned_and_executed(&mut self) -> Result<(GtidSet, GtidSet), MysqlError> {
+        let asked = "SELECT @@GLOBAL.gtid_owned, @@GLOBAL.gtid_executed";
+        let rows: Vec<[String; 2]> = self.ask("reading what was executed", asked).await?;
+        let unusable = |problem: String| MysqlError::GtidSet { server: self.server.clone(), problem };
+        let [[owned, executed]] = rows.as_slice() else {
+            return Err(unusable(format!("{} rows answer", rows.len())));
+        };
+        let parse = |text: &str| text.parse::<GtidSet>().map_err(|error| unusable(error.to_string()));
+        Ok((parse(&without_owners(owned))?, parse(executed)?))
     }
 
     /// Ends it.
@@ -310,6 +350,16 @@ impl Control {
     }
 }
 
+/// `UUID:7#12:8#13` without the threads' numbers behind `#`.
+fn without_owners(owned: &str) -> String {
+    let mut in_owner = false;
+    let keeps = |c: &char| {
+        in_owner = *c == '#' || (in_owner && c.is_ascii_digit());
+        !in_owner
+    };
+    owned.chars().filter(keeps).collect()
+}
+
 /// What a question is answered with, within so long.
 async fn asked<R: TryFrom<Vec<String>>>(
     link: &mut Link,
@@ -337,4 +387,18 @@ fn values<R: TryFrom<Vec<String>>>(row: Row) -> Result<R, LinkError> {
     let values = row.into_iter().collect::<Option<Vec<_>>>();
     let values = values.and_then(|values| R::try_from(values).ok());
     values.ok_or(LinkError::Unlike("a row is not what was asked for"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owned_transactions_are_a_set_without_their_threads() {
+        let text = "3e11fa47-71ca-11e1-9e33-c80aa9429562:8#12#9:7#13:blue:2#1,\n3e11fa47-71ca-11e1-9e33-c80aa9429563:1#4";
+        let set: GtidSet = without_owners(text).parse().unwrap();
+        let plain = "3e11fa47-71ca-11e1-9e33-c80aa9429562:7-8:blue:2,3e11fa47-71ca-11e1-9e33-c80aa9429563:1";
+        assert_eq!(set, plain.parse().unwrap());
+        assert_eq!(without_owners(""), "");
+    }
 }

@@ -134,10 +134,7 @@ impl Becomes {
                 before.labels.iter().all(|label| labels.contains(label))
             }
             // A value has its labels in the order of the definition.
-            (ColumnType::Set, Becomes::Set(labels)) => {
-                let mut labels = labels.iter();
-                before.labels.iter().all(|label| labels.any(|new| new == label))
-            }
+            (ColumnType::Set, Becomes::Set(labels)) => labels.starts_with(&before.labels),
             (old, Becomes::Same(ty)) => *ty == old,
             _ => false,
         }

@@ -87,7 +87,7 @@ fn what_holds_every_old_value_and_prints_it_alike_keeps_it() {
         (labels(ColumnType::Enum), "ENUM('it''s', 'a', 'new')", true, true),
         (labels(ColumnType::Enum), "ENUM('a', 'new')", false, false),
         (labels(ColumnType::Enum), "SET('a', 'it''s')", false, false),
-        (labels(ColumnType::Set), "SET('a', 'new', 'it''s')", true, true),
+        (labels(ColumnType::Set), "SET('a', 'it''s', 'new')", true, true),
         (labels(ColumnType::Set), "SET('it''s', 'a')", false, false),
         (of(ColumnType::Json), "GEOMETRY", false, false),
         (integer(32, false), "", false, false),

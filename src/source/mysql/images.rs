@@ -4,7 +4,8 @@
 //!
 //! An image has a bit of nulls for each column that the event's bitmap says is present, and their values. With `binlog_row_image=MINIMAL` a before-image has the
 //! key, an after-image what the statement set; with NOBLOB both lack the large columns that did not change. (MySQL,
-//! *THD::binlog_prepare_row_images*, sql/binlog.cc.) In a PARTIAL_UPDATE_ROWS event each after-image comes behind the *value options*, an
+//! *THD::binlog_prepare_row_images*, sql/binlog.cc.) With MariaDB's FULL_NODUP a before-image has all columns, an after-image those that changed.
+//! MariaDB 11.8 leaves generated columns out of the images of an update, whatever the setting. In a PARTIAL_UPDATE_ROWS event each after-image comes behind the *value options*, an
 //! integer: with 1 there is a bit for each JSON column of the table, and a set bit says that the after-image has its differences. (MySQL,
 //! *Rows_log_event*, sql/log_event.h.)
 //!
@@ -125,7 +126,7 @@ impl Decoder {
     ) -> Result<(), DecodeError> {
         let (mut before, mut after) = (Found::default(), Found::default());
         let mut documents = Documents::default();
-        let start = rows.len();
+        let (old, start) = (*rows, rows.len());
         plan.walk_present(first, rows, |column, index, raw| {
             before.put(column, raw);
             if let (ColumnKind::Json, Some(raw), Change::PartialUpdate) = (&column.kind, raw, change) {
@@ -160,6 +161,10 @@ impl Decoder {
             return self.update_with_documents((plan, table), (before, after), &documents, image, batch);
         }
         let after = after.or(&before);
+        if change == Change::Update && before.is_whole(plan) && all_set(first, plan.columns.len()) {
+            let (before, after) = (&before.parts, &after.parts);
+            return self.update_over((plan, table), (before, after), (old, image), second, batch);
+        }
         if !before.is_whole(plan) || !after.is_whole(plan) {
             owed.of(table).lose(NO_KEY);
             return Ok(());
@@ -168,6 +173,41 @@ impl Decoder {
             self.tombstone(plan, table, &before.parts, batch)?;
         }
         owe(plan, table, &after.parts, owed);
+        Ok(())
+    }
+
+    /// Appends an update whose before-image has all columns, and whose after-image those of `present`, which changed.
+    fn update_over(
+        &mut self,
+        (plan, table): (&RowPlan, TableNo),
+        (before, after): (&Key<'_>, &Key<'_>),
+        (mut old, mut new): (Wire<'_>, Wire<'_>),
+        present: &[u8],
+        batch: &mut Batch,
+    ) -> Result<(), DecodeError> {
+        self.grows_left = self.limit;
+        let width = plan.columns.len();
+        let changed = (0..width).filter(|index| bit(present, *index)).count();
+        let (old_nulls, new_nulls) = (old.take(width.div_ceil(8))?, new.take(changed.div_ceil(8))?);
+        let mut writer = batch.change(table);
+        let values = writer.values();
+        let first = values.len();
+        let mut out = RowWriter::new(values);
+        let mut place = 0;
+        for (index, column) in plan.columns.iter().enumerate() {
+            let mut raw = if bit(old_nulls, index) { None } else { Some(column.store.take(&mut old)?) };
+            if bit(present, index) {
+                raw = if bit(new_nulls, place) { None } else { Some(column.store.take(&mut new)?) };
+                place += 1;
+            }
+            match raw {
+                None => out.null(),
+                Some(raw) => self.value(column, index, raw, &mut out)?,
+            }
+        }
+        let op = self.update(plan, before, after, writer.values())?;
+        self.check_size(writer.values().len() - first)?;
+        writer.finish(op);
         Ok(())
     }
 

@@ -74,6 +74,20 @@ fn an_after_image_with_all_columns_needs_no_more_than_the_old_key() {
 }
 
 #[test]
+fn what_an_after_image_lacks_is_in_a_before_image_with_all_columns() {
+    // Only the text; then the key too, and the text becomes null.
+    let changed = text("y");
+    let rekeyed = [vec![2], 3_i32.to_le_bytes().to_vec()].concat();
+    for (present, after, op) in
+        [(0b0010, changed, "Update I64(1) Text(\"y\")"), (0b0011, rekeyed, "Rekey I64(3) Null")]
+    {
+        let rows = with(&[0b1111, present], &[image(1, "x"), after]);
+        let (changes, keys) = read(&plan(), Change::Update, &rows).unwrap();
+        assert!(changes.len() == 1 && changes[0].starts_with(op) && keys.is_empty(), "{changes:?}");
+    }
+}
+
+#[test]
 fn a_row_whose_key_did_not_come_is_lost() {
     for (change, rows) in [
         (Change::Write, with(&[0b0010], &[text("x")])),

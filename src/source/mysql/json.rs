@@ -359,7 +359,8 @@ fn short_length(wire: &mut Wire<'_>) -> Result<usize, JsonError> {
 }
 
 /// A double as *my_gcvt* prints it into a field wide enough for all its digits: the shortest digits that read back as the
-/// same double, without exponent from 1e-15 up to below 1e15 (strings/dtoa.cc, MAX_DECPT_FOR_F_FORMAT).
+/// same double, without exponent from 1e-15 up to below 1e15 (strings/dtoa.cc, MAX_DECPT_FOR_F_FORMAT), and where a seventeenth digit is a fraction
+/// (as 9.7 prints it).
 fn write_double(value: f64, out: &mut String) -> Result<(), JsonError> {
     if !value.is_finite() {
         return Err(JsonError::Malformed);
@@ -388,7 +389,8 @@ fn write_double(value: f64, out: &mut String) -> Result<(), JsonError> {
     // The value is 0.DIGITS x 10^point.
     let point = whole.len() as i32 - leading as i32 + exponent;
 
-    if !(-14..=15).contains(&point) {
+    let plain = (-14..=15).contains(&point) || (point == 16 && digits.len() > 16);
+    if !plain {
         let (first, rest) = digits.split_at_checked(1).ok_or(JsonError::Malformed)?;
         out.push_str(first);
         if !rest.is_empty() {

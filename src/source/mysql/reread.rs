@@ -10,7 +10,7 @@
 //! # Operation
 //!
 //! A second connection, to the same server ([`Peer`]), is made when it is first needed and kept. MySQL: its executed set is read until everything that the log will hold is
-//! in it. MariaDB, whose binlog state moves before its engines do: transactions with a consistent snapshot are begun until the snapshot's place in the binlog is not before our transaction's end.
+//! in it. MariaDB, whose binlog state moves before its engines do: transactions with a consistent snapshot are begun until the snapshot's place in the binlog is not before our transaction's end: whatever is read after that is as new.
 //! Then keys are asked for in chunks, and rows go into the batch as they come, a chunk over as many batches as it needs. What was executed by the end is the *read
 //! horizon*: the log keeps it until it has come as far.
 
@@ -160,6 +160,8 @@ impl Reread {
             self.until_executed(&work).await?;
             work.waited = true;
         }
+        // A table that has changed costs the connection; another one shows the transaction as well.
+        self.connect().await?;
         let table = match work.table.take() {
             Some(table) => Some(table),
             None => work.owed.next_table().map(|(version, keys)| Table { version, keys, chunk: None }),
@@ -314,7 +316,8 @@ impl Reread {
                 }
             };
             if shown {
-                return Ok(());
+                // What is read from now on is as new. In a snapshot a table that was altered meanwhile could not be read at all.
+                return if family == Family::Mariadb { control.end_snapshot().await } else { Ok(()) };
             }
             if Instant::now() >= deadline {
                 return Err(MysqlError::NotExecuted {
@@ -329,12 +332,8 @@ impl Reread {
 
     /// What the server has executed now.
     async fn finish(&mut self) -> Result<GtidSet, MysqlError> {
-        let family = self.peer.family;
         let (control, _) = self.control("reading what was executed")?;
-        if family == Family::Mariadb {
-            control.end_snapshot().await?;
-        }
-        control.executed().await
+        control.seen().await
     }
 
     async fn connect(&mut self) -> Result<(), MysqlError> {

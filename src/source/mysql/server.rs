@@ -165,7 +165,7 @@ impl Server {
     pub fn costs(&self) -> Vec<String> {
         let mut costs = Vec::new();
         let image = self.variable("binlog_row_image").unwrap_or("FULL");
-        if !image.eq_ignore_ascii_case("FULL") {
+        if !["FULL", "FULL_NODUP"].iter().any(|whole| image.eq_ignore_ascii_case(whole)) {
             costs.push(format!(
                 "binlog_row_image is {}: rows that come without all their columns are read again by key, for which the user needs SELECT on them, \
                  and each transaction with such rows waits for it; FULL spares that",
@@ -300,6 +300,7 @@ mod tests {
     #[test]
     fn what_has_to_be_read_again_is_a_cost_and_no_error() {
         assert!(server(&[]).costs().is_empty());
+        assert!(server(&[("binlog_row_image", "FULL_NODUP")]).costs().is_empty());
         for (name, value) in [
             ("binlog_row_image", "MINIMAL"),
             ("binlog_row_image", "noblob"),
