@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use support::servers::Server;
+use support::servers::{Database, Server};
 use support::stage::Stage;
 use support::{eventually, mysql};
 
@@ -116,7 +116,17 @@ async fn fault_58_what_a_truncate_deleted_stays_so_and_what_follows_it_stays_the
 
 #[tokio::test]
 async fn fault_58_a_truncate_is_enough_to_know_a_table_by() -> Result<()> {
-    let mut stage = Stage::set("fault_58_a_truncate_is_enough_to_know_a_table_by", 500).await?;
+    let stage = Stage::set("fault_58_a_truncate_is_enough_to_know_a_table_by", 500).await?;
+    a_truncate_is_enough(stage).await
+}
+
+#[tokio::test]
+async fn fault_58_a_truncate_at_mariadb_is_enough_too() -> Result<()> {
+    let test = "fault_58_a_truncate_at_mariadb_is_enough_too";
+    a_truncate_is_enough(Stage::set_with(Database::Mariadb, test, 500).await?).await
+}
+
+async fn a_truncate_is_enough(mut stage: Stage) -> Result<()> {
     add_ledger(&mut stage).await?;
     let (schema, url) = (stage.shop.schema.clone(), stage.shop.mysql_url.clone());
     let unwritten = format!("CREATE TABLE `{schema}`.unwritten (id INT PRIMARY KEY)");

@@ -1,5 +1,7 @@
 //! What a bulk's outcome is called when the wire or what stands in it fails: a scripted server in place of the engine.
 
+mod sweeps;
+
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
