@@ -2,6 +2,8 @@
 
 use everrelay::source::mysql::control::Control;
 use everrelay::source::mysql::patterns::Patterns;
+use mysql_async::Row as Found;
+use mysql_async::prelude::Queryable;
 
 use crate::ddl_cases::{CASES, Case, MYSQL_CASES};
 use crate::server::{At, Follower, Own, Row, Server};
@@ -10,6 +12,7 @@ at_each!(
     fault_57_rows_are_read_by_the_columns_of_their_time_through_each_kind_of_ddl,
     fault_57_it_is_the_same_when_all_of_it_is_read_afterwards,
     fault_57_table_maps_without_names_are_completed_by_information_schema,
+    fault_57_a_table_id_that_a_restarted_server_gives_again_is_another_table,
     fault_58_dropped_tables_are_gaps_and_the_stream_goes_on,
     rows_that_a_foreign_key_changes_come_or_the_key_is_named,
 );
@@ -89,6 +92,37 @@ async fn fault_57_table_maps_without_names_are_completed_by_information_schema(a
         let mut server = Server::at(&url, &format!("minimal_{number}")).await;
         holds(&mut server, case, Lag::None).await;
     }
+}
+
+/// The ids that table maps of the newest binlog file say.
+async fn table_ids(server: &mut Server) -> Vec<String> {
+    let files: Vec<Found> = server.conn.query("SHOW BINARY LOGS").await.expect("the files");
+    let newest: String = files.last().and_then(|row| row.get(0)).expect("a file");
+    let events: Vec<Found> =
+        server.conn.query(format!("SHOW BINLOG EVENTS IN '{newest}'")).await.expect("events");
+    let says = events.iter().map(|row| (row.get::<String, _>(2).unwrap(), row.get::<String, _>(5).unwrap()));
+    let maps = says.filter(|(kind, _)| kind == "Table_map");
+    // `table_id: 94 (schema.t)`
+    maps.map(|(_, info)| info.split(' ').nth(1).expect("an id").to_owned()).collect()
+}
+
+async fn fault_57_a_table_id_that_a_restarted_server_gives_again_is_another_table(at: At) {
+    let (_own, url) = Own::up_at(at, "test-ids");
+    let mut server = Server::at(&url, "ids").await;
+    server.run("CREATE TABLE t (id INT PRIMARY KEY, a INT)").await;
+    server.run("CREATE TABLE u (b VARCHAR(10), c VARCHAR(10) PRIMARY KEY)").await;
+    // It reads when all is over, so that one stream has all of it.
+    let mut follower = server.follow().await;
+    let mut ids = Vec::new();
+    for sql in ["INSERT INTO t VALUES (1, 10)", "INSERT INTO u VALUES ('x', 'y')"] {
+        at.dev_servers("restart", "test-ids");
+        server.connect_again().await;
+        server.run(sql).await;
+        ids.push(table_ids(&mut server).await);
+    }
+    assert!(ids[0].len() == 1 && ids.iter().all(|all| *all == ids[0]), "one id, given twice: {ids:?}");
+    assert!(follower.catch_up_again(&mut server).await > 0);
+    assert_eq!(follower.briefs(), ["insert t 1,10", "insert u x,y"]);
 }
 
 async fn fault_58_dropped_tables_are_gaps_and_the_stream_goes_on(at: At) {

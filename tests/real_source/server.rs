@@ -157,6 +157,12 @@ impl Server {
         Server { conn, schema, opts, is_mariadb }
     }
 
+    /// Another session, once the server is there again.
+    pub async fn connect_again(&mut self) {
+        self.conn = Conn::new(self.opts.clone()).await.expect("the server answers");
+        self.run(&format!("USE {}", self.schema)).await;
+    }
+
     pub async fn run(&mut self, sql: &str) {
         if let Err(error) = self.conn.query_drop(sql).await {
             panic!("{sql}: {error}");
