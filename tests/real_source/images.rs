@@ -13,6 +13,7 @@ use rand::{Rng, SeedableRng};
 use crate::columns;
 use crate::server::{At, Follower, Server};
 
+at_each!(fault_51_a_row_that_is_sent_before_it_is_committed_is_waited_for);
 at_every!(
     fault_51_no_row_is_stale_whoever_writes_while_it_is_read_again,
     fault_51_rows_without_all_columns_are_read_again_by_key,
@@ -208,6 +209,37 @@ async fn fault_51_no_row_is_stale_whoever_writes_while_it_is_read_again(at: At) 
     let again = follower.read.changes.iter().filter(|change| change.op == Op::Tombstone).count();
     println!("{} changes, {} rows, {again} tombstones", follower.read.changes.len(), rows.len());
     server.run(&format!("DROP DATABASE {}", server.schema)).await;
+}
+
+/// A server that waits for a replica's answer, which does not come, sends a transaction a while before it commits it.
+async fn fault_51_a_row_that_is_sent_before_it_is_committed_is_waited_for(at: At) {
+    let (_own, url) = crate::server::Own::up_at(at, "test-semi-sync");
+    let mut server = Server::at(&url, "semi_sync").await;
+    server.run("CREATE TABLE t (id INT PRIMARY KEY, a INT, b INT)").await;
+    server.run("INSERT INTO t VALUES (1, 1, 1)").await;
+    let mut follower = server.follow().await;
+    let mut writer = Server::at(&url, "semi_sync_writer").await;
+    writer.run(&format!("USE {}", server.schema)).await;
+    writer.run("SET binlog_row_image = 'MINIMAL'").await;
+    let (role, nobody) = if at.is_mariadb() { ("master", "slave") } else { ("source", "replica") };
+    if !at.is_mariadb() {
+        // Where an earlier run left it, it is installed.
+        let _ =
+            server.conn.query_drop("INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'").await;
+    }
+    let waits_for_nobody = format!("wait_no_{nobody} = ON");
+    for setting in ["wait_point = 'AFTER_SYNC'", "timeout = 2000", &waits_for_nobody, "enabled = ON"] {
+        server.run(&format!("SET GLOBAL rpl_semi_sync_{role}_{setting}")).await;
+    }
+    let update = tokio::spawn(async move { writer.run("UPDATE t SET a = 2").await });
+    let mut batch = everrelay::log::record::Batch::new();
+    while follower.read.commits.is_empty() {
+        follower.source.fill(&mut batch).await.expect("the stream goes on");
+        follower.read.batch(&batch);
+        batch.clear();
+    }
+    update.await.unwrap();
+    assert_eq!(follower.briefs(), ["update t 1,2,1"]);
 }
 
 async fn keys_of_every_type_find_their_row(at: At) {
