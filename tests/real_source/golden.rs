@@ -287,6 +287,15 @@ async fn it_is_the_same_where_table_maps_have_no_names_and_events_no_checksums(a
     through_each(at, &url).await;
 }
 
+/// Signs, character sets, names, labels, key: all of it comes from information_schema then.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_type_reads_so_where_mariadbs_table_maps_say_least() {
+    let (_own, url) = Own::up_at(At::Mariadb, "test-least");
+    let mut server = Server::at(&url, "least").await;
+    server.run("SET GLOBAL binlog_row_metadata = NO_LOG").await;
+    through_each(At::Mariadb, &url).await;
+}
+
 async fn through_each(at: At, url: &str) {
     for (number, carrier) in CARRIERS.iter().filter(|carrier| carrier.by.contains(&at)).enumerate() {
         let mut server = Server::at(url, "golden").await;

@@ -39,6 +39,7 @@ mod ddl_cases;
 mod errors;
 mod golden;
 mod images;
+mod limits;
 mod mariadb;
 mod online;
 mod outcome;

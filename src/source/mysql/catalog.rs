@@ -10,7 +10,9 @@ use crate::event::TableName;
 use crate::log::record::Position;
 
 use super::control::{Control, METADATA_PATIENCE, literal};
-use super::description::{self, Description, ENUM_LABELS, KEY, NAMES, NATIVES, Native, SET_LABELS, SIGNS};
+use super::description::{
+    self, CHARSETS, Description, ENUM_LABELS, KEY, NAMES, NATIVES, Native, SET_LABELS, SIGNS,
+};
 use super::error::MysqlError;
 use super::options::MysqlOptions;
 use super::server::{Family, Peer};
@@ -19,6 +21,9 @@ use super::wire::bit;
 
 /// utf8mb4_general_ci: what labels are written in.
 const UTF8: usize = 45;
+
+/// Each column's collation, one by one.
+const EACH_CHARSET: u8 = 3;
 
 /// Each label's collation, one by one.
 const EACH_LABEL_CHARSET: u8 = 11;
@@ -45,6 +50,8 @@ pub struct Column {
     pub nullable: bool,
     /// The longest value of a string column, bytes.
     pub octets: Option<u64>,
+    /// Of what is no text that of bytes; asked of MariaDB alone, whose maps may leave it out.
+    pub collation: Option<u64>,
 }
 
 /// Why a table map is not of the table that information_schema has.
@@ -112,11 +119,31 @@ impl Asked {
         if family == Family::Mariadb {
             fields.push((NATIVES, &natives));
         }
+        let collations = self.collations(map, family)?;
+        if map.field(CHARSETS).is_none() {
+            fields.push((EACH_CHARSET, &collations));
+        }
         let described = map.completed_by(&map.with(fields));
         // Whose signs are others is not said; the first is as good as any.
         described.ok_or_else(|| {
             Unlike::Column(self.columns.first().map(|column| column.name.clone()).unwrap_or_default())
         })
+    }
+
+    /// The collations of the columns that have one, where the map leaves them out (MariaDB's NO_LOG).
+    fn collations(&self, map: &Description<'_>, family: Family) -> Result<Vec<u8>, Unlike> {
+        let mut collations = Vec::new();
+        if map.field(CHARSETS).is_some() {
+            return Ok(collations);
+        }
+        for (column, found) in self.columns.iter().zip(map.columns()) {
+            if found.is_ok_and(|(ty, metadata)| description::has_collation(ty, metadata, family)) {
+                let collation = column.collation.and_then(|number| usize::try_from(number).ok());
+                let collation = collation.ok_or_else(|| Unlike::Column(column.name.clone()))?;
+                description::length(collation, &mut collations);
+            }
+        }
+        Ok(collations)
     }
 
     /// A bit for each numeric column, the first in the highest of a byte (MySQL, sql/log_event.cc, *init_signedness_field*).
@@ -309,19 +336,28 @@ impl Control {
     /// The server does not answer, or has no binlog.
     pub async fn table(&mut self, table: &TableName) -> Result<Asked, MysqlError> {
         let (schema, name) = (literal(&table.schema), literal(&table.table));
+        let (collation, join) = match self.server().peer.family {
+            Family::Mysql => ("''", ""),
+            Family::Mariadb => (
+                "CASE WHEN c.collation_name IS NULL THEN 63 ELSE COALESCE(a.id, '') END",
+                "LEFT JOIN information_schema.collation_character_set_applicability a ON a.full_collation_name = c.collation_name",
+            ),
+        };
         let asked = format!(
-            "SELECT column_name, column_type, data_type, is_nullable = 'YES', COALESCE(character_octet_length, '') \
-             FROM information_schema.columns WHERE table_schema = {schema} AND table_name = {name} \
-             ORDER BY ordinal_position"
+            "SELECT c.column_name, c.column_type, c.data_type, c.is_nullable = 'YES', COALESCE(c.character_octet_length, ''), {collation} \
+             FROM information_schema.columns c {join} WHERE c.table_schema = {schema} AND c.table_name = {name} \
+             ORDER BY c.ordinal_position"
         );
-        let columns: Vec<[String; 5]> = self.ask_within(METADATA_PATIENCE, DOING, &asked).await?;
-        let columns = columns.into_iter().map(|[name, full_type, data_type, nullable, octets]| Column {
-            name,
-            full_type,
-            data_type: data_type.to_ascii_lowercase(),
-            nullable: nullable == "1",
-            octets: octets.parse().ok(),
-        });
+        let columns: Vec<[String; 6]> = self.ask_within(METADATA_PATIENCE, DOING, &asked).await?;
+        let columns =
+            columns.into_iter().map(|[name, full_type, data_type, nullable, octets, collation]| Column {
+                name,
+                full_type,
+                data_type: data_type.to_ascii_lowercase(),
+                nullable: nullable == "1",
+                octets: octets.parse().ok(),
+                collation: collation.parse().ok(),
+            });
         let columns = columns.collect();
         let key = self.key(table).await?;
         let at = self.end_of_binlog().await?;

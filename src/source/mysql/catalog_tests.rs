@@ -4,7 +4,14 @@ use crate::event::ColumnType;
 
 fn column(name: &str, full_type: &str, octets: Option<u64>) -> Column {
     let data_type = full_type.split(['(', ' ']).next().unwrap().to_owned();
-    Column { name: name.into(), full_type: full_type.into(), data_type, nullable: false, octets }
+    Column {
+        name: name.into(),
+        full_type: full_type.into(),
+        data_type,
+        nullable: false,
+        octets,
+        collation: None,
+    }
 }
 
 #[test]

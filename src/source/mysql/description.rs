@@ -171,7 +171,7 @@ impl<'a> Description<'a> {
         Length::of(ty, metadata)
     }
 
-    /// The collation of each column that the server counts among those that have one: a VECTOR is one of them to MySQL, a geometry to MariaDB.
+    /// The collation of each column that has one to the server.
     #[must_use]
     pub fn collations(&self, family: Family) -> Vec<Option<u64>> {
         let (field, value) = self.field(CHARSETS).unwrap_or((CHARSETS, &[]));
@@ -182,9 +182,8 @@ impl<'a> Description<'a> {
         let mut number = 0;
         let columns = self.columns().map(|column| {
             let (ty, metadata) = column.ok()?;
-            let also = if family == Family::Mysql { 242 } else { 255 };
-            if ty != also {
-                Length::of(ty, metadata)?;
+            if !has_collation(ty, metadata, family) {
+                return None;
             }
             number += 1;
             if field != CHARSETS {
@@ -212,6 +211,13 @@ impl<'a> Description<'a> {
     {
         Description { types: self.types, metadata: self.metadata, nulls: self.nulls, fields }
     }
+}
+
+/// Whether the server counts a column of this type and metadata among those with a collation: a VECTOR is one of them to MySQL, a geometry to MariaDB.
+#[must_use]
+pub fn has_collation(ty: u8, metadata: &[u8], family: Family) -> bool {
+    let also = if family == Family::Mysql { 242 } else { 255 };
+    ty == also || Length::of(ty, metadata).is_some()
 }
 
 impl Native {

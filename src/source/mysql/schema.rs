@@ -140,11 +140,11 @@ const SEQUENCE: [&[u8]; 8] = [
     b"cycle_count",
 ];
 
-/// Whether the map is that of a sequence, which nothing else says: those columns, and no primary key.
+/// Whether a description is that of a sequence, which nothing else says: those columns, and no primary key.
 #[must_use]
-pub fn is_sequence(map: &TableMap<'_>, family: Family) -> bool {
+pub fn is_sequence(described: &[u8], family: Family) -> bool {
     let names = || -> Result<bool, SchemaError> {
-        let mut wire = Wire::new(map.shape);
+        let mut wire = Wire::new(described);
         let count = wire.size()?;
         if count != SEQUENCE.len() {
             return Ok(false);

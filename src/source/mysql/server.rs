@@ -56,10 +56,9 @@ const MYSQL_NEEDS: [Needed; 3] = [
 ];
 
 /// It has no SET PERSIST.
-const MARIADB_NEEDS: [Needed; 3] = [
+const MARIADB_NEEDS: [Needed; 2] = [
     LOG_BIN,
     ("binlog_format", "ROW", "SET GLOBAL binlog_format = 'ROW', and write it into the server's option file"),
-    (METADATA, "FULL", FULL_METADATA_MARIADB),
 ];
 
 impl Server {
@@ -114,10 +113,6 @@ impl Server {
         for &(name, needed, statement) in needs {
             // A server without the variable has only the way that is needed.
             let Some(found) = self.variable(name) else { continue };
-            // What MINIMAL leaves out information_schema says; what NO_LOG leaves out it does not say of the time of a row.
-            if name == METADATA && found.eq_ignore_ascii_case("MINIMAL") {
-                continue;
-            }
             if !found.eq_ignore_ascii_case(needed) {
                 let (server, found) = (self.name.clone(), shown(found.as_bytes()));
                 return Err(MysqlError::Setting { server, name, found, needed, statement });
@@ -267,13 +262,13 @@ mod tests {
 
     #[test]
     fn mariadb_is_told_what_it_needs_in_its_own_words() {
-        let settings = [["log_bin", "ON"], ["binlog_format", "ROW"], ["binlog_row_metadata", "FULL"]];
-        assert!(of_version("11.8.9-MariaDB", &settings).unwrap().check().is_ok());
-        for (name, value) in [("binlog_format", "MIXED"), ("binlog_row_metadata", "NO_LOG")] {
-            let changed = settings.map(|[own, good]| if own == name { [own, value] } else { [own, good] });
-            let text = of_version("11.8.9-MariaDB", &changed).unwrap().check().unwrap_err().to_string();
-            assert!(text.contains(&format!("SET GLOBAL {name}")) && text.contains(value), "{text}");
-        }
+        let settings = [["log_bin", "ON"], ["binlog_format", "ROW"], ["binlog_row_metadata", "NO_LOG"]];
+        let server = of_version("11.8.9-MariaDB", &settings).unwrap();
+        assert!(server.check().is_ok());
+        assert!(server.wants_metadata().unwrap().contains("SET GLOBAL binlog_row_metadata"));
+        let changed = [settings[0], ["binlog_format", "MIXED"], settings[2]];
+        let text = of_version("11.8.9-MariaDB", &changed).unwrap().check().unwrap_err().to_string();
+        assert!(text.contains("SET GLOBAL binlog_format") && text.contains("MIXED"), "{text}");
     }
 
     #[test]

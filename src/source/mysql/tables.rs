@@ -157,7 +157,7 @@ impl Tables {
             _ => {}
         }
         let name = map.name();
-        if !self.patterns.follows_table(&name) || schema::is_sequence(map, self.server.family) {
+        if !self.patterns.follows_table(&name) || schema::is_sequence(map.shape, self.server.family) {
             return None;
         }
         let own = Description::parse(map.shape).ok()?;
@@ -204,7 +204,7 @@ impl Tables {
             self.known.insert(map.names.into(), Known::Unfollowed);
             return Ok(Target::Unfollowed);
         }
-        if schema::is_sequence(map, self.server.family) {
+        if schema::is_sequence(map.shape, self.server.family) {
             self.known.insert(map.names.into(), Known::Sequence(map.shape.to_vec()));
             return Ok(Target::Unfollowed);
         }
@@ -227,6 +227,10 @@ impl Tables {
                 }
             }
         };
+        if schema::is_sequence(&described, self.server.family) {
+            self.known.insert(map.names.into(), Known::Sequence(map.shape.to_vec()));
+            return Ok(Target::Unfollowed);
+        }
         let (schema, plan) =
             schema::build(&name, &described, self.server.family).map_err(TableError::Schema)?;
         let shape = Shape { table: name.clone(), described, asked_at, altered: false };
