@@ -13,9 +13,9 @@ use crate::server::{At, Own, Server};
 at_each!(every_character_converts_as_the_server_converts_it);
 
 /// A set's name, one of its collations and the most bytes of a character.
-type Set = (String, u64, u8);
+pub type Set = (String, u64, u8);
 
-async fn sets(server: &mut Server) -> Vec<Set> {
+pub async fn sets(server: &mut Server) -> Vec<Set> {
     server
         .conn
         .query(

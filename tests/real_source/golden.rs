@@ -200,7 +200,7 @@ fn spelt(at: At, edge: &str) -> String {
 }
 
 /// MariaDB has vectors since 11.7, none as long as MySQL's beside other columns, and columns have no SRID there.
-fn has(at: At, ty: &str) -> bool {
+pub fn has(at: At, ty: &str) -> bool {
     let its_own = ["UUID", "INET4", "INET6"].contains(&ty);
     match at {
         At::Mysql => !its_own,

@@ -43,6 +43,7 @@ mod limits;
 mod mariadb;
 mod online;
 mod outcome;
+mod random;
 mod select;
 mod server;
 mod stalls;

@@ -22,7 +22,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::columns;
 use crate::golden;
-use crate::server::Server;
+use crate::server::{At, Server};
 
 /// Bound on everything that waits.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -174,7 +174,8 @@ async fn compare(server: &mut Server, streamed: &mut Streamed, table: &str) {
 #[tokio::test]
 async fn a_row_of_every_type_is_the_same_bytes_by_either_way() {
     let mut server = Server::new("select_golden").await;
-    let columns: Vec<String> = golden::COLUMNS.iter().map(|(name, ty, _)| format!("{name} {ty}")).collect();
+    let kept: Vec<_> = golden::COLUMNS.iter().filter(|(_, ty, _)| golden::has(At::Mysql, ty)).collect();
+    let columns: Vec<String> = kept.iter().map(|(name, ty, _)| format!("{name} {ty}")).collect();
     server
         .run(&format!(
             "CREATE TABLE golden (id INT AUTO_INCREMENT PRIMARY KEY, {}, zf INT(9) ZEROFILL, zd DECIMAL(12,3) ZEROFILL, \
@@ -184,7 +185,7 @@ async fn a_row_of_every_type_is_the_same_bytes_by_either_way() {
         .await;
     let mut streamed = Streamed::start(&mut server).await;
     server.run("SET time_zone = '-05:30'").await;
-    for (name, _, edges) in golden::COLUMNS {
+    for (name, _, edges) in kept {
         for edge in *edges {
             server.run(&format!("INSERT IGNORE INTO golden ({name}) VALUES ({edge})")).await;
         }
