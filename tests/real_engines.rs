@@ -403,6 +403,19 @@ async fn json_is_text(engine: &str) {
     assert!(error.to_string().contains("field `j`"), "{error}");
 }
 
+async fn the_widest_table_is_indexed(engine: &str) {
+    let names: Vec<String> = (1..4096).map(|n| format!("c{n}")).collect();
+    let ty = ColumnType::Integer { bits: 8, unsigned: true };
+    let text = |n: usize| if n.is_multiple_of(8) { ColumnType::Varchar } else { ty };
+    let types: Vec<_> = names.iter().enumerate().map(|(n, name)| (name.as_str(), text(n))).collect();
+    let table = Table::new(engine, &types).await;
+    let value = |n: usize| if n.is_multiple_of(8) { Value::Text("word") } else { Value::U64(n as u64 % 256) };
+    let all: Vec<_> = (0..4095).map(value).collect();
+    table.index(&[all, vec![Value::Null; 4095]]).await;
+    assert_eq!(table.engine.found(&table.index, json!({"term": {"c4095": 4094 % 256}})).await, ["1"]);
+    assert_eq!(table.engine.found(&table.index, json!({"match": {"c4089": "word"}})).await, ["1"]);
+}
+
 /// What an engine has of the types that not all have.
 macro_rules! at {
     ($engine:ident: unsigned_long $unsigned_long:literal, flat $flat:literal, geo_shape $geo_shape:literal, dense_vector $dense_vector:literal) => {
@@ -432,6 +445,11 @@ macro_rules! at {
             #[tokio::test]
             async fn by_rule_json_is_text() {
                 super::json_is_text(NAME).await;
+            }
+
+            #[tokio::test]
+            async fn a_table_of_as_many_columns_as_there_can_be_is_indexed_with_null_in_every_one_too() {
+                super::the_widest_table_is_indexed(NAME).await;
             }
 
             #[tokio::test]

@@ -46,6 +46,22 @@ const SPECIMENS: &[(&str, &[&str])] = &[
     ("VARCHAR(50)", &["''", "'trailing  '", "'\\0nul\\n\\\\\"'", "'😀🇩🇪'", "'\u{10ffff}'"]),
     ("VARCHAR(300) CHARACTER SET latin1", &["'grüße €'", "REPEAT('ÿ', 300)"]),
     ("VARCHAR(40) CHARACTER SET utf16", &["'a😀'"]),
+    ("VARCHAR(40) CHARACTER SET utf16le", &["'a😀'"]),
+    ("VARCHAR(40) CHARACTER SET sjis", &["'日本ｶﾅ'", "'表\\\\~'"]),
+    ("TEXT CHARACTER SET ujis", &["'日本ｶﾅ丂'"]),
+    ("CHAR(9) CHARACTER SET big5", &["'中文 x'"]),
+    ("VARCHAR(9) CHARACTER SET greek", &["'Ωμέγα'"]),
+    ("VARCHAR(9) CHARACTER SET swe7", &["'ÄÖÅäöå'"]),
+    ("ENUM('中','x') CHARACTER SET gb2312", &["'中'"]),
+    ("POINT", &["ST_GeomFromText('POINT(13.5 52.25)')", "ST_GeomFromText('POINT(-180 90)')"]),
+    (
+        "GEOMETRY",
+        &[
+            "ST_GeomFromText('GEOMETRYCOLLECTION(POINT(1 2),LINESTRING(0 0,1.5 1))')",
+            "ST_GeomFromText('POLYGON((0 0,0 9,9 9,0 0),(1 2,1 3,2 3,1 2))')",
+            "ST_GeomFromText('MULTIPOLYGON(((0 0,0 1,1 1,0 0)))')",
+        ],
+    ),
     ("TINYTEXT", &["'short'"]),
     ("TEXT", &["REPEAT('ü', 30000)"]),
     ("LONGTEXT", &["REPEAT('text ', 100000)"]),
@@ -79,29 +95,39 @@ const SPECIMENS: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// Of MariaDB alone.
+const MARIADB_SPECIMENS: &[(&str, &[&str])] = &[
+    ("UUID", &["'01234567-89AB-4DEF-8123-456789ABCDEF'"]),
+    ("INET4", &["'10.2.0.1'", "'0.0.0.0'"]),
+    ("INET6", &["'2001:db8::1'", "'::ffff:1.2.3.4'", "'::'"]),
+    ("BINARY(16)", &["X'0123456789abcdef'", "''"]),
+];
+
 #[tokio::test]
 async fn every_type_at_its_edges_becomes_the_document_that_its_row_says() -> Result<()> {
-    every_type(Stage::set("every_type_at_its_edges_becomes_the_document_that_its_row_says", 0).await?).await
+    let test = "every_type_at_its_edges_becomes_the_document_that_its_row_says";
+    every_type(Stage::set(test, 0).await?, SPECIMENS).await
 }
 
 #[tokio::test]
 async fn at_mariadb_every_type_becomes_the_document_that_its_row_says() -> Result<()> {
     let test = "at_mariadb_every_type_becomes_the_document_that_its_row_says";
-    every_type(Stage::set_with(Database::Mariadb, test, 0).await?).await
+    every_type(Stage::set_with(Database::Mariadb, test, 0).await?, &[SPECIMENS, MARIADB_SPECIMENS].concat())
+        .await
 }
 
-async fn every_type(mut stage: Stage) -> Result<()> {
+async fn every_type(mut stage: Stage, specimens: &[(&str, &[&str])]) -> Result<()> {
     let schema = stage.shop.schema.clone();
     // One table with a column for each: c00 and so on, in their order.
     let columns: Vec<String> =
-        SPECIMENS.iter().enumerate().map(|(n, (data_type, _))| format!("c{n:02} {data_type}")).collect();
+        specimens.iter().enumerate().map(|(n, (data_type, _))| format!("c{n:02} {data_type}")).collect();
     let mut statements = vec![
         "SET sql_mode = 'ALLOW_INVALID_DATES'".to_owned(),
         format!("CREATE TABLE `{schema}`.specimens (id INT PRIMARY KEY, {})", columns.join(", ")),
     ];
-    let most = SPECIMENS.iter().map(|(_, values)| values.len()).max().unwrap_or(0);
+    let most = specimens.iter().map(|(_, values)| values.len()).max().unwrap_or(0);
     for row in 0..=most {
-        let values = SPECIMENS.iter().map(|(_, values)| *values.get(row).unwrap_or(&"NULL"));
+        let values = specimens.iter().map(|(_, values)| *values.get(row).unwrap_or(&"NULL"));
         let values: Vec<&str> = values.collect();
         statements.push(format!("INSERT INTO `{schema}`.specimens VALUES ({row}, {})", values.join(", ")));
     }

@@ -22,11 +22,17 @@ pub struct Column {
 }
 
 impl Column {
+    fn is_geometry(&self) -> bool {
+        let types = ["geom", "point", "line", "polygon", "multi"];
+        types.iter().any(|prefix| self.data_type.starts_with(prefix))
+    }
+
     /// How this column's numbers are compared.
     #[must_use]
     pub fn numbers(&self) -> Numbers {
         match self.data_type.as_str() {
             "float" | "double" | "json" => Numbers::ByValue,
+            _ if self.is_geometry() => Numbers::ByValue,
             _ => Numbers::AsPrinted,
         }
     }
@@ -97,8 +103,11 @@ impl Table {
         conn: &mut Conn,
         mut each: impl FnMut(String, Document) -> Result<()>,
     ) -> Result<()> {
-        let columns: Vec<String> =
-            self.columns.iter().map(|column| format!("`{}`", column.name.replace('`', "``"))).collect();
+        let selected = |column: &Column| {
+            let name = format!("`{}`", column.name.replace('`', "``"));
+            if column.is_geometry() { format!("ST_AsGeoJSON({name})") } else { name }
+        };
+        let columns: Vec<String> = self.columns.iter().map(selected).collect();
         let query = format!("SELECT {} FROM `{}`.`{}`", columns.join(", "), self.schema, self.name);
         let mut rows = conn.exec_stream::<Row, _, _>(&query, ()).await.with_context(|| query.clone())?;
         while let Some(row) = rows.next().await {
@@ -163,7 +172,8 @@ pub fn json(column: &Column, value: &Value) -> Result<String> {
             Ok(bytes.iter().fold(0u64, |number, byte| number << 8 | u64::from(*byte)).to_string())
         }
         (
-            "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" | "enum",
+            "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" | "enum" | "uuid" | "inet4"
+            | "inet6",
             Value::Bytes(bytes),
         ) => string(std::str::from_utf8(bytes)?),
         ("binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob", Value::Bytes(bytes)) => {
@@ -175,6 +185,7 @@ pub fn json(column: &Column, value: &Value) -> Result<String> {
             Ok(serde_json::to_string(&labels)?)
         }
         ("json", Value::Bytes(bytes)) => Ok(String::from_utf8(bytes.clone())?),
+        (_, Value::Bytes(bytes)) if column.is_geometry() => Ok(String::from_utf8(bytes.clone())?),
         ("date" | "datetime" | "timestamp", Value::Date(_, month, day, ..)) if *month == 0 || *day == 0 => {
             Ok("null".to_owned())
         }
