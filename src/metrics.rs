@@ -8,6 +8,9 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 /// Names of the metrics that several rooms touch.
 pub mod names {
     pub const SOURCE_CONNECTED: &str = "everrelay_source_connected";
+    pub const SOURCE_HOST: &str = "everrelay_source_host";
+    pub const SOURCE_PURGE_LEFT: &str = "everrelay_source_purge_left_seconds";
+    pub const SOURCE_REPLICA_LAG: &str = "everrelay_source_replica_lag_seconds";
     pub const SOURCE_RECONNECTS: &str = "everrelay_source_reconnects_total";
     pub const SOURCE_PAUSED: &str = "everrelay_source_paused";
     pub const SOURCE_TABLES_NEEDING_SNAPSHOT: &str = "everrelay_source_tables_needing_snapshot";
@@ -38,6 +41,9 @@ pub mod names {
     pub const READY: &str = "everrelay_ready";
 }
 
+/// In gauges of seconds a year stands for every longer time, and for ever.
+pub const LONG_SECONDS: u64 = 365 * 86_400;
+
 /// Upper bounds of the bulk latency histogram, seconds.
 const BULK_SECONDS: &[f64] =
     &[0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
@@ -57,6 +63,17 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
 fn describe() {
     use names::*;
     describe_gauge!(SOURCE_CONNECTED, "1 while the binlog stream is connected");
+    describe_gauge!(SOURCE_HOST, "1 for the server that is read, 0 for the others of [source] url");
+    describe_gauge!(
+        SOURCE_PURGE_LEFT,
+        Unit::Seconds,
+        "For how long the server keeps what was not read yet at least; a year also stands for longer"
+    );
+    describe_gauge!(
+        SOURCE_REPLICA_LAG,
+        Unit::Seconds,
+        "How far the server that is read is behind the one that it replicates from; 0 where it replicates from none"
+    );
     describe_counter!(SOURCE_RECONNECTS, "Connections to the source that ended and were tried again");
     describe_gauge!(
         SOURCE_PAUSED,

@@ -1,6 +1,9 @@
 //! A value that must not be seen: no log line, error, status page or debug print shows it.
 
 use std::fmt;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 /// A password or key. Only [`Secret::reveal`] gives it out, and only the code that sends it calls that.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -9,6 +12,16 @@ pub struct Secret(String);
 impl Secret {
     pub fn new(value: impl Into<String>) -> Secret {
         Secret(value.into())
+    }
+
+    /// Reads a file; a line break at its end is not part of the secret.
+    ///
+    /// # Errors
+    /// It cannot be read as text, or is open to everybody.
+    pub fn from_file(path: &Path) -> io::Result<Secret> {
+        closed(path)?;
+        let text = std::fs::read_to_string(path)?;
+        Ok(Secret::new(text.strip_suffix('\n').map_or(text.as_str(), |t| t.strip_suffix('\r').unwrap_or(t))))
     }
 
     /// The value itself: for the wire, never for a message.
@@ -28,4 +41,17 @@ impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(secret)")
     }
+}
+
+/// A file with a secret in it is not open to everybody.
+///
+/// # Errors
+/// It is, or nobody can look.
+pub fn closed(path: &Path) -> io::Result<()> {
+    let mode = std::fs::metadata(path)?.permissions().mode();
+    if mode & 0o007 == 0 {
+        return Ok(());
+    }
+    let open = format!("it is open to everybody (mode {:o}): chmod o-rwx it", mode & 0o777);
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, open))
 }

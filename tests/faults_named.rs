@@ -1,4 +1,4 @@
-//! Every fault of disk, process and clock that the log has to bear has a test of its own, named `fault_NN_…` after it.
+//! Every fault of disk, process, clock and source that the relay has to bear has a test of its own, named `fault_NN_…` after it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,8 +29,11 @@ const FAULTS: &[(u8, &str)] = &[
     (22, "a clock that jumps"),
     (23, "a slow disk"),
     (24, "an enormous length, a crafted header"),
+    (45, "a failover to another server, clean"),
+    (46, "a failover that lost transactions; binlogs reset; a backup restored, its GTIDs used anew"),
     (49, "a stream cut between a GTID and its commit"),
     (51, "statements, and rows that are not sent whole"),
+    (52, "changes that the server does not write to its binlog"),
     (53, "a transaction, a row, a payload larger than all memory or the log"),
     (54, "a crash within such a transaction"),
     (55, "an XA transaction between PREPARE and decision, whatever happens meanwhile"),
@@ -38,6 +41,7 @@ const FAULTS: &[(u8, &str)] = &[
     (57, "DDL between rows, tables that change places or are made anew, table ids given again"),
     (58, "TRUNCATE, DROP TABLE, DROP DATABASE, partition DDL"),
     (60, "a server that gives up on a reader that is held up"),
+    (62, "a replica as the source that lags"),
 ];
 
 #[test]

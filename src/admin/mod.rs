@@ -30,6 +30,7 @@ use crate::lifecycle::{Readiness, Shutdown};
 use crate::log::{Gap, Log};
 use crate::metrics::names;
 use crate::settled::{Cursor, SettledError};
+use crate::source::Upstream;
 
 /// Gives the state that `/status` shows; called per request.
 pub type StatusFn = Arc<dyn Fn() -> Result<PipelineStatus, SettledError> + Send + Sync>;
@@ -53,6 +54,12 @@ pub struct PipelineStatus {
     pub gtids: String,
     /// Tables whose documents are not what their rows are, by name.
     pub needs_snapshot: Vec<NeedsSnapshot>,
+    /// The servers that it is filled from; of a relay that does not run, none.
+    #[serde(default)]
+    pub source: Upstream,
+    /// For how long the server keeps what was not read yet, at least; `None` where nobody knows.
+    #[serde(default)]
+    pub purge_left_seconds: Option<u64>,
 }
 
 /// A table that needs a snapshot.
@@ -95,7 +102,16 @@ impl PipelineStatus {
             room,
             gtids: cursor.gtids.to_string(),
             needs_snapshot: log.gaps().borrow().iter().map(NeedsSnapshot::from).collect(),
+            source: Upstream::default(),
+            purge_left_seconds: None,
         }
+    }
+
+    /// With what is known of its source at the time `now_micros`, microseconds since 1970 UTC.
+    #[must_use]
+    pub fn with_source(self, source: Upstream, now_micros: u64) -> PipelineStatus {
+        let purge_left_seconds = source.kept_seconds(self.visible_time_micros, now_micros);
+        PipelineStatus { source, purge_left_seconds, ..self }
     }
 }
 

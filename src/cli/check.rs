@@ -1,6 +1,8 @@
 //! `everrelay check`: tries everything that `run` will need, and says of each what it found. It changes nothing, but
 //! asks for a binlog stream as `run` would, since no grant can be believed before it is used.
 
+mod source;
+
 use std::path::Path;
 
 use serde::Serialize;
@@ -8,16 +10,10 @@ use serde::Serialize;
 use super::{ConfigArgument, Failure};
 use crate::config::Settings;
 use crate::disk::{Disk, SystemDisk};
-use crate::event::{Column, ColumnType, TableSchema};
 use crate::lifecycle::Exit;
 use crate::log::Standing;
-use crate::mapping::TableMapping;
 use crate::sink::SinkError;
 use crate::sink::elastic::ElasticSink;
-use crate::source::mysql::cascades::UNSEEN;
-use crate::source::mysql::control::Control;
-use crate::source::mysql::patterns::Patterns;
-use crate::source::mysql::{MysqlError, MysqlOptions};
 
 /// Free space under which a warning is due, bytes.
 const LITTLE_SPACE: u64 = 1 << 30;
@@ -50,13 +46,19 @@ struct Finding {
 /// Everything tried so far, printed as it comes.
 struct Findings {
     json: bool,
+    /// The server that is tried, where there are several.
+    of: Option<String>,
     /// The exit code of the first failure.
     exit: Exit,
 }
 
 impl Findings {
     fn add(&mut self, what: &'static str, verdict: Verdict, text: impl Into<String>) {
-        let finding = Finding { what, verdict, text: text.into() };
+        let text = match &self.of {
+            Some(of) => format!("{of}: {}", text.into()),
+            None => text.into(),
+        };
+        let finding = Finding { what, verdict, text };
         if self.json {
             // These types have no case that JSON lacks.
             println!("{}", serde_json::to_string(&finding).unwrap_or_default());
@@ -88,13 +90,11 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, Failure> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(Exit::Unexpected, error))?;
-    let mut findings = Findings { json: arguments.json, exit: Exit::Done };
+    let mut findings = Findings { json: arguments.json, of: None, exit: Exit::Done };
     findings.ok("configuration", "understood");
     let standing = state_folder(&settings, &mut findings);
     runtime.block_on(async {
-        if let Err(error) = source(&settings, standing, &mut findings).await {
-            findings.failed("source", Exit::Source, &error);
-        }
+        source::servers(&settings, standing.as_ref(), &mut findings).await;
         sink(&settings, &mut findings).await;
     });
     Ok(findings.exit)
@@ -163,79 +163,6 @@ fn quota(settings: &Settings, taken: u64, free: Option<u64>, findings: &mut Find
         findings
             .ok("quota", format!("{text}. How long that lasts `everrelay status` says once changes come"));
     }
-}
-
-async fn source(
-    settings: &Settings,
-    standing: Option<Standing>,
-    findings: &mut Findings,
-) -> Result<(), MysqlError> {
-    let options = &settings.source;
-    let mut control = Control::connect(options).await?;
-    let server = control.server().clone();
-    findings.ok("source", format!("{} at {}", server.title(), options.address));
-    match server.check() {
-        Ok(()) => findings.ok("source settings", "GTIDs, row format"),
-        Err(error) => findings.failed("source settings", Exit::Source, &error),
-    }
-    for cost in server.costs() {
-        findings.add("row images", Verdict::Warning, cost);
-    }
-    if let Some(statement) = server.wants_metadata() {
-        let text = format!(
-            "binlog_row_metadata is not FULL: rows do not name their columns, information_schema does, and that may be newer than the rows \
-             while the relay is behind; run {statement}"
-        );
-        findings.add("row metadata", Verdict::Warning, text);
-    }
-    let patterns = Patterns::parse(&options.tables)?.with_case(server.name_case());
-    for cascade in control.cascades(&patterns).await? {
-        findings.add("foreign key", Verdict::Warning, format!("{cascade}: its actions {UNSEEN}"));
-    }
-    if let Err(error) = control.check_collations(&patterns).await {
-        findings.failed("collations", Exit::Source, &error);
-    }
-    match control.followed(&patterns).await {
-        Ok(followed) if followed.is_empty() => {
-            let text = "no table matches yet; tables made later are followed";
-            findings.add("tables", Verdict::Warning, text);
-        }
-        Ok(followed) => {
-            findings.ok("tables", format!("{} followed, each with a key", followed.len()));
-            let followed: Vec<_> = followed.into_iter().collect();
-            for rule in settings.rules.without_a_table(&followed) {
-                let text = format!("line {}: no followed table matches {}", rule.line, rule.tables);
-                findings.add("[[table]]", Verdict::Warning, text);
-            }
-            for (table, columns) in control.columns(&followed).await? {
-                let column = |name| Column { name, ty: ColumnType::Text, nullable: true };
-                let columns = columns.into_iter().map(column).collect();
-                // Only names are tried here; which columns are the key does not matter for that.
-                if let Err(error) = TableMapping::new(&TableSchema { name: table, columns, key: vec![0] }) {
-                    findings.failed("names", Exit::Sink, &error);
-                }
-            }
-        }
-        Err(error) => findings.failed("tables", Exit::Source, &error),
-    }
-    let after = match standing {
-        Some(standing) => {
-            // What the server lacks now it may have in a moment; that is for `run` to wait for.
-            match control.check_history(&standing, std::time::Duration::ZERO).await {
-                Ok(()) => findings.ok("history", "the server has everything that the log goes on from"),
-                Err(error) => findings.failed("history", Exit::Source, &error),
-            }
-            standing.gtids
-        }
-        None => control.executed().await?,
-    };
-    // Under a number of its own: a relay that runs on the same folder keeps its stream.
-    let options = MysqlOptions { relay_id: rand::random(), ..options.clone() };
-    match control.stream(&after, &options).await {
-        Ok(_stream) => findings.ok("replication", "the server streams its binlog to this user"),
-        Err(error) => findings.failed("replication", Exit::Source, &error),
-    }
-    Ok(())
 }
 
 async fn sink(settings: &Settings, findings: &mut Findings) {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{ConfigArgument, Failure};
 use crate::admin::{self, PipelineStatus, Room};
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
 use crate::disk::{self, Reserve, SystemDisk};
 use crate::lifecycle::{Exit, Readiness, Shutdown};
@@ -19,9 +19,10 @@ use crate::relay::deliver::Deliver;
 use crate::relay::error::{DeliverError, IngestError, RelayError};
 use crate::relay::ingest::Ingest;
 use crate::relay::options::DeliverOptions;
-use crate::relay::{Outlook, Retention};
+use crate::relay::{Outlook, Retention, upstream};
 use crate::settled::{CursorStore, ROOM_BYTES, Reserved, Settled, SettledError, SledCursor};
 use crate::sink::elastic::{ElasticOptions, ElasticSink};
+use crate::source::Upstream;
 use crate::source::mysql::{MysqlOptions, MysqlSource};
 
 /// How long a locked state folder is tried.
@@ -107,6 +108,7 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
 
     let options = MysqlOptions { relay_id: folder_id, ..settings.source };
     let source = MysqlSource::new(options).map_err(|error| Failure::new(Exit::Usage, error))?;
+    let upstream = source.upstream();
     // The folder's part of the prefix is stable: what a former run left in the engine can be told by it.
     let run_id: u32 = rand::random();
     let opaque_prefix = format!("everrelay-{folder_id:016x}-{run_id:08x}-");
@@ -122,7 +124,9 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
         .context("cannot start the log writer's thread: the system gives no more threads")
         .map_err(|error| Failure::new(Exit::Unexpected, error))?;
     let retention = Retention::new(log.clone(), cursor()?, SystemClock, reserve.clone(), committer.carrier());
-    let status = status_of(log.clone(), sled_cursor()?, retention.outlook(), readiness.clone());
+    let outlooks = (retention.outlook(), upstream.clone());
+    let status = status_of(log.clone(), sled_cursor()?, outlooks, readiness.clone());
+    let told = (log.clone(), readiness.clone());
     tracing::info!(address = %settings.admin_listen, "admin listening: /metrics /healthz /readyz /status");
 
     let deliver = Deliver::open(
@@ -138,7 +142,8 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
 
     let pipeline = crate::relay::run(ingest, deliver, retention, readiness.clone(), &shutdown);
     let admin = admin::serve(listener, metrics, readiness, status, shutdown.clone());
-    let (pipeline, admin) = tokio::join!(pipeline, admin);
+    let telling = upstream::tell(upstream, &told.0, &SystemClock, &told.1, &shutdown);
+    let (pipeline, admin, ()) = tokio::join!(pipeline, admin, telling);
     pipeline.map_err(failure)?;
     admin.map_err(|error| Failure::new(Exit::Unexpected, error))?;
     tracing::info!("the cursor is committed; goodbye");
@@ -207,11 +212,11 @@ where
 fn status_of(
     log: Log<SystemDisk>,
     store: SledCursor,
-    outlook: watch::Receiver<Outlook>,
+    (room, upstream): (watch::Receiver<Outlook>, watch::Receiver<Upstream>),
     readiness: Readiness,
 ) -> admin::StatusFn {
     Arc::new(move || {
-        let outlook = *outlook.borrow();
+        let outlook = *room.borrow();
         let room = Room {
             quota_bytes: log.limits().quota,
             disk_free_bytes: outlook.free_bytes,
@@ -220,7 +225,8 @@ fn status_of(
             outage_left_seconds: (outlook != Outlook::default()).then_some(outlook.outage_seconds),
             paused: readiness.obstacles().remove(crate::relay::ingest::NO_ROOM),
         };
-        Ok(PipelineStatus::new(&log, &store.load()?.unwrap_or_default(), room))
+        let status = PipelineStatus::new(&log, &store.load()?.unwrap_or_default(), room);
+        Ok(status.with_source(upstream.borrow().clone(), SystemClock.wall_micros()))
     })
 }
 

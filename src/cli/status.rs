@@ -11,8 +11,9 @@ use crate::config::Settings;
 use crate::disk::{Disk, SystemDisk};
 use crate::event::Seq;
 use crate::lifecycle::Exit;
-use crate::relay::retention::LONG_SECONDS;
+use crate::metrics::LONG_SECONDS;
 use crate::settled::{Cursor, CursorStore, Settled, SettledError};
+use crate::source::upstream::HostUse;
 
 /// How long the relay may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -126,6 +127,7 @@ fn print(status: &Status, running: bool) {
         let age = SystemClock.wall_micros().saturating_sub(pipeline.visible_time_micros) / 1_000_000;
         println!("          last commit {} ({age} s ago)", rfc3339_seconds(pipeline.visible_time_micros));
     }
+    print_source(pipeline);
     print_room(pipeline);
     let behind = pipeline.visible.saturating_sub(pipeline.cursor);
     println!("settled   up to {}, {behind} records behind", pipeline.cursor);
@@ -134,6 +136,41 @@ fn print(status: &Status, running: bool) {
         let since =
             if *time_micros > 0 { rfc3339_seconds(*time_micros) } else { "an unknown time".to_owned() };
         println!("snapshot  {table} needs one since {since}: {why}");
+    }
+}
+
+fn print_source(pipeline: &PipelineStatus) {
+    let mut label = "source";
+    for host in &pipeline.source.hosts {
+        let at_present = match (host.at_present, &host.said) {
+            (HostUse::Read, _) => "is read".to_owned(),
+            (HostUse::Spare, None) => "not tried".to_owned(),
+            (HostUse::Spare, Some(said)) => format!("not tried since; then: {said}"),
+            (HostUse::Refused, said) => format!("does not serve: {}", said.as_deref().unwrap_or_default()),
+        };
+        println!("{label:<9} {} {at_present}", host.address);
+        label = "";
+    }
+    for channel in &pipeline.source.replicates {
+        let state = match (&channel.stopped, channel.lag_seconds) {
+            (Some(why), _) => why.clone(),
+            (None, Some(seconds)) => format!("{seconds} s behind"),
+            (None, None) => "how far behind it does not know".to_owned(),
+        };
+        println!("          it is a replica of {}: {state}", channel.from);
+    }
+    if pipeline.source.by_place {
+        println!(
+            "          its transactions have no GTIDs: a failover or reset of its binlogs cannot be followed"
+        );
+    }
+    match pipeline.purge_left_seconds {
+        Some(seconds) if seconds < LONG_SECONDS => println!(
+            "          keeps what was not read yet for {} at least",
+            humantime::format_duration(Duration::from_secs(seconds))
+        ),
+        Some(_) => println!("          keeps what was not read yet for a year or for ever"),
+        None => {}
     }
 }
 

@@ -1,9 +1,11 @@
 //! The file's shape. Every struct refuses keys that it does not know; serde's errors name line and column.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use crate::mapping::rule::{DecimalAs, JsonAs, ZeroDatesAs};
@@ -27,8 +29,9 @@ pub struct File {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
-    /// `mysql://user@host[:3306]`, or `mysql://user@localhost?socket=/path/to/mysqld.sock`.
-    pub url: String,
+    /// `mysql://user@host[:3306]`, or `mysql://user@localhost?socket=/path/to/mysqld.sock`; several, for servers with the same transactions.
+    #[serde(deserialize_with = "one_or_several")]
+    pub url: Vec<String>,
     /// Name of the environment variable that holds the password.
     pub password_env: Option<String>,
     /// File that holds the password; a line break at its end is not part of it.
@@ -47,6 +50,33 @@ pub struct Source {
     pub client_key_file: Option<PathBuf>,
     /// Largest row that is accepted, bytes.
     pub max_row_bytes: Option<u64>,
+}
+
+/// A string, or an array of strings.
+fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct OneOrSeveral;
+
+    impl<'de> Visitor<'de> for OneOrSeveral {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a string or an array of strings")
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<Vec<String>, E> {
+            Ok(vec![text.to_owned()])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<String>, A::Error> {
+            let mut texts = Vec::new();
+            while let Some(text) = seq.next_element()? {
+                texts.push(text);
+            }
+            Ok(texts)
+        }
+    }
+
+    deserializer.deserialize_any(OneOrSeveral)
 }
 
 fn earliest() -> String {

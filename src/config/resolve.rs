@@ -1,5 +1,7 @@
 //! From the file to each room's options: URLs taken apart, secrets fetched, defaults filled in.
 
+mod servers;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +13,7 @@ use crate::mapping::rule::Rules;
 use crate::secret::Secret;
 use crate::sink::elastic::{Auth, ElasticOptions, ElasticSink};
 use crate::source::Start;
-use crate::source::mysql::{Address, ClientCertificate, MysqlOptions, Tls};
+use crate::source::mysql::{Address, ClientCertificate, Host, MysqlOptions, Tls};
 
 /// Everything that a pipeline is made from.
 #[derive(Clone, Debug)]
@@ -105,44 +107,15 @@ fn start(source: &file::Source, path: &str) -> Result<Start, ConfigError> {
 
 fn source(source: file::Source, path: &str) -> Result<MysqlOptions, ConfigError> {
     let at = At { path, section: "source" };
-    let shape = "expected mysql://user@host:3306 or mysql://user@localhost?socket=/path/to/mysqld.sock";
-    // The URL itself is not printed: it may hold a password.
-    let url = url::Url::parse(&source.url).map_err(|error| at.wrong("url", format!("{error}; {shape}")))?;
-    if !matches!(url.scheme(), "mysql" | "mariadb") {
-        return Err(at.wrong("url", format!("its scheme is not mysql; {shape}")));
-    }
-    if url.password().is_some() {
-        return Err(
-            at.wrong("url", "it holds a password; take it out and name it by password_env or password_file")
-        );
-    }
-    let mut socket = None;
-    for (key, value) in url.query_pairs() {
-        match &*key {
-            "socket" if value.starts_with('/') => socket = Some(PathBuf::from(value.into_owned())),
-            // Not named: where a password has a question mark, this is what follows it.
-            _ => return Err(at.wrong("url", format!("it has a parameter that is not known; {shape}"))),
-        }
-    }
-    if !matches!(url.path(), "" | "/") {
-        return Err(at.wrong("url", format!("it names a database; tables go into `tables`; {shape}")));
-    }
-    let address = match (socket, url.host_str()) {
-        (Some(socket), _) => Address::Socket(socket),
-        (None, Some(host)) if !host.is_empty() => {
-            Address::Tcp { host: percent_decoded(host), port: url.port().unwrap_or(3306) }
-        }
-        (None, _) => return Err(at.wrong("url", format!("it names no host; {shape}"))),
-    };
-    let user = percent_decoded(url.username());
-    if user.is_empty() {
-        return Err(at.wrong("url", format!("it names no user; {shape}")));
-    }
+    let (address, others, user) = servers::named(&at, &source.url)?;
     if source.tables.is_empty() {
         return Err(at.wrong("tables", "it names no table; for all tables of a schema: [\"shop.*\"]"));
     }
     let password = secret(&at, &source.password_env, &source.password_file)?.unwrap_or_default();
     let mut options = MysqlOptions::new(address, user, password, 0);
+    options.password_file.clone_from(&source.password_file);
+    options.others =
+        others.into_iter().map(|address| Host { tls: Tls::default_for(&address), address }).collect();
     tls(&at, &source, &mut options)?;
     if let Some(bytes) = source.max_row_bytes {
         let fits = usize::try_from(bytes).ok().filter(|_| (1..=MAX_ROW_BYTES).contains(&bytes));
@@ -157,14 +130,17 @@ fn source(source: file::Source, path: &str) -> Result<MysqlOptions, ConfigError>
 
 fn tls(at: &At<'_>, source: &file::Source, options: &mut MysqlOptions) -> Result<(), ConfigError> {
     if let Some(tls) = source.tls {
-        options.tls = match tls {
+        let tls = match tls {
             file::Tls::VerifyIdentity => Tls::VerifyIdentity,
             file::Tls::VerifyCa => Tls::VerifyCa,
             file::Tls::Required => Tls::Required,
             file::Tls::Disabled => Tls::Disabled,
         };
+        options.tls = tls;
+        options.others.iter_mut().for_each(|host| host.tls = tls);
     }
-    if matches!(options.address, Address::Socket(_)) && options.tls.encrypts() {
+    let hosts = options.hosts();
+    if hosts.iter().any(|host| matches!(host.address, Address::Socket(_)) && host.tls.encrypts()) {
         return Err(at.wrong(
             "tls",
             "nothing leaves this machine through a socket, where TLS is not used: take it out",
@@ -187,7 +163,7 @@ fn tls(at: &At<'_>, source: &file::Source, options: &mut MysqlOptions) -> Result
                 at.wrong("client_key_file", "its certificate is missing: name it by client_cert_file")
             );
         }
-        (Some(_), Some(_)) if !options.tls.encrypts() => {
+        (Some(_), Some(_)) if !hosts.iter().any(|host| host.tls.encrypts()) => {
             return Err(
                 at.wrong("client_cert_file", "it is shown over TLS alone, which is disabled: set tls")
             );
@@ -268,11 +244,6 @@ fn log(log: &file::Log, max_row: Option<u64>, path: &str) -> Result<LogOptions, 
     Ok(options)
 }
 
-/// `%40` as `@`, and so on; what is no UTF-8 then stays as it is written.
-fn percent_decoded(text: &str) -> String {
-    percent_encoding::percent_decode_str(text).decode_utf8().map_or_else(|_| text.to_owned(), Into::into)
-}
-
 fn secret(at: &At<'_>, env: &Option<String>, file: &Option<PathBuf>) -> Result<Option<Secret>, ConfigError> {
     secret_of(at, "password_env", env, "password_file", file)
 }
@@ -308,27 +279,16 @@ fn variable(name: &str) -> String {
     if name.bytes().all(usual) { format!("{name:?}") } else { "that it names (not shown)".to_owned() }
 }
 
-/// A file with a secret in it is not open to everybody.
 fn closed(at: &At<'_>, key: &'static str, path: &Path) -> Result<(), ConfigError> {
-    use std::os::unix::fs::PermissionsExt;
-    let metadata = std::fs::metadata(path).map_err(|error| unreadable(at, key, path, &error))?;
-    let mode = metadata.permissions().mode();
-    if mode & 0o007 != 0 {
-        return Err(
-            at.wrong(key, format!("{path:?} is open to everybody (mode {:o}): chmod o-rwx it", mode & 0o777))
-        );
-    }
-    Ok(())
+    crate::secret::closed(path).map_err(|error| unreadable(at, key, path, &error))
 }
 
 fn unreadable(at: &At<'_>, key: &'static str, path: &Path, error: &std::io::Error) -> ConfigError {
-    at.wrong(key, format!("cannot read {path:?}: {error}"))
+    at.wrong(key, format!("cannot use {path:?}: {error}"))
 }
 
 fn secret_file(at: &At<'_>, key: &'static str, path: &Path) -> Result<Secret, ConfigError> {
-    closed(at, key, path)?;
-    let text = std::fs::read_to_string(path).map_err(|error| unreadable(at, key, path, &error))?;
-    Ok(Secret::new(text.strip_suffix('\n').map_or(text.as_str(), |t| t.strip_suffix('\r').unwrap_or(t))))
+    Secret::from_file(path).map_err(|error| unreadable(at, key, path, &error))
 }
 
 fn readable(at: &At<'_>, key: &'static str, path: Option<PathBuf>) -> Result<Option<PathBuf>, ConfigError> {

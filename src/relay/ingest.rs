@@ -162,7 +162,8 @@ impl<S: Source, T: Clock> Ingest<S, T> {
         batch.mark(&Mark {
             synced: Synced::default(),
             gtids: standing.gtids.clone(),
-            time_micros: self.clock.wall_micros(),
+            // Whatever comes after an earlier start is older than now.
+            time_micros: if self.start == Start::Now { self.clock.wall_micros() } else { 0 },
             position: standing.position.clone(),
             noted: Noted::default(),
         });

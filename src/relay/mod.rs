@@ -5,6 +5,7 @@
 //! | [`ingest`] | source to log: connect, stream, reconnect |
 //! | [`committer`] | the log's writer thread: group commit |
 //! | [`gaps`] | tables that need a snapshot, told |
+//! | [`upstream`] | what is told of the servers behind the source |
 //! | [`retention`] | segments go, the disk reserve is held, what is left is told |
 //! | [`deliver`] | log to sink: read, build, launch, judge, commit the cursor |
 //! | [`flights`] | bulks under way and sent again |
@@ -34,6 +35,7 @@ pub mod progress;
 pub mod retention;
 pub mod sweeps;
 pub mod tables;
+pub mod upstream;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;

@@ -15,7 +15,7 @@ use crate::disk::{Disk, Reserve};
 use crate::event::Seq;
 use crate::lifecycle::Shutdown;
 use crate::log::{Limits, Log, Space};
-use crate::metrics::names;
+use crate::metrics::{LONG_SECONDS, names};
 use crate::settled::CursorStore;
 
 /// How often the cursor is made durable, and segments that nobody needs any more are looked for: a killed relay sends about this
@@ -24,9 +24,6 @@ const RETAIN_EVERY: Duration = Duration::from_secs(1);
 
 /// The rate of the log's growth is that of about so long.
 const SMOOTHED_OVER: Duration = Duration::from_secs(60);
-
-/// Stands for every longer time, and for ever: a year.
-pub const LONG_SECONDS: u64 = 365 * 86_400;
 
 /// Lets segments go that lie behind the cursor and past the retention.
 pub struct Retention<C, D: Disk, T> {

@@ -11,6 +11,9 @@ use crate::log::Standing;
 use crate::log::record::Batch;
 
 pub mod mysql;
+pub mod upstream;
+
+pub use upstream::Upstream;
 
 /// Where an empty log begins.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -221,6 +221,7 @@ pub fn good() -> Vec<Turn> {
         rows(1, &[&[&format!("{UUID}:1-9")]]),
         rows(1, &[&[""]]),
         rows(4, &[&["shop", "t", "BASE TABLE", "1"]]),
+        rows(5, &[&["binlog.000007", "157", "", "", ""]]),
         rows(2, &[&["255", "utf8mb4_0900_ai_ci"]]),
         Turn::Packets(vec![ok()]),
         Turn::Packets(vec![ok()]),

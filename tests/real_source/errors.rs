@@ -1,13 +1,15 @@
 //! What cannot be carried stops the source, and the error names event, table and place.
 
+use std::time::Duration;
+
 use everrelay::log::Standing;
 use everrelay::secret::Secret;
-use everrelay::source::mysql::{MysqlSource, Tls};
+use everrelay::source::mysql::{MysqlOptions, MysqlSource, Tls};
 use everrelay::source::{Source, SourceError, Start};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
-use crate::server::{At, Own, Server};
+use crate::server::{At, Own, Server, definite_in_time};
 
 at_each!(
     what_no_row_event_shows_is_a_definite_error,
@@ -112,7 +114,7 @@ async fn a_position_of_another_history_is_a_definite_error(at: At) {
     assert!(text.contains("never executed") && text.contains(missing), "{text}");
     let mut ahead = source.resolve_start(&Start::Now).await.unwrap();
     ahead.gtids.union(&foreign.gtids);
-    let text = definite(source.connect(&ahead).await.unwrap_err());
+    let text = definite_in_time(&mut source, &ahead).await;
     assert!(text.contains(missing), "{text}");
 }
 
@@ -171,7 +173,7 @@ async fn two_sources_of_one_identity_are_told_that_they_clash(at: At) {
                         }
                     }
                 };
-                if let Ok(error) = tokio::time::timeout(std::time::Duration::from_secs(2), evicted).await {
+                if let Ok(error) = tokio::time::timeout(Duration::from_secs(2), evicted).await {
                     break 'evicted error;
                 }
             }
@@ -238,10 +240,7 @@ async fn a_server_that_is_not_there_is_transient_and_one_that_says_no_is_definit
     options.tls = Tls::Disabled;
     let mut source = MysqlSource::new(options).unwrap();
     let start = source.resolve_start(&Start::Now).await.unwrap();
-    let text = match source.connect(&start).await {
-        Err(error) => definite(error),
-        Ok(()) => definite(source.fill(&mut everrelay::log::record::Batch::new()).await.unwrap_err()),
-    };
+    let text = definite(source.connect(&start).await.unwrap_err());
     assert!(text.contains("GRANT REPLICATION SLAVE"), "{text}");
     server.run("DROP USER src_poor").await;
 }
@@ -256,14 +255,9 @@ async fn a_killed_stream_is_transient(at: At) {
         At::Mariadb | At::Mariadb10 => {
             "SELECT MAX(id) FROM information_schema.processlist WHERE command = 'Binlog Dump'".to_owned()
         }
-        At::Mysql => format!(
-            "SELECT MAX(p.id) FROM information_schema.processlist p WHERE p.command LIKE 'Binlog Dump%' AND p.id IN \
-             (SELECT t.processlist_id FROM performance_schema.threads t JOIN performance_schema.user_variables_by_thread v \
-             ON v.thread_id = t.thread_id WHERE v.variable_name = 'replica_uuid' AND v.variable_value = '{}')",
-            server.options().replica_uuid()
-        ),
+        At::Mysql => stream_of(&server),
     };
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
     let thread = loop {
         let thread: Option<Option<u64>> = server.conn.query_first(listed.as_str()).await.unwrap();
         if let Some(Some(thread)) = thread {
@@ -288,6 +282,37 @@ async fn a_killed_stream_is_transient(at: At) {
     assert_eq!(follower.briefs(), ["insert t 1"]);
 }
 
+/// Asks for the thread of this schema's stream.
+fn stream_of(server: &Server) -> String {
+    format!(
+        "SELECT MAX(p.id) FROM information_schema.processlist p WHERE p.command LIKE 'Binlog Dump%' AND p.id IN \
+         (SELECT t.processlist_id FROM performance_schema.threads t JOIN performance_schema.user_variables_by_thread v \
+         ON v.thread_id = t.thread_id WHERE v.variable_name = 'replica_uuid' AND v.variable_value = '{}')",
+        server.options().replica_uuid()
+    )
+}
+
+#[tokio::test]
+async fn a_stream_that_is_closed_is_gone_from_an_idle_server_with_its_next_heartbeat() {
+    const HEARTBEAT: Duration = Duration::from_secs(4);
+    let mut server = Server::new("closed").await;
+    server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
+    let mut follower = server.follow_with(MysqlOptions { heartbeat: HEARTBEAT, ..server.options() }).await;
+    server.run("INSERT INTO t VALUES (1)").await;
+    follower.catch_up(&mut server).await;
+    let listed = stream_of(&server);
+    let closed = std::time::Instant::now();
+    follower.source.disconnect();
+    loop {
+        let thread: Option<Option<u64>> = server.conn.query_first(listed.as_str()).await.unwrap();
+        if thread.flatten().is_none() {
+            break;
+        }
+        assert!(closed.elapsed() < HEARTBEAT * 3 / 2, "one heartbeat is enough to see that nobody is there");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 async fn purged_transactions_are_a_definite_error_that_names_them(at: At) {
     // Other tests need their binlogs.
     let (_own, url) = Own::up_at(at, "test-purge");
@@ -298,7 +323,7 @@ async fn purged_transactions_are_a_definite_error_that_names_them(at: At) {
     let lost = server.executed().await.subtract(&before.gtids);
     server.run("FLUSH BINARY LOGS").await;
     // MariaDB keeps a file for a moment that a crash might need.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
     loop {
         server.run("PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY").await;
         let files: Vec<mysql_async::Row> = server.conn.query("SHOW BINARY LOGS").await.unwrap();

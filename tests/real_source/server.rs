@@ -53,15 +53,14 @@ impl At {
 
     /// `dev/servers COMMAND SERVER --instance INSTANCE`, its JSON.
     pub fn dev_servers(self, command: &str, instance: &str) -> serde_json::Value {
-        self.dev_servers_with("", &[command, self.name(), "--instance", instance, "--json"])
+        self.dev_servers_with(&[command, self.name(), "--instance", instance, "--json"], "")
     }
 
     /// `extra`: more options for the server, in force from a start to the next.
-    fn dev_servers_with(self, extra: &str, arguments: &[&str]) -> serde_json::Value {
+    fn dev_servers_with(self, arguments: &[&str], extra: &str) -> serde_json::Value {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/dev/servers");
         let variable = if self.is_mariadb() { "MARIADB_EXTRA" } else { "MYSQL_EXTRA" };
-        let run = Command::new(script).args(arguments).env(variable, extra).output();
-        match run {
+        match Command::new(script).args(arguments).env(variable, extra).output() {
             Ok(output) if output.status.success() => {
                 serde_json::from_slice(&output.stdout).unwrap_or_default()
             }
@@ -82,31 +81,42 @@ impl At {
 }
 
 /// A server of one test's own; brought down when dropped.
-pub struct Own(At, &'static str);
+pub struct Own(At, String);
 
 impl Own {
-    pub fn up(instance: &'static str) -> (Own, String) {
+    pub fn up(instance: &str) -> (Own, String) {
         Own::up_at(At::Mysql, instance)
     }
 
     /// Without data of an earlier run, and with more options.
-    pub fn fresh(at: At, instance: &'static str, extra: &str) -> (Own, String) {
-        let own = Own(at, instance);
+    pub fn fresh(at: At, instance: &str, extra: &str) -> (Own, String) {
+        let own = Own(at, instance.to_owned());
         let arguments = ["up", at.name(), "--instance", instance, "--fresh", "--json"];
-        let url = at.url_in(&at.dev_servers_with(extra, &arguments));
+        let url = at.url_in(&at.dev_servers_with(&arguments, extra));
         (own, url)
     }
 
-    pub fn up_at(at: At, instance: &'static str) -> (Own, String) {
-        let own = Own(at, instance);
+    pub fn up_at(at: At, instance: &str) -> (Own, String) {
+        let own = Own(at, instance.to_owned());
         let url = at.started(instance);
         (own, url)
+    }
+
+    /// Ends it as a crash would.
+    pub fn kill(&self) {
+        self.0.dev_servers("kill", &self.1);
+    }
+
+    /// Ends it as an operator would, and starts it again with these options for mysqld.
+    pub fn restart_with(&self, options: &str) {
+        self.0.dev_servers("down", &self.1);
+        self.0.dev_servers_with(&["up", self.0.name(), "--instance", &self.1, "--json"], options);
     }
 }
 
 impl Drop for Own {
     fn drop(&mut self) {
-        self.0.dev_servers("down", self.1);
+        self.0.dev_servers("down", &self.1);
     }
 }
 
@@ -157,10 +167,21 @@ impl Server {
         Server { conn, schema, opts, is_mariadb }
     }
 
+    /// A connection to another server for the schema of this one.
+    pub async fn beside(&self, url: &str) -> Server {
+        let opts = Opts::from_url(url).expect("the server's URL is one");
+        let conn = Conn::new(opts.clone()).await.expect("the server answers");
+        Server { conn, schema: self.schema.clone(), opts, is_mariadb: self.is_mariadb }
+    }
+
     /// Another session, once the server is there again.
     pub async fn connect_again(&mut self) {
         self.conn = Conn::new(self.opts.clone()).await.expect("the server answers");
         self.run(&format!("USE {}", self.schema)).await;
+    }
+
+    pub fn address(&self) -> Address {
+        Address::Tcp { host: self.opts.ip_or_hostname().to_owned(), port: self.opts.tcp_port() }
     }
 
     pub async fn run(&mut self, sql: &str) {
@@ -170,8 +191,7 @@ impl Server {
     }
 
     pub fn options(&self) -> MysqlOptions {
-        let address =
-            Address::Tcp { host: self.opts.ip_or_hostname().to_owned(), port: self.opts.tcp_port() };
+        let address = self.address();
         let user = self.opts.user().unwrap_or("root").to_owned();
         let password = Secret::new(self.opts.pass().unwrap_or_default());
         let id = self.schema.bytes().fold(7, |id: u64, b| id.wrapping_mul(31).wrapping_add(u64::from(b)));
@@ -203,6 +223,20 @@ impl Server {
         let text: String = self.conn.query_first(asked).await.expect("a set").expect("a row");
         text.parse().expect("a GTID set")
     }
+}
+
+/// What a connect ends in that is tried again as the relay would.
+pub async fn definite_in_time(source: &mut MysqlSource, after: &Standing) -> String {
+    let connecting = async {
+        loop {
+            match source.connect(after).await {
+                Err(SourceError::Definite(error)) => return error.to_string(),
+                Err(SourceError::Transient(_)) => tokio::time::sleep(Duration::from_millis(50)).await,
+                other => panic!("refused neither for good nor for a while: {other:?}"),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, connecting).await.expect("it is refused for good in time")
 }
 
 /// A source and what it wrote so far.
@@ -294,6 +328,18 @@ impl Follower {
             Err(error) => error,
             Ok(()) => panic!("no error came; read {:?}", self.briefs()),
         }
+    }
+
+    /// Connects again as the relay would, from what its log holds, and once more while a refusal may pass.
+    pub async fn reconnect(&mut self) {
+        self.read.open.clear();
+        let connecting = async {
+            while let Err(error) = self.source.connect(&self.read.standing).await {
+                assert!(matches!(error, SourceError::Transient(_)), "{error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, connecting).await.expect("a stream in time");
     }
 
     pub async fn until(&mut self, target: &GtidSet) -> Result<(), SourceError> {

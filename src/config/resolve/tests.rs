@@ -38,6 +38,37 @@ fn a_socket_and_escaped_characters_are_understood() {
 }
 
 #[test]
+fn several_servers_are_an_array_with_one_user_and_a_protection_each() {
+    let url = |value: &str| USUAL.replace("\"mysql://relay@db.internal:3307\"", value);
+    let several = url(
+        r#"["mysql://relay@a.internal", "mysql://relay@127.0.0.1:3307", "mysql://relay@localhost?socket=/s"]"#,
+    );
+    let source = parse(&several, "f").unwrap().source;
+    let hosts: Vec<_> = source.hosts().iter().map(|host| (host.address.to_string(), host.tls)).collect();
+    let expected =
+        [("a.internal:3306", Tls::VerifyIdentity), ("127.0.0.1:3307", Tls::Local), ("/s", Tls::Local)];
+    assert_eq!(hosts, expected.map(|(address, tls)| (address.to_owned(), tls)));
+    let spelt = several
+        .replace(", \"mysql://relay@localhost?socket=/s\"", "")
+        .replace("[sink]", "tls = \"required\"\n[sink]");
+    assert!(parse(&spelt, "f").unwrap().source.hosts().iter().all(|host| host.tls == Tls::Required));
+    for (value, expected) in [
+        ("[]", "it names no server"),
+        ("7", "a string or an array of strings"),
+        (r#"["mysql://relay@a", "mysql://other@b"]"#, "number 2: it names another user"),
+        (
+            r#"["mysql://relay@a", "mysql://relay@b", "mysql://relay@b:3306"]"#,
+            "number 3: it names b:3306 again",
+        ),
+        (r#"["mysql://relay@a", "mysql://relay:canary@b"]"#, "number 2: it holds a password"),
+        (r#""mysql://relay@a,b""#, "several servers are an array"),
+    ] {
+        let message = refused(&url(value));
+        assert!(message.contains(expected) && !message.contains("canary"), "{value}: {message}");
+    }
+}
+
+#[test]
 fn a_misspelt_key_is_refused_with_line_and_column() {
     let message = refused(&USUAL.replace("tables", "tabels"));
     assert!(message.contains("line 4, column 1") && message.contains("tabels"), "{message}");
@@ -105,7 +136,7 @@ fn a_value_that_means_nothing_is_refused_by_section_and_key() {
         (
             "[sink]",
             "client_cert_file = \"/dev/null\"\nclient_key_file = \"/dev/null\"\n[sink]",
-            "[source] client_key_file: \"/dev/null\" is open to everybody",
+            "[source] client_key_file: cannot use \"/dev/null\": it is open to everybody",
         ),
         ("https://search", "ftp://search", "[sink] url"),
         ("[sink]", "[sink]\nusername = \"u\"", "[sink] username"),

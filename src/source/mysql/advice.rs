@@ -50,6 +50,9 @@ pub fn advice(error: &LinkError) -> Option<&'static str> {
         LinkError::CertificateFile { .. } => {
             Some("name PEM files by ca_file, client_cert_file and client_key_file")
         }
+        LinkError::PasswordFile { .. } => {
+            Some("name a file by password_file that only its owner and group may read")
+        }
         LinkError::TooLarge => {
             Some("MySQL's protocol does not carry it: start from a new state folder after it")
         }
@@ -95,6 +98,18 @@ fn refuses_ours(alert: AlertDescription) -> bool {
             | AlertDescription::AccessDenied
             | AlertDescription::CertificateRequired
     )
+}
+
+/// It is about who we are, or what we may: while a password or a grant is changed, here or there, what is new meets what is old.
+#[must_use]
+pub fn is_denial(error: &LinkError) -> bool {
+    match error {
+        LinkError::PasswordFile { .. } => true,
+        LinkError::Server(said) => {
+            matches!(said.code, 1044 | 1045 | 1130 | 1142 | 1227 | 1370 | 1698 | 1820 | 1862 | 3118)
+        }
+        _ => false,
+    }
 }
 
 /// It is about certificates or keys: while those are changed, here or there, what is new meets what is old.

@@ -13,14 +13,14 @@ use crate::event::{Gtid, GtidSet, TableName};
 use crate::log::Standing;
 
 use super::connection::BinlogConnection;
-use super::error::MysqlError;
+use super::error::{Hope, MysqlError};
 use super::link::{Link, LinkError, Row};
 use super::options::MysqlOptions;
 use super::patterns::Patterns;
 use super::server::{Family, Server};
 
 /// Pause between looks at a server that lacks transactions of ours.
-const GRACE_PAUSE: Duration = Duration::from_millis(200);
+const MOMENT_PAUSE: Duration = Duration::from_millis(100);
 
 /// For transactions whose rows may be seen already to be in the executed set.
 const COMMITTING: Duration = Duration::from_secs(1);
@@ -31,10 +31,10 @@ pub(super) const METADATA_PATIENCE: Duration = Duration::from_secs(300);
 /// A connection for questions.
 #[derive(Debug)]
 pub struct Control {
-    link: Link,
-    server: String,
-    about: Server,
-    patience: Duration,
+    pub(super) link: Link,
+    pub(super) server: String,
+    pub(super) about: Server,
+    pub(super) patience: Duration,
 }
 
 impl Control {
@@ -218,13 +218,13 @@ impl Control {
     /// Refuses a server whose history is not ours.
     ///
     /// The server itself only looks at its own UUID (MySQL, sql/rpl_binlog_sender.cc, *check_start_file*): after a failover that lost
-    /// transactions it would go on as if nothing were wrong. A replica may merely lag, and even a primary sends a transaction before
-    /// `gtid_executed` shows it; so it is given `grace`, unless none of our transactions is known there at all.
+    /// transactions it would go on as if nothing were wrong. Even a primary sends a transaction before `gtid_executed` shows it: it is
+    /// given a `moment`. A replica may lag for longer, of which the error has a word.
     ///
     /// # Errors
     /// [`MysqlError::AnotherHistory`] or [`MysqlError::Purged`].
-    pub async fn check_history(&mut self, ours: &Standing, grace: Duration) -> Result<(), MysqlError> {
-        let deadline = Instant::now() + grace;
+    pub async fn check_history(&mut self, ours: &Standing, moment: Duration) -> Result<(), MysqlError> {
+        let deadline = Instant::now() + moment;
         // What was read by SELECT must have happened there as well.
         let mut seen = ours.gtids.clone();
         seen.union(&ours.horizon);
@@ -235,10 +235,19 @@ impl Control {
                 break;
             }
             if missing == seen || Instant::now() >= deadline {
-                return Err(MysqlError::AnotherHistory { server: self.server.clone(), missing });
+                let hope = match self.replicas().await {
+                    _ if missing == seen => Hope::None,
+                    Ok(channels) if channels.iter().any(|channel| channel.is_behind(&executed)) => {
+                        Hope::CatchingUp
+                    }
+                    // Not to be allowed to look is no reason.
+                    Ok(_) => Hope::Grace,
+                    Err(error) if error.is_denial() => Hope::Grace,
+                    Err(error) => return Err(error),
+                };
+                return Err(MysqlError::AnotherHistory { server: self.server.clone(), missing, hope });
             }
-            tracing::warn!(server = %self.server, %missing, "the server lacks transactions that we hold: waiting for them");
-            sleep(GRACE_PAUSE).await;
+            sleep(MOMENT_PAUSE).await;
         }
         let missing = self.purged().await?.subtract(&ours.gtids);
         if missing.is_empty() {

@@ -3,7 +3,7 @@
 use crate::event::{Gtid, GtidSet, TableName};
 use crate::source::SourceError;
 
-use super::advice::{advice, is_of_certificates};
+use super::advice::{advice, is_denial, is_of_certificates};
 use super::catalog::Unlike;
 use super::decode::DecodeError;
 use super::link::LinkError;
@@ -80,7 +80,26 @@ pub enum MysqlError {
          the folder belongs to another source, or a failover lost them there: point it to the server that it was made \
          with, or start from a new state folder"
     )]
-    AnotherHistory { server: String, missing: GtidSet },
+    AnotherHistory { server: String, missing: GtidSet, hope: Hope },
+    #[error(
+        "{server} does not write changes of the followed table {table} to its binlog (binlog_do_db, binlog_ignore_db): take the filter out, or \
+         exclude the table by the pattern \"!{table}\""
+    )]
+    LeftOut { server: String, table: TableName },
+    #[error(
+        "{server} is a replica of {from} with log_replica_updates = OFF: what it replicates is not in its binlog; start it with \
+         log_replica_updates = ON, or name {from} by url"
+    )]
+    ReplicaWithoutBinlog { server: String, from: String },
+    #[error("{server} lacks transactions that the state folder holds: {missing}; {waiting}")]
+    Lacks { server: String, missing: GtidSet, waiting: &'static str },
+    #[error(
+        "{source}; trying again, since it was right before: a password or a grant may be about to change"
+    )]
+    Denied { source: Box<MysqlError> },
+    /// What each of several servers said.
+    #[error("none of the servers serves: {0}")]
+    NoneServes(String),
     #[error(
         "{at}: {last} was written after {highest}, so that no sequence tells a place in that GTID domain: give servers that write independently \
          domains of their own (gtid_domain_id), SET GLOBAL gtid_strict_mode = ON, and start from a new state folder after it"
@@ -136,16 +155,27 @@ pub enum MysqlError {
     Unverified(Box<MysqlError>),
 }
 
+/// Whether a server may come to have transactions that it lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hope {
+    /// It has not a single one of ours: it is another server, or was begun anew.
+    None,
+    /// A while will tell.
+    Grace,
+    /// It is a replica, and has not done all that it was told of.
+    CatchingUp,
+}
+
 /// What happens next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Class {
+pub(super) enum Class {
     Transient,
     Garbled,
     Definite,
 }
 
 impl MysqlError {
-    fn class(&self) -> Class {
+    pub(super) fn class(&self) -> Class {
         match self {
             MysqlError::Link { source, .. } if matches!(**source, LinkError::Unlike(_)) => Class::Garbled,
             MysqlError::Link { .. }
@@ -157,6 +187,8 @@ impl MysqlError {
             | MysqlError::NotExecuted { .. }
             | MysqlError::OtherServer { .. }
             | MysqlError::RolledBack { .. }
+            | MysqlError::Lacks { .. }
+            | MysqlError::Denied { .. }
             | MysqlError::NotConnected => Class::Transient,
             MysqlError::Garbled { .. } | MysqlError::GtidSet { .. } | MysqlError::Unverified(_) => {
                 Class::Garbled
@@ -173,6 +205,17 @@ impl MysqlError {
             }
             MysqlError::Schema { source: SchemaError::Malformed, .. } => Class::Garbled,
             _ => Class::Definite,
+        }
+    }
+
+    /// It is about who we are, or what we may.
+    #[must_use]
+    pub fn is_denial(&self) -> bool {
+        match self {
+            MysqlError::Refused { source, .. } | MysqlError::StreamRefused { source, .. } => {
+                is_denial(source)
+            }
+            _ => false,
         }
     }
 

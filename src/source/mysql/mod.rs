@@ -24,6 +24,9 @@
 //! | [`options`] | what a configuration says about a server |
 //! | [`control`] | what is asked before streaming |
 //! | [`server`] | what a server says of itself, and which settings are refused |
+//! | [`files`] | the server's binlog files, and what is left out of them |
+//! | [`hosts`] [`replica`] | several servers, and those that replicate from others |
+//! | [`watch`] | what is asked while the stream goes on |
 //! | [`link`] | the connection: packets, TLS, logins, questions |
 //! | [`connection`] [`event`] | the binlog stream: raw events, checksums |
 //! | [`drawn`] [`payload`] | events that are not held whole, compressed transactions |
@@ -68,7 +71,9 @@ pub mod drawn;
 pub mod error;
 pub mod event;
 pub mod evictions;
+pub mod files;
 pub mod fixed_binary;
+pub mod hosts;
 pub mod json;
 pub mod json_diff;
 pub mod link;
@@ -82,6 +87,7 @@ pub mod owed;
 pub mod patterns;
 pub mod payload;
 pub mod query;
+pub mod replica;
 pub mod reread;
 pub mod schema;
 pub mod select;
@@ -92,17 +98,19 @@ pub mod tables;
 pub mod temporal;
 pub mod tokens;
 pub mod undecided;
+pub mod watch;
 pub mod wire;
 pub mod xa;
 
 use std::time::Duration;
 
+use tokio::sync::watch as channel;
 use tokio::time::Instant;
 
 use crate::event::GtidSet;
 use crate::log::Standing;
 use crate::log::record::Batch;
-use crate::source::{Source, SourceError, Start};
+use crate::source::{Source, SourceError, Start, Upstream};
 
 use binlog::Binlog;
 use catalog::Catalog;
@@ -110,10 +118,15 @@ use connection::{BinlogConnection, Next};
 use control::Control;
 pub use error::{MysqlError, Place};
 use evictions::Evictions;
-pub use options::{Address, ClientCertificate, MysqlOptions, Tls};
+use hosts::{Hosts, verdict};
+pub use options::{Address, ClientCertificate, Host, MysqlOptions, Tls};
 use patterns::Patterns;
 use reread::{Reread, Step};
 use silence::Silence;
+use watch::Watch;
+
+/// For a server to show as executed what it has sent already.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// Size at which a batch is handed over even if more is at hand, bytes.
 const BATCH_BYTES: usize = 1 << 20;
@@ -121,13 +134,17 @@ const BATCH_BYTES: usize = 1 << 20;
 /// A MySQL or MariaDB server's binlog as a [`Source`].
 #[derive(Debug)]
 pub struct MysqlSource {
+    /// Of the server that is read, or was tried last.
     options: MysqlOptions,
+    hosts: Hosts,
     patterns: Patterns,
     stream: Option<BinlogConnection>,
     binlog: Binlog,
     reread: Reread,
     silence: Silence,
     evictions: Evictions,
+    watch: Option<Watch>,
+    upstream: channel::Sender<Upstream>,
     catalog: Catalog,
 }
 
@@ -138,8 +155,21 @@ impl MysqlSource {
         let patterns = Patterns::parse(&options.tables)?;
         let binlog = Binlog::new(&options);
         let (silence, reread) = (Silence::new(options.heartbeat), Reread::new(&options));
-        let (evictions, catalog) = (Evictions::default(), Catalog::default());
-        Ok(MysqlSource { options, patterns, stream: None, binlog, reread, silence, evictions, catalog })
+        let (hosts, evictions) = (Hosts::new(&options), Evictions::default());
+        let upstream = channel::Sender::new(Upstream { hosts: hosts.states(), ..Upstream::default() });
+        Ok(MysqlSource {
+            options,
+            hosts,
+            patterns,
+            stream: None,
+            binlog,
+            reread,
+            silence,
+            evictions,
+            watch: None,
+            upstream,
+            catalog: Catalog::default(),
+        })
     }
 
     /// The id that the server knows this source by.
@@ -148,20 +178,33 @@ impl MysqlSource {
         self.options.server_id()
     }
 
+    /// What is known of the servers, as it changes.
+    #[must_use]
+    pub fn upstream(&self) -> channel::Receiver<Upstream> {
+        self.upstream.subscribe()
+    }
+
     /// Everything read so far, committed transactions only.
     #[must_use]
     pub fn gtids(&self) -> &GtidSet {
         self.binlog.gtids()
     }
 
+    fn end_stream(&mut self) {
+        (self.stream, self.watch) = (None, None);
+        self.catalog.close();
+        self.hosts.none_is_read();
+        self.upstream.send_modify(|upstream| upstream.hosts = self.hosts.states());
+    }
+
     async fn connect_stream(&mut self, after: &Standing) -> Result<(), MysqlError> {
-        self.disconnect();
         let mut control = Control::connect(&self.options).await?;
         let server = control.server().clone();
         server.check()?;
         let patterns = self.patterns.clone().with_case(server.name_case());
-        control.check_history(after, self.options.failover_grace).await?;
+        control.check_history(after, MOMENT).await?;
         let followed = control.followed(&patterns).await?;
+        control.check_written(&followed).await?;
         control.check_collations(&patterns).await?;
         for cascade in control.cascades(&patterns).await? {
             tracing::warn!(foreign_key = %cascade, "its actions {}", cascades::UNSEEN);
@@ -170,10 +213,43 @@ impl MysqlSource {
         self.binlog.recall(after);
         self.binlog.restart_xa(&after.prepared);
         self.reread.restart(&self.options, server.peer);
-        let stream = control.stream(&after.gtids, &self.options).await?;
+        let mut stream = control.stream(&after.gtids, &self.options).await?;
+        self.first_event(&mut stream).await?;
         tracing::info!(server = %self.options.address, version = %server.title(), "connected to the binlog stream");
         self.stream = Some(stream);
         Ok(())
+    }
+
+    /// What refuses a stream comes in place of its first event, so that it is known while other hosts can be tried.
+    async fn first_event(&mut self, stream: &mut BinlogConnection) -> Result<(), MysqlError> {
+        let MysqlSource { binlog, silence, .. } = self;
+        let inside = binlog.may_be_silent();
+        let next = stream.wait(Instant::now() + FAR, silence.patience(inside), binlog.place()).await;
+        if let Err(MysqlError::Silent { .. }) = next {
+            silence.fell(inside);
+        }
+        match next? {
+            // A transaction has at least a beginning and an end: one event leaves nothing to write.
+            Next::Event(event) => binlog.event(&event, &mut Batch::new()),
+            Next::Deadline => Ok(()),
+        }
+    }
+
+    async fn start_at(&mut self, start: &Start) -> Result<Standing, MysqlError> {
+        let mut control = Control::connect(&self.options).await?;
+        control.server().check()?;
+        if *start == Start::Now {
+            return Ok(Standing::after(control.executed().await?));
+        }
+        let purged = control.purged().await?;
+        if !purged.is_empty() {
+            tracing::warn!(
+                server = %self.options.address,
+                %purged,
+                "the server has purged its oldest transactions: rows last changed in them are not carried"
+            );
+        }
+        Ok(Standing::after(purged))
     }
 
     async fn fill_batch(&mut self, batch: &mut Batch) -> Result<(), MysqlError> {
@@ -235,35 +311,49 @@ impl Source for MysqlSource {
         if let Start::After(set) = start {
             return Ok(Standing::after(set.clone()));
         }
-        let mut control = Control::connect(&self.options).await?;
-        control.server().check()?;
-        if *start == Start::Now {
-            return Ok(Standing::after(control.executed().await?));
+        let mut refusals = Vec::new();
+        for (number, host) in self.hosts.round() {
+            self.options = self.options.only(&host);
+            match self.start_at(start).await {
+                Ok(standing) => return Ok(standing),
+                Err(error) => refusals.push(self.hosts.refused(number, error, &self.options)),
+            }
         }
-        let purged = control.purged().await?;
-        if !purged.is_empty() {
-            tracing::warn!(
-                server = %self.options.address,
-                %purged,
-                "the server has purged its oldest transactions: rows last changed in them are not carried"
-            );
-        }
-        Ok(Standing::after(purged))
+        Err(verdict(refusals))
     }
 
     async fn connect(&mut self, after: &Standing) -> Result<(), SourceError> {
-        Ok(self.connect_stream(after).await?)
+        self.end_stream();
+        let mut refusals = Vec::new();
+        for (number, host) in self.hosts.round() {
+            self.options = self.options.only(&host);
+            match self.connect_stream(after).await {
+                Ok(()) => {
+                    self.hosts.serves(number);
+                    self.upstream.send_modify(|upstream| upstream.hosts = self.hosts.states());
+                    self.watch = Some(Watch::start(self.options.clone(), self.upstream.clone()));
+                    return Ok(());
+                }
+                Err(error) => refusals.push(self.hosts.refused(number, error, &self.options)),
+            }
+        }
+        self.upstream.send_modify(|upstream| upstream.hosts = self.hosts.states());
+        Err(verdict(refusals))
     }
 
     fn disconnect(&mut self) {
-        self.stream = None;
-        self.catalog.close();
+        // What was read and not written is read again.
+        self.upstream.send_modify(|upstream| upstream.read_until_micros = 0);
+        self.end_stream();
     }
 
     async fn fill(&mut self, batch: &mut Batch) -> Result<(), SourceError> {
         let result = self.fill_batch(batch).await;
+        if let Some(micros) = self.watch.as_ref().and_then(|watch| watch.passed(self.binlog.place())) {
+            self.upstream.send_modify(|upstream| upstream.read_until_micros = micros);
+        }
         if result.is_err() {
-            self.stream = None;
+            self.end_stream();
         }
         self.binlog.publish_metrics();
         match result {
@@ -272,7 +362,13 @@ impl Source for MysqlSource {
                 id: self.options.server_id(),
                 uuid: self.options.replica_uuid(),
             })?,
-            result => Ok(result?),
+            result => Ok(result.map_err(|error| {
+                let error = SourceError::from(error);
+                if matches!(error, SourceError::Garbled(_)) {
+                    self.hosts.turn();
+                }
+                error
+            })?),
         }
     }
 }

@@ -73,16 +73,27 @@ pub struct ClientCertificate {
     pub key: PathBuf,
 }
 
+/// One of several servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    pub address: Address,
+    pub tls: Tls,
+}
+
 /// A MySQL source's options.
 #[derive(Clone, Debug)]
 pub struct MysqlOptions {
     pub address: Address,
     pub user: String,
     pub password: Secret,
+    /// Where the password is instead, read anew at each login.
+    pub password_file: Option<PathBuf>,
     pub tls: Tls,
     /// PEM; replaces the built-in roots.
     pub ca_file: Option<PathBuf>,
     pub client_certificate: Option<ClientCertificate>,
+    /// Other servers with the same transactions, tried behind the first, in this order; user, password and certificates are the same.
+    pub others: Vec<Host>,
     /// `schema.table` patterns, see [`patterns`](super::patterns).
     pub tables: Vec<String>,
     /// The server speaks at least this often; twice as long a silence is a dead connection.
@@ -94,6 +105,8 @@ pub struct MysqlOptions {
     pub max_row_bytes: usize,
     /// How long a server may lack transactions that we hold (a replica that lags after a failover) before they count as lost.
     pub failover_grace: Duration,
+    /// How long a login or a grant may be refused after this source was served: while a password is changed, here or there.
+    pub denial_grace: Duration,
     /// For connecting and for each answer before the stream begins; questions about tables have 5 minutes.
     pub connect_timeout: Duration,
     /// Stable for this state folder and unlike any other's: server id and replica UUID follow from it.
@@ -109,16 +122,44 @@ impl MysqlOptions {
             address,
             user: user.into(),
             password,
+            password_file: None,
             ca_file: None,
             client_certificate: None,
+            others: Vec::new(),
             tables: Vec::new(),
             heartbeat: Duration::from_secs(10),
             mark_interval: Duration::from_secs(10),
             mark_transactions: 10_000,
             max_row_bytes: 64 << 20,
             failover_grace: Duration::from_secs(60),
+            denial_grace: Duration::from_secs(600),
             connect_timeout: Duration::from_secs(10),
             relay_id,
+        }
+    }
+
+    /// Every server, the first one first.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<Host> {
+        let first = Host { address: self.address.clone(), tls: self.tls };
+        std::iter::once(first).chain(self.others.iter().cloned()).collect()
+    }
+
+    /// The same, for this one of the servers alone.
+    #[must_use]
+    pub fn only(&self, host: &Host) -> MysqlOptions {
+        let Host { address, tls } = host.clone();
+        MysqlOptions { address, tls, others: Vec::new(), ..self.clone() }
+    }
+
+    /// The password as it is now.
+    ///
+    /// # Errors
+    /// Its file cannot be read.
+    pub fn current_password(&self) -> std::io::Result<Secret> {
+        match &self.password_file {
+            Some(path) => Secret::from_file(path),
+            None => Ok(self.password.clone()),
         }
     }
 

@@ -44,7 +44,7 @@ const FULL_METADATA_MARIADB: &str =
 
 const LOG_BIN: Needed = ("log_bin", "ON", "the server with --log-bin (a restart)");
 
-const MYSQL_NEEDS: [Needed; 3] = [
+const MYSQL_NEEDS: [Needed; 4] = [
     LOG_BIN,
     (
         "gtid_mode",
@@ -53,6 +53,8 @@ const MYSQL_NEEDS: [Needed; 3] = [
          SET PERSIST gtid_mode = ON_PERMISSIVE; SET PERSIST gtid_mode = ON",
     ),
     ("binlog_format", "ROW", "SET PERSIST binlog_format = 'ROW'"),
+    // Else a server that cannot write its binlog goes on without one.
+    ("binlog_error_action", "ABORT_SERVER", "SET PERSIST binlog_error_action = 'ABORT_SERVER'"),
 ];
 
 /// It has no SET PERSIST.
@@ -64,9 +66,9 @@ const MARIADB_NEEDS: [Needed; 2] = [
 impl Server {
     /// The question whose answer [`Server::new`] takes. SHOW leaves out what a version does not know, where @@ would be an error.
     pub const QUESTION: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('version', 'version_comment', 'server_uuid', 'server_uid', \
-        'server_id', 'hostname', 'port', 'gtid_mode', 'gtid_strict_mode', 'log_bin', 'log_replica_updates', 'log_slave_updates', 'gtid_slave_pos', \
-        'binlog_format', 'binlog_row_image', 'binlog_row_metadata', 'binlog_row_value_options', 'lower_case_table_names', \
-        'innodb_native_foreign_keys')";
+        'server_id', 'hostname', 'port', 'gtid_mode', 'gtid_strict_mode', 'log_bin', 'log_replica_updates', 'log_slave_updates', \
+        'binlog_format', 'binlog_row_image', 'binlog_row_metadata', 'binlog_row_value_options', \
+        'lower_case_table_names', 'binlog_error_action', 'sync_binlog', 'innodb_flush_log_at_trx_commit', 'innodb_native_foreign_keys')";
 
     /// `rows`: names and values of the server's variables, asked for at `address`.
     ///
@@ -118,13 +120,6 @@ impl Server {
                 return Err(MysqlError::Setting { server, name, found, needed, statement });
             }
         }
-        // MariaDB has it off by default: it matters where something was replicated.
-        let replicates = self.variable("gtid_slave_pos").is_none_or(|position| !position.is_empty());
-        for name in ["log_replica_updates", "log_slave_updates"] {
-            if self.is_off(name) && replicates {
-                tracing::warn!(server = %self.name, "{name} is OFF: what this server replicates is not in its binlog");
-            }
-        }
         if self.is_off("gtid_strict_mode") {
             tracing::warn!(
                 server = %self.name,
@@ -132,6 +127,50 @@ impl Server {
             );
         }
         Ok(())
+    }
+
+    /// Asks how it replicates from others, if it does.
+    #[must_use]
+    pub fn replica_question(&self) -> &'static str {
+        match self.peer.family {
+            // The new word came with 8.0.22.
+            Family::Mysql if self.is_older_than((8, 0, 22)) => "SHOW SLAVE STATUS",
+            Family::Mysql => "SHOW REPLICA STATUS",
+            Family::Mariadb => "SHOW ALL SLAVES STATUS",
+        }
+    }
+
+    /// Asks where its binlog ends.
+    #[must_use]
+    pub fn end_question(&self) -> &'static str {
+        match self.peer.family {
+            Family::Mysql if !self.is_older_than((8, 2, 0)) => "SHOW BINARY LOG STATUS",
+            _ => "SHOW MASTER STATUS",
+        }
+    }
+
+    fn is_older_than(&self, than: (u32, u32, u32)) -> bool {
+        let mut numbers = self.version.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+        let mut next = || numbers.next().unwrap_or(0);
+        (next(), next(), next()) < than
+    }
+
+    /// What it replicates from others is in its binlog too.
+    #[must_use]
+    pub fn writes_what_it_replicates(&self) -> bool {
+        !self.is_off("log_replica_updates") && !self.is_off("log_slave_updates")
+    }
+
+    /// Whether a crash of its machine can take transactions back that were sent already: what says so.
+    #[must_use]
+    pub fn forgets_after_a_crash(&self) -> Option<String> {
+        let lax = |name: &&str| self.variable(name).is_some_and(|value| value != "1");
+        let lax: Vec<String> = ["sync_binlog", "innodb_flush_log_at_trx_commit"]
+            .into_iter()
+            .filter(lax)
+            .map(|name| format!("{name} = {}", shown(self.variable(name).unwrap_or_default().as_bytes())))
+            .collect();
+        (!lax.is_empty()).then(|| lax.join(", "))
     }
 
     /// The statement that makes table maps say everything, where they do not.
@@ -278,6 +317,7 @@ mod tests {
             ("log_bin", "OFF", "--log-bin"),
             ("gtid_mode", "ON_PERMISSIVE", "SET PERSIST gtid_mode = ON"),
             ("binlog_format", "MIXED", "SET PERSIST binlog_format = 'ROW'"),
+            ("binlog_error_action", "IGNORE_ERROR", "SET PERSIST binlog_error_action = 'ABORT_SERVER'"),
         ] {
             let text = server(&[(name, value)]).check().unwrap_err().to_string();
             assert!(text.contains(statement) && text.contains(value) && text.contains("db:3306"), "{text}");

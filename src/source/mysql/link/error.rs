@@ -32,6 +32,8 @@ pub enum LinkError {
     Unproven,
     #[error("{path:?}: {problem}")]
     CertificateFile { path: PathBuf, problem: String },
+    #[error("the password's file {path:?}: {problem}")]
+    PasswordFile { path: PathBuf, problem: std::io::Error },
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
     #[error("an event is larger than 1 GiB")]

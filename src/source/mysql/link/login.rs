@@ -13,6 +13,7 @@ use mysql_common::proto::MySerialize;
 use mysql_common::scramble::{create_response_for_ed25519, scramble_native, scramble_sha256};
 
 use crate::lifecycle::contain;
+use crate::secret::Secret;
 
 use super::super::options::{Address, MysqlOptions, Tls};
 use super::super::wire::{Short, Wire};
@@ -45,11 +46,15 @@ const WANTED: CapabilityFlags = NEEDED
     .union(CapabilityFlags::CLIENT_TRANSACTIONS)
     .union(CapabilityFlags::CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA);
 
-/// Logs in on an open connection.
+/// Logs in on an open connection, by this password and all else in `options`.
 ///
 /// # Errors
 /// The server says no, or is none.
-pub async fn login(transport: Transport, options: &MysqlOptions) -> Result<Packets<Transport>, LinkError> {
+pub async fn login(
+    transport: Transport,
+    options: &MysqlOptions,
+    password: &Secret,
+) -> Result<Packets<Transport>, LinkError> {
     let mut packets = Packets::new(transport);
     let greeting = packets.receive(LOGIN_PACKET).await?;
     let greeting = Greeting::parse(&greeting)?;
@@ -72,9 +77,8 @@ pub async fn login(transport: Transport, options: &MysqlOptions) -> Result<Packe
             (other, sequence) => Packets::going_on(other, sequence),
         };
     }
-    let password = options.password.reveal();
     let Greeting { method, nonce, .. } = greeting;
-    let proof = method.proof(password, &nonce)?;
+    let proof = method.proof(password.reveal(), &nonce)?;
     let response = HandshakeResponse::new(
         Some(proof),
         (8, 0, 0),
@@ -86,7 +90,7 @@ pub async fn login(transport: Transport, options: &MysqlOptions) -> Result<Packe
         MAX_PACKET,
     );
     packets.send(&bytes(&response)).await?;
-    prove(&mut packets, options, method, nonce).await?;
+    prove(&mut packets, options, password.reveal(), method, nonce).await?;
     Ok(packets)
 }
 
@@ -94,12 +98,12 @@ pub async fn login(transport: Transport, options: &MysqlOptions) -> Result<Packe
 async fn prove(
     packets: &mut Packets<Transport>,
     options: &MysqlOptions,
+    password: &str,
     mut method: Method,
     mut nonce: Vec<u8>,
 ) -> Result<(), LinkError> {
     const FAST: u8 = 3;
     const FULL: u8 = 4;
-    let password = options.password.reveal();
     let mut switched = false;
     for _ in 0..ROUNDS {
         let packet = packets.receive(LOGIN_PACKET).await?;

@@ -98,8 +98,13 @@ impl Link {
     /// # Errors
     /// See [`LinkError`].
     pub async fn connect(options: &MysqlOptions) -> Result<Link, LinkError> {
+        let password = options.current_password().map_err(|problem| LinkError::PasswordFile {
+            path: options.password_file.clone().unwrap_or_default(),
+            problem,
+        })?;
         let transport = Transport::connect(&options.address).await?;
-        Ok(Link { packets: Served(login::login(transport, options).await?), answering: false, held: false })
+        let packets = login::login(transport, options, &password).await?;
+        Ok(Link { packets: Served(packets), answering: false, held: false })
     }
 
     /// The rows that a statement answers with, none where it answers OK.
@@ -107,16 +112,27 @@ impl Link {
     /// # Errors
     /// See [`LinkError`].
     pub async fn ask(&mut self, sql: &str) -> Result<Vec<Row>, LinkError> {
+        Ok(self.ask_named(sql).await?.1)
+    }
+
+    /// The names of an answer's columns, and its rows.
+    ///
+    /// # Errors
+    /// See [`LinkError`].
+    pub async fn ask_named(&mut self, sql: &str) -> Result<(Vec<String>, Vec<Row>), LinkError> {
         const COM_QUERY: u8 = 3;
         let mut command = vec![COM_QUERY];
         command.extend_from_slice(sql.as_bytes());
         self.command(&command).await?;
         let columns = match self.answer().await? {
-            Answer::Ok => return Ok(Vec::new()),
+            Answer::Ok => return Ok((Vec::new(), Vec::new())),
             Answer::Columns(columns) => columns,
         };
+        let mut names = Vec::with_capacity(columns);
         for _ in 0..columns {
-            answer::refuse_error(&self.packets.receive(ANSWER_PACKET).await?)?;
+            let packet = self.packets.receive(ANSWER_PACKET).await?;
+            answer::refuse_error(&packet)?;
+            names.push(answer::column_name(&packet)?);
         }
         if !answer::is_end(&self.packets.receive(ANSWER_PACKET).await?) {
             return Err(LinkError::Unlike("its list of columns has no end"));
@@ -126,7 +142,7 @@ impl Link {
             let packet = self.packets.receive(ANSWER_PACKET).await?;
             answer::refuse_error(&packet)?;
             if answer::is_end(&packet) {
-                return Ok(rows);
+                return Ok((names, rows));
             }
             bytes += packet.len() + columns * size_of::<Option<String>>() + size_of::<Row>();
             if bytes > ANSWER_BYTES {
@@ -154,6 +170,7 @@ impl Link {
     /// It cannot be sent.
     pub async fn into_stream(mut self, command: &[u8]) -> Result<Served, LinkError> {
         self.command(command).await?;
+        self.packets.stream_mut().end_abruptly();
         Ok(self.packets)
     }
 

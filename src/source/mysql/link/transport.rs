@@ -46,6 +46,16 @@ impl Transport {
         };
     }
 
+    /// However it is closed, by a kill too, the other side learns of it with the first byte that it sends. A server that streams writes to who is
+    /// gone once more otherwise, and has nothing but a heartbeat to write when nothing is changed.
+    pub fn end_abruptly(&self) {
+        let _ = match self {
+            Transport::Tcp(stream) => stream.set_zero_linger(),
+            Transport::Tls(stream) => stream.get_ref().0.set_zero_linger(),
+            Transport::Unix(_) => Ok(()),
+        };
+    }
+
     /// Nobody outside this machine can read what is sent, unless TLS was asked for without a look at the certificate.
     #[must_use]
     pub fn is_private(&self) -> bool {

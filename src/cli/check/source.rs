@@ -1,0 +1,186 @@
+//! What `check` finds at the servers of the source: each is tried whole, since any of them may have to serve.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Findings, Verdict};
+use crate::config::Settings;
+use crate::event::{Column, ColumnType, GtidSet, TableName, TableSchema};
+use crate::lifecycle::Exit;
+use crate::log::Standing;
+use crate::mapping::TableMapping;
+use crate::mapping::rule::Rules;
+use crate::source::mysql::cascades::UNSEEN;
+use crate::source::mysql::control::Control;
+use crate::source::mysql::patterns::Patterns;
+use crate::source::mysql::{MysqlError, MysqlOptions, Place};
+use crate::source::upstream::Replication;
+
+/// A server that keeps its binlogs for less is warned of, seconds.
+const LITTLE_TIME: u64 = 86_400;
+
+pub(super) async fn servers(settings: &Settings, standing: Option<&Standing>, findings: &mut Findings) {
+    let options = &settings.source;
+    let hosts = options.hosts();
+    for host in &hosts {
+        findings.of = (hosts.len() > 1).then(|| host.address.to_string());
+        if let Err(error) = server(&options.only(host), &settings.rules, standing, findings).await {
+            findings.failed("source", Exit::Source, &error);
+        }
+    }
+    findings.of = None;
+}
+
+async fn server(
+    options: &MysqlOptions,
+    rules: &Rules,
+    standing: Option<&Standing>,
+    findings: &mut Findings,
+) -> Result<(), MysqlError> {
+    let mut control = Control::connect(options).await?;
+    let server = control.server().clone();
+    findings.ok("source", format!("{} at {}", server.title(), options.address));
+    match server.check() {
+        Ok(()) => findings.ok("source settings", "GTIDs, row format"),
+        Err(error) => findings.failed("source settings", Exit::Source, &error),
+    }
+    for cost in server.costs() {
+        findings.add("row images", Verdict::Warning, cost);
+    }
+    if let Some(lax) = server.forgets_after_a_crash() {
+        let text = format!(
+            "{lax}: a crash of its machine can take back transactions that were sent already, and give their GTIDs to others; the relay \
+             refuses it then. SET PERSIST sync_binlog = 1; SET PERSIST innodb_flush_log_at_trx_commit = 1"
+        );
+        findings.add("durability", Verdict::Warning, text);
+    }
+    let patterns = Patterns::parse(&options.tables)?.with_case(server.name_case());
+    if let Some(statement) = server.wants_metadata() {
+        let text = format!(
+            "binlog_row_metadata is not FULL: rows do not name their columns, information_schema does, and that may be newer than the rows \
+             while the relay is behind; run {statement}"
+        );
+        findings.add("row metadata", Verdict::Warning, text);
+    }
+    for cascade in control.cascades(&patterns).await? {
+        findings.add("foreign key", Verdict::Warning, format!("{cascade}: its actions {UNSEEN}"));
+    }
+    if let Err(error) = control.check_collations(&patterns).await {
+        findings.failed("collations", Exit::Source, &error);
+    }
+    match control.followed(&patterns).await {
+        Ok(tables) => followed(&mut control, tables, rules, findings).await?,
+        Err(error) => findings.failed("tables", Exit::Source, &error),
+    }
+    replication(&mut control, findings).await?;
+    retention(&mut control, findings).await?;
+    let after = match standing {
+        Some(standing) => {
+            // What the server lacks now it may have in a moment; that is for `run` to wait for.
+            match control.check_history(standing, Duration::ZERO).await {
+                Ok(()) => findings.ok("history", "the server has everything that the log goes on from"),
+                Err(error) => findings.failed("history", Exit::Source, &error),
+            }
+            standing.gtids.clone()
+        }
+        None => control.executed().await?,
+    };
+    // Under a number of its own: a relay that runs on the same folder keeps its stream.
+    let options = MysqlOptions { relay_id: rand::random(), ..options.clone() };
+    match first_event(control, &after, &options).await {
+        Ok(()) => findings.ok("replication", "the server streams its binlog to this user"),
+        Err(error) => findings.failed("replication", Exit::Source, &error),
+    }
+    Ok(())
+}
+
+/// What refuses a stream comes in place of its first event.
+async fn first_event(control: Control, after: &GtidSet, options: &MysqlOptions) -> Result<(), MysqlError> {
+    let mut stream = control.stream(after, options).await?;
+    let patience = options.heartbeat * 2;
+    stream.wait(Instant::now() + patience, patience, &Place::default()).await.map(|_| ())
+}
+
+/// The followed tables that exist.
+async fn followed(
+    control: &mut Control,
+    tables: BTreeSet<TableName>,
+    rules: &Rules,
+    findings: &mut Findings,
+) -> Result<(), MysqlError> {
+    match control.check_written(&tables).await {
+        Ok(()) => {
+            // A session may leave its changes out, and nobody can tell.
+            findings.ok(
+                "binlog",
+                "it has the followed tables; what sessions with sql_log_bin = 0 change is never seen",
+            );
+        }
+        Err(error) => findings.failed("binlog", Exit::Source, &error),
+    }
+    if tables.is_empty() {
+        findings.add("tables", Verdict::Warning, "no table matches yet; tables made later are followed");
+        return Ok(());
+    }
+    findings.ok("tables", format!("{} followed, each with a key", tables.len()));
+    let followed: Vec<_> = tables.into_iter().collect();
+    for rule in rules.without_a_table(&followed) {
+        let text = format!("line {}: no followed table matches {}", rule.line, rule.tables);
+        findings.add("[[table]]", Verdict::Warning, text);
+    }
+    for (table, columns) in control.columns(&followed).await? {
+        let column = |name| Column { name, ty: ColumnType::Text, nullable: true };
+        let columns = columns.into_iter().map(column).collect();
+        // Only names are tried here; which columns are the key does not matter for that.
+        if let Err(error) = TableMapping::new(&TableSchema { name: table, columns, key: vec![0] }) {
+            findings.failed("names", Exit::Sink, &error);
+        }
+    }
+    Ok(())
+}
+
+/// Where the server has its rows from itself.
+async fn replication(control: &mut Control, findings: &mut Findings) -> Result<(), MysqlError> {
+    let channels = match control.replicas().await {
+        Err(error) if error.is_denial() => {
+            let text = "this user may not see whether it is a replica (MariaDB: GRANT SLAVE MONITOR ON *.* TO the user)";
+            findings.add("replica", Verdict::Warning, text);
+            return Ok(());
+        }
+        channels => channels?,
+    };
+    for channel in channels {
+        let Replication { from, lag_seconds, stopped } = channel.into();
+        match (stopped, lag_seconds) {
+            (Some(why), _) => {
+                findings.add("replica", Verdict::Warning, format!("it is a replica of {from}, and {why}"));
+            }
+            (None, Some(seconds)) => {
+                findings.ok("replica", format!("it is a replica of {from}, {seconds} s behind"));
+            }
+            (None, None) => findings.ok("replica", format!("it is a replica of {from}")),
+        }
+    }
+    Ok(())
+}
+
+/// For how long the relay may be away.
+async fn retention(control: &mut Control, findings: &mut Findings) -> Result<(), MysqlError> {
+    match control.expires_seconds().await? {
+        None => {}
+        Some(0) => findings.ok("retention", "it keeps its binlogs until they are removed by hand"),
+        Some(seconds) => {
+            let kept = humantime::format_duration(Duration::from_secs(seconds));
+            let text = format!("it keeps its binlogs for {kept} (binlog_expire_logs_seconds)");
+            if seconds < LITTLE_TIME {
+                let text = format!("{text}: the relay must not be away for longer, nor its log full");
+                findings.add("retention", Verdict::Warning, text);
+            } else {
+                findings.ok("retention", text);
+            }
+        }
+    }
+    Ok(())
+}
