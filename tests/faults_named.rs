@@ -31,6 +31,7 @@ const FAULTS: &[(u8, &str)] = &[
     (24, "an enormous length, a crafted header"),
     (45, "a failover to another server, clean"),
     (46, "a failover that lost transactions; binlogs reset; a backup restored, its GTIDs used anew"),
+    (47, "a server that forgets what it sent, and gives its GTIDs again"),
     (49, "a stream cut between a GTID and its commit"),
     (51, "statements, and rows that are not sent whole"),
     (52, "changes that the server does not write to its binlog"),

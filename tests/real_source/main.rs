@@ -46,6 +46,7 @@ mod online;
 mod outcome;
 mod pair;
 mod random;
+mod reused;
 mod select;
 mod server;
 mod stalls;

@@ -107,6 +107,11 @@ impl Own {
         self.0.dev_servers("kill", &self.1);
     }
 
+    /// Starts it again.
+    pub fn start(&self) {
+        self.0.dev_servers("up", &self.1);
+    }
+
     /// Ends it as an operator would, and starts it again with these options for mysqld.
     pub fn restart_with(&self, options: &str) {
         self.0.dev_servers("down", &self.1);

@@ -15,6 +15,7 @@ use crate::mapping::rule::Rules;
 use crate::source::mysql::cascades::UNSEEN;
 use crate::source::mysql::control::Control;
 use crate::source::mysql::patterns::Patterns;
+use crate::source::mysql::witness;
 use crate::source::mysql::{MysqlError, MysqlOptions, Place};
 use crate::source::upstream::Replication;
 
@@ -79,7 +80,12 @@ async fn server(
     let after = match standing {
         Some(standing) => {
             // What the server lacks now it may have in a moment; that is for `run` to wait for.
-            match control.check_history(standing, Duration::ZERO).await {
+            let has = control.check_history(standing, Duration::ZERO).await;
+            let same = match has {
+                Ok(()) => witness::check(&mut control, standing, options).await,
+                has => has,
+            };
+            match same {
                 Ok(()) => findings.ok("history", "the server has everything that the log goes on from"),
                 Err(error) => findings.failed("history", Exit::Source, &error),
             }

@@ -411,12 +411,7 @@ impl Binlog {
         if !(1..crate::event::gtid::NUMBER_LIMIT).contains(&gtid.number) {
             return Err(self.garbled(format!("a GTID has the number {}", gtid.number)));
         }
-        let time_micros = match parsed.immediate_commit_timestamp() {
-            // Unknown before MySQL 8.0.1.
-            0 => u64::from(event.seconds()) * 1_000_000,
-            micros => micros,
-        };
-        self.open(event, gtid, time_micros)?;
+        self.open(event, gtid, event.committed_micros(&parsed))?;
         Ok(())
     }
 

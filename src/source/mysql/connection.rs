@@ -59,6 +59,21 @@ pub enum Next<'a> {
     Deadline,
 }
 
+/// Where a stream begins.
+#[derive(Clone, Copy, Debug)]
+pub enum Begin<'a> {
+    /// With what follows these transactions.
+    After(&'a GtidSet),
+    /// At an event's offset in a binlog file, bytes.
+    At { file: &'a str, offset: u32 },
+}
+
+impl<'a> From<&'a GtidSet> for Begin<'a> {
+    fn from(set: &'a GtidSet) -> Begin<'a> {
+        Begin::After(set)
+    }
+}
+
 /// Whether events carry checksums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Checksums {
@@ -112,7 +127,7 @@ impl std::fmt::Debug for BinlogConnection {
 }
 
 impl BinlogConnection {
-    /// Registers as a replica and asks a server of this family for what follows `after`.
+    /// Registers as a replica and asks a server of this family for its binlog from `begin` on.
     ///
     /// # Errors
     /// The server refuses, or is gone.
@@ -120,12 +135,12 @@ impl BinlogConnection {
         mut link: Link,
         server: &str,
         family: Family,
-        after: &GtidSet,
+        begin: Begin<'_>,
         options: &MysqlOptions,
     ) -> Result<BinlogConnection, MysqlError> {
         let doing = "asking for the binlog";
         let fail = |source| MysqlError::link(doing, server, source);
-        link.ask(&session(family, after, options)).await.map_err(fail)?;
+        link.ask(&session(family, begin, options)).await.map_err(fail)?;
         let register = ComRegisterSlave::new(options.server_id()).with_hostname(b"everrelay");
         link.tell(&bytes(&register)).await.map_err(|source| match source {
             // Logging in worked, so this is the registration: it wants the privilege.
@@ -138,10 +153,15 @@ impl BinlogConnection {
             source => fail(source),
         })?;
         let id = options.server_id();
-        let dump = match family {
-            Family::Mysql => bytes(&ComBinlogDumpGtid::new(id).with_pos(4).with_sids(sids(after))),
+        let dump = match (begin, family) {
+            (Begin::After(set), Family::Mysql) => {
+                bytes(&ComBinlogDumpGtid::new(id).with_pos(4).with_sids(sids(set)))
+            }
             // Where to begin the session says.
-            Family::Mariadb => bytes(&ComBinlogDump::new(id).with_pos(4)),
+            (Begin::After(_), Family::Mariadb) => bytes(&ComBinlogDump::new(id).with_pos(4)),
+            (Begin::At { file, offset }, _) => {
+                bytes(&ComBinlogDump::new(id).with_pos(offset).with_filename(file.as_bytes()))
+            }
         };
         let packets = link.into_stream(&dump).await.map_err(fail)?;
         let nothing = Head { seconds: 0, kind: 0, server: 0, size: HEAD, end: 0, flags: 0 };
@@ -381,7 +401,7 @@ impl BinlogConnection {
 }
 
 /// What the server is to know of its replica before it streams. Semi-synchronous replication is not asked for: nothing here answers it.
-fn session(family: Family, after: &GtidSet, options: &MysqlOptions) -> String {
+fn session(family: Family, begin: Begin<'_>, options: &MysqlOptions) -> String {
     let (nanos, uuid) = (options.heartbeat.as_nanos(), options.replica_uuid());
     let common = format!(
         "SET @master_heartbeat_period = {nanos}, @master_binlog_checksum = 'CRC32', @slave_uuid = '{uuid}', \
@@ -395,6 +415,9 @@ fn session(family: Family, after: &GtidSet, options: &MysqlOptions) -> String {
         // 4: GTIDs are understood (MARIA_SLAVE_CAPABILITY_GTID, sql/log_event.h). Strict: a place that is not in the binlog is an error, and
         // not the next one that is.
         Family::Mariadb => {
+            let Begin::After(after) = begin else {
+                return format!("{common}, @mariadb_slave_capability = 4");
+            };
             let state = after.domains().map(|gtid| gtid.to_string()).collect::<Vec<_>>().join(",");
             format!(
                 "{common}, @mariadb_slave_capability = 4, @slave_connect_state = '{state}', @slave_gtid_strict_mode = 1, \

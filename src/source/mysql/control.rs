@@ -12,7 +12,7 @@ use crate::event::gtid::Origin;
 use crate::event::{Gtid, GtidSet, TableName};
 use crate::log::Standing;
 
-use super::connection::BinlogConnection;
+use super::connection::{Begin, BinlogConnection};
 use super::error::{Hope, MysqlError};
 use super::link::{Link, LinkError, Row};
 use super::options::MysqlOptions;
@@ -312,19 +312,18 @@ impl Control {
         Ok(found)
     }
 
-    /// Turns this connection into a stream of what follows `after`.
+    /// Turns this connection into a stream from `begin` on.
     ///
     /// # Errors
     /// The server refuses, or is gone.
-    pub async fn stream(
+    pub async fn stream<'a>(
         self,
-        after: &GtidSet,
+        begin: impl Into<Begin<'a>>,
         options: &MysqlOptions,
     ) -> Result<BinlogConnection, MysqlError> {
         let Control { link, server, about, patience } = self;
-        match timeout(patience, BinlogConnection::start(link, &server, about.peer.family, after, options))
-            .await
-        {
+        let start = BinlogConnection::start(link, &server, about.peer.family, begin.into(), options);
+        match timeout(patience, start).await {
             Ok(stream) => stream,
             Err(_) => {
                 let (doing, seconds) = ("asking for the binlog", patience.as_secs());

@@ -91,6 +91,12 @@ pub enum MysqlError {
          log_replica_updates = ON, or name {from} by url"
     )]
     ReplicaWithoutBinlog { server: String, from: String },
+    #[error(
+        "{server} is not what the state folder was read from, though its server_uuid is the same: where the log's last transaction began, {place} of \
+         {time}, {found}: its binlogs were reset, it was restored from a backup, or it lost transactions in a crash, and gave their GTIDs anew; \
+         start from a new state folder"
+    )]
+    Reused { server: String, place: String, time: String, found: String },
     #[error("{server} lacks transactions that the state folder holds: {missing}; {waiting}")]
     Lacks { server: String, missing: GtidSet, waiting: &'static str },
     #[error(

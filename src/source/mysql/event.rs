@@ -219,6 +219,16 @@ impl<'a> RawEvent<'a> {
         self.bytes
     }
 
+    /// When the transaction was committed that this GTID event begins, microseconds since 1970 UTC.
+    #[must_use]
+    pub fn committed_micros(&self, gtid: &GtidEvent) -> u64 {
+        match gtid.immediate_commit_timestamp() {
+            // Unknown before MySQL 8.0.1.
+            0 => u64::from(self.seconds()) * 1_000_000,
+            micros => micros,
+        }
+    }
+
     /// A GTID event of either of MySQL's forms, parsed.
     ///
     /// # Errors

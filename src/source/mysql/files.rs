@@ -71,6 +71,24 @@ impl Control {
         Ok(BinlogStatus { file: file.clone(), offset, only: names(only), without: names(without) })
     }
 
+    /// The binlog files that the server has, oldest first, and their sizes, bytes.
+    ///
+    /// # Errors
+    /// The question fails, or is not allowed (it takes REPLICATION CLIENT).
+    pub async fn binlog_files(&mut self) -> Result<Vec<(String, u64)>, MysqlError> {
+        let doing = "reading which binlog files it has";
+        let rows: Vec<Vec<String>> = self.ask(doing, "SHOW BINARY LOGS").await?;
+        let file = |row: &Vec<String>| match row.as_slice() {
+            [file, size, ..] => Some((file.clone(), size.parse().ok()?)),
+            _ => None,
+        };
+        let files: Option<Vec<_>> = rows.iter().map(file).collect();
+        files.ok_or_else(|| MysqlError::GtidSet {
+            server: self.server.clone(),
+            problem: format!("{doing}: a row is none"),
+        })
+    }
+
     /// What time it is there, microseconds since 1970 UTC.
     ///
     /// # Errors

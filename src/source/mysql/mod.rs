@@ -26,6 +26,7 @@
 //! | [`server`] | what a server says of itself, and which settings are refused |
 //! | [`files`] | the server's binlog files, and what is left out of them |
 //! | [`hosts`] [`replica`] | several servers, and those that replicate from others |
+//! | [`witness`] | whether the server has what was read from it |
 //! | [`watch`] | what is asked while the stream goes on |
 //! | [`link`] | the connection: packets, TLS, logins, questions |
 //! | [`connection`] [`event`] | the binlog stream: raw events, checksums |
@@ -100,6 +101,7 @@ pub mod tokens;
 pub mod undecided;
 pub mod watch;
 pub mod wire;
+pub mod witness;
 pub mod xa;
 
 use std::time::Duration;
@@ -193,6 +195,7 @@ impl MysqlSource {
     fn end_stream(&mut self) {
         (self.stream, self.watch) = (None, None);
         self.catalog.close();
+        self.reread.disconnect();
         self.hosts.none_is_read();
         self.upstream.send_modify(|upstream| upstream.hosts = self.hosts.states());
     }
@@ -203,6 +206,7 @@ impl MysqlSource {
         server.check()?;
         let patterns = self.patterns.clone().with_case(server.name_case());
         control.check_history(after, MOMENT).await?;
+        witness::check(&mut control, after, &self.options).await?;
         let followed = control.followed(&patterns).await?;
         control.check_written(&followed).await?;
         control.check_collations(&patterns).await?;
