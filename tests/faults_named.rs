@@ -29,10 +29,15 @@ const FAULTS: &[(u8, &str)] = &[
     (22, "a clock that jumps"),
     (23, "a slow disk"),
     (24, "an enormous length, a crafted header"),
+    (42, "a server that restarts, crashes, ends the stream, also under TLS"),
+    (43, "a connection that is half open"),
+    (44, "binlogs purged before they were read"),
     (45, "a failover to another server, clean"),
     (46, "a failover that lost transactions; binlogs reset; a backup restored, its GTIDs used anew"),
     (47, "a server that forgets what it sent, and gives its GTIDs again"),
+    (48, "GTID sets with gaps, tags and many servers; servers that need not give GTIDs"),
     (49, "a stream cut between a GTID and its commit"),
+    (50, "damage in the stream, and what the server says that it lacks"),
     (51, "statements, and rows that are not sent whole"),
     (52, "changes that the server does not write to its binlog"),
     (53, "a transaction, a row, a payload larger than all memory or the log"),
@@ -42,6 +47,7 @@ const FAULTS: &[(u8, &str)] = &[
     (57, "DDL between rows, tables that change places or are made anew, table ids given again"),
     (58, "TRUNCATE, DROP TABLE, DROP DATABASE, partition DDL"),
     (60, "a server that gives up on a reader that is held up"),
+    (61, "two replicas of one identity"),
     (62, "a replica as the source that lags"),
 ];
 

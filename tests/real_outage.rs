@@ -46,8 +46,9 @@ async fn while_elasticsearch_is_away_the_log_takes_everything() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_restart_and_a_crash_of_mysql_under_load_cost_nothing() -> Result<()> {
-    let mut stage = Stage::set("a_restart_and_a_crash_of_mysql_under_load_cost_nothing", 2000).await?;
+async fn fault_42_a_restart_and_a_crash_of_mysql_under_load_cost_nothing() -> Result<()> {
+    let mut stage =
+        Stage::set("fault_42_a_restart_and_a_crash_of_mysql_under_load_cost_nothing", 2000).await?;
     stage.relay.start()?;
     stage.agree(SOON).await?;
     let mut workload = stage.workload(Some(300));
@@ -74,10 +75,10 @@ async fn goes_on(stage: &Stage, when: &str) -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_stream_cut_in_mid_transaction_doubles_nothing() -> Result<()> {
+async fn fault_42_a_stream_cut_in_mid_transaction_doubles_nothing() -> Result<()> {
     const TRANSACTIONS: u64 = 30;
     const ROWS: u64 = 3000;
-    let mut stage = Stage::set("a_stream_cut_in_mid_transaction_doubles_nothing", 0).await?;
+    let mut stage = Stage::set("fault_42_a_stream_cut_in_mid_transaction_doubles_nothing", 0).await?;
     let mut rng = StdRng::seed_from_u64(stage.seed.number);
     // A transaction is about 90 KB on the wire: few of these cuts are not within one, and all of them together are less than all transactions.
     let cuts: Vec<u64> = (0..8).map(|_| rng.random_range(20_000..300_000)).collect();

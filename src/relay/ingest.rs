@@ -230,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nonsense_is_believed_when_it_is_said_in_one_place_for_half_a_minute() {
+    fn fault_50_nonsense_is_believed_when_it_is_said_in_one_place_for_half_a_minute() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let place = || Some(Standing::after("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-7".parse().unwrap()));

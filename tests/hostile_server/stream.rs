@@ -71,7 +71,7 @@ async fn what_the_server_says_of_its_binlog_keeps_its_class() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_event_are_nonsense_at_their_place() {
+async fn fault_50_bytes_that_are_no_event_are_nonsense_at_their_place() {
     let xid = event(XID, &[0; 8]);
     let mut damaged = xid.clone();
     damaged[22] ^= 1;

@@ -17,12 +17,12 @@ at_each!(
     a_position_of_another_history_is_a_definite_error,
     a_table_without_a_key_stops_the_start,
     a_table_without_a_key_that_is_made_later_is_a_definite_error_until_it_has_one,
-    two_sources_of_one_identity_are_told_that_they_clash,
+    fault_61_two_sources_of_one_identity_are_told_that_they_clash,
     a_row_over_the_limit_is_a_definite_error,
     a_row_of_many_packets_arrives_whole,
     a_server_that_is_not_there_is_transient_and_one_that_says_no_is_definite,
-    a_killed_stream_is_transient,
-    purged_transactions_are_a_definite_error_that_names_them,
+    fault_42_a_killed_stream_is_transient,
+    fault_44_purged_transactions_are_a_definite_error_that_names_them,
 );
 
 fn definite(error: SourceError) -> String {
@@ -151,7 +151,7 @@ async fn a_table_without_a_key_that_is_made_later_is_a_definite_error_until_it_h
     assert!(follower.read.gaps[0].starts_with("nokey: its rows were left out"), "{:?}", follower.read.gaps);
 }
 
-async fn two_sources_of_one_identity_are_told_that_they_clash(at: At) {
+async fn fault_61_two_sources_of_one_identity_are_told_that_they_clash(at: At) {
     let mut server = Server::on(at, "clash").await;
     server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
     let (mut one, mut two) = (server.follow().await, server.follow().await);
@@ -245,7 +245,7 @@ async fn a_server_that_is_not_there_is_transient_and_one_that_says_no_is_definit
     server.run("DROP USER src_poor").await;
 }
 
-async fn a_killed_stream_is_transient(at: At) {
+async fn fault_42_a_killed_stream_is_transient(at: At) {
     let mut server = Server::on(at, "killed").await;
     server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
     let mut follower = server.follow().await;
@@ -313,7 +313,7 @@ async fn a_stream_that_is_closed_is_gone_from_an_idle_server_with_its_next_heart
     }
 }
 
-async fn purged_transactions_are_a_definite_error_that_names_them(at: At) {
+async fn fault_44_purged_transactions_are_a_definite_error_that_names_them(at: At) {
     // Other tests need their binlogs.
     let (_own, url) = Own::up_at(at, "test-purge");
     let mut server = Server::at(&url, "purged").await;

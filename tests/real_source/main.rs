@@ -34,6 +34,7 @@ mod carriers;
 mod charsets;
 #[path = "../real_differential/columns.rs"]
 mod columns;
+mod connections;
 mod ddl;
 mod ddl_cases;
 mod errors;
@@ -53,4 +54,7 @@ mod stalls;
 mod storm;
 mod tls;
 mod transactions;
+#[path = "../support/valve.rs"]
+#[expect(dead_code, reason = "other tests need more of it")]
+mod valve;
 mod xa;

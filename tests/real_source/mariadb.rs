@@ -13,7 +13,7 @@ use crate::server::{At, Own, Server, definite_in_time};
 at_mariadb!(
     compressed_events_and_columns_come_as_what_they_were,
     sequences_have_no_rows_and_a_table_of_the_same_name_has,
-    each_domain_and_server_has_a_place_of_its_own,
+    fault_48_each_domain_and_server_has_a_place_of_its_own,
     rows_of_periods_are_rows,
     a_table_with_system_versioning_stops_where_it_is_made,
     times_of_the_old_form_stop_before_they_could_be_misread,
@@ -102,7 +102,7 @@ async fn sequences_have_no_rows_and_a_table_of_the_same_name_has(at: At) {
     assert_eq!(follower.briefs(), ["insert t 50", "insert t 51", "insert s 7"]);
 }
 
-async fn each_domain_and_server_has_a_place_of_its_own(at: At) {
+async fn fault_48_each_domain_and_server_has_a_place_of_its_own(at: At) {
     let mut server = Server::on(at, "domains").await;
     server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
     // A domain that no other test has.

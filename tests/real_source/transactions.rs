@@ -207,7 +207,7 @@ async fn earliest_begins_with_what_the_server_still_has(at: At) {
 }
 
 #[tokio::test]
-async fn tagged_gtids_are_kept_apart() {
+async fn fault_48_tagged_gtids_are_kept_apart() {
     let mut server = Server::new("tagged").await;
     server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
     let mut follower = server.follow().await;

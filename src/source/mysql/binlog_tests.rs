@@ -127,7 +127,7 @@ fn a_transaction_cut_short_is_garbled() {
 }
 
 #[test]
-fn what_is_not_read_yet_is_refused_by_name() {
+fn fault_50_an_incident_and_what_is_not_known_are_refused_by_name() {
     for (number, named) in
         [(kind::INCIDENT, "INCIDENT"), (kind::ANONYMOUS_GTID, "ANONYMOUS_GTID"), (99, "type 99")]
     {
