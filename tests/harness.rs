@@ -95,7 +95,7 @@ fn values_have_the_documents_form() {
     for (column, value, expected) in cases {
         assert_eq!(json(&column, &value).unwrap(), expected, "{column:?} {value:?}");
     }
-    assert!(json(&column("geometry", 0), &bytes("")).is_err());
+    assert!(json(&column("vector", 0), &bytes("")).is_err());
 }
 
 #[test]
