@@ -338,9 +338,8 @@ async fn fault_08_a_transaction_that_meets_a_full_disk_is_cut_and_read_again_whe
     let rows = [5, 60_000 / ROW, 5];
     // The first batches fit, the rest of the transaction does not.
     world.disk.set_free(KEEP_FREE + 20_000);
+    *world.seen.shrinks.lock().unwrap() = Some((2, world.disk.clone(), KEEP_FREE));
     let running = world.start(&rows);
-    world.until("the transaction has begun", || world.seen.begun(2) == 1).await;
-    world.disk.set_free(KEEP_FREE);
     let reason = world.until_paused().await;
     assert!(reason.contains("disk is full"), "{reason}");
     world.disk.set_free(PLENTY);

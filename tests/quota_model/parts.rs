@@ -94,6 +94,8 @@ pub struct Seen {
     pub connections: AtomicU64,
     /// The most that the log had when something was asked for, bytes.
     pub most_log_bytes: AtomicU64,
+    /// In the middle of which transaction a disk is left with how many bytes.
+    pub shrinks: Mutex<Option<(u64, SmallDisk, u64)>>,
     /// How often each transaction was begun.
     begun: Mutex<BTreeMap<u64, u64>>,
 }
@@ -101,6 +103,13 @@ pub struct Seen {
 impl Seen {
     pub fn begun(&self, transaction: u64) -> u64 {
         self.begun.lock().unwrap().get(&transaction).copied().unwrap_or(0)
+    }
+
+    fn reached(&self, (transaction, row): (u64, u64)) {
+        let mut shrinks = self.shrinks.lock().unwrap();
+        if let Some((_, disk, free)) = shrinks.take_if(|(number, ..)| *number == transaction && row > 0) {
+            disk.set_free(free);
+        }
     }
 }
 
@@ -164,6 +173,7 @@ impl Source for ModelSource {
             batch.schema(&schema());
             self.told = true;
         }
+        self.seen.reached(self.at);
         for _ in 0..ROWS_AT_HAND {
             let (transaction, row) = self.at;
             let Some(&rows) = self.rows.get(transaction as usize - 1) else {
