@@ -84,7 +84,7 @@ fn describe() {
         "Tables whose documents are not what their rows are; everrelay status says which and why"
     );
     describe_gauge!(SOURCE_TABLE_NEEDS_SNAPSHOT, "1 while the table's documents are not what its rows are");
-    describe_gauge!(SOURCE_LAG, Unit::Seconds, "Age of the last transaction read when it was read");
+    describe_gauge!(SOURCE_LAG, Unit::Seconds, "Age of the last transaction read, when it was read");
     describe_counter!(LOG_CHANGES, "Row changes appended to the log");
     describe_gauge!(LOG_VISIBLE_SEQ, "Sequence number of the last durable commit");
     describe_gauge!(LOG_BYTES, Unit::Bytes, "Size of all log segments");

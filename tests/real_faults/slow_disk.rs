@@ -24,26 +24,25 @@ async fn fault_23_with_slow_syncs_more_is_committed_with_each_and_all_arrives() 
     stage.relay.until_ready_is(200, SOON).await?;
     let before = (stage.relay.metric("everrelay_log_syncs_total").await?, visible(&stage).await?);
     let workload = stage.workload(Some(RATE));
-    let mut most_lag: f64 = 0.0;
     for wanted in (1..=10).map(|tenth| f64::from(tenth) * 400.0) {
         eventually("more of the workload", SOON, async || {
             Ok((visible(&stage).await? - before.1 > wanted).then_some(()))
         })
         .await?;
-        let metrics = stage.relay.metrics().await?;
-        most_lag = most_lag.max(metrics.get("everrelay_source_lag_seconds").unwrap_or(0.0));
-        most_lag = most_lag.max(metrics.get("everrelay_sink_lag_seconds").unwrap_or(0.0));
     }
+    // It is measured once a second, and not always while something waits for a sync.
+    let lag = eventually("the lag shows", SOON, async || {
+        let lag = stage.relay.metric("everrelay_sink_lag_seconds").await?;
+        Ok((lag > 0.1).then_some(lag))
+    })
+    .await?;
     let syncs = stage.relay.metric("everrelay_log_syncs_total").await? - before.0;
     let totals = workload.stop().await?;
     let each = totals.transactions() as f64 / syncs;
     stage.agree(Duration::from_secs(60)).await?;
     let peak = stage.relay.peak_bytes();
-    eprintln!(
-        "{each:.1} transactions a sync in {syncs} syncs; lag up to {most_lag} s; {peak} bytes at the peak"
-    );
+    eprintln!("{each:.1} transactions a sync in {syncs} syncs; a lag of {lag} s; {peak} bytes at the peak");
     ensure!(each > 10.0, "{each} transactions a sync");
-    ensure!(most_lag > 0.1, "the lag of {most_lag} s does not show");
     ensure!(peak < 150_000_000, "{peak} bytes of memory");
     stage.clear().await
 }

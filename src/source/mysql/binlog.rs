@@ -24,6 +24,8 @@ mod maps;
 #[cfg(feature = "mariadb")]
 #[path = "binlog_mariadb.rs"]
 mod mariadb;
+#[path = "binlog_metrics.rs"]
+mod measured;
 #[path = "binlog_owed.rs"]
 mod owed;
 #[path = "binlog_place.rs"]
@@ -111,8 +113,11 @@ pub struct Binlog {
     /// Tables and columns of which it was said that bytes of theirs were replaced.
     reported: HashSet<(TableName, String)>,
     last_event: metrics::Gauge,
+    lag: metrics::Gauge,
     undecided_xa: metrics::Gauge,
     last_micros: u64,
+    /// A transaction ended since that was last measured.
+    has_ended: bool,
 }
 
 /// The transaction that is being read.
@@ -179,8 +184,10 @@ impl Binlog {
             replaced: metrics::counter!("everrelay_source_replaced_values_total"),
             reported: HashSet::new(),
             last_event: metrics::gauge!("everrelay_source_last_event_seconds"),
+            lag: metrics::gauge!(names::SOURCE_LAG),
             undecided_xa: metrics::gauge!(names::SOURCE_UNDECIDED_XA),
             last_micros: 0,
+            has_ended: false,
         }
     }
 
@@ -238,15 +245,6 @@ impl Binlog {
     pub fn mark_due(&self) -> Option<Instant> {
         // Inside a transaction none can be written.
         if self.transaction.is_some() { None } else { self.marks.deadline() }
-    }
-
-    /// Hands over what was counted.
-    pub fn publish_metrics(&mut self) {
-        self.replaced.increment(std::mem::take(&mut self.decoder.replaced));
-        self.undecided_xa.set(self.undecided.len() as f64);
-        if self.last_micros > 0 {
-            self.last_event.set(self.last_micros as f64 / 1e6);
-        }
     }
 
     /// Writes a mark where one is due.
@@ -463,7 +461,7 @@ impl Binlog {
             return Err(self.garbled("a transaction ends that never began"));
         };
         self.place.gtid = None;
-        self.last_micros = time_micros;
+        (self.last_micros, self.has_ended) = (time_micros, true);
         self.gtids.insert(&gtid);
         self.position.server = self.server.uuid;
         self.position.file.clone_from(&self.place.file);
