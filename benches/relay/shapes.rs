@@ -22,7 +22,7 @@ pub async fn json(url: &str, turns: u64) -> Result<Stretch> {
                JSON_ARRAY(n.id / 1000, -n.id / 1000)), 'tags', JSON_ARRAY('a', 'bb', 'ccc', n.id, NULL, TRUE), 'lines', JSON_ARRAY(\
                JSON_OBJECT('sku', 'A-1', 'quantity', 1, 'price', 12.30, 'text', REPEAT('x', 100)), \
                JSON_OBJECT('sku', 'B-2', 'quantity', n.id % 9, 'price', 1e10, 'text', REPEAT('y', 100)), \
-               JSON_OBJECT('sku', 'C-3', 'quantity', 70000, 'price', 0.5, 'text', REPEAT('z', 200)))))";
+               JSON_OBJECT('sku', 'C-3', 'quantity', 70000, 'price', 0.5, 'text', REPEAT('z', 200))))";
     let shape = Shape {
         schema: "bench_json",
         columns: "doc JSON NOT NULL".to_owned(),
