@@ -113,7 +113,7 @@ impl<K: Sink> Sweeps<K> {
         }
     }
 
-    /// Nothing may be read from the log for now.
+    /// Reading from the log waits: an index is being looked for, or a sweep is for the one before it of its table.
     #[must_use]
     pub fn hold_reading(&self) -> bool {
         self.finding || self.next.is_some()

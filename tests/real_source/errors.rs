@@ -321,17 +321,7 @@ async fn fault_44_purged_transactions_are_a_definite_error_that_names_them(at: A
     let before = source.resolve_start(&Start::Now).await.unwrap();
     server.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
     let lost = server.executed().await.subtract(&before.gtids);
-    server.run("FLUSH BINARY LOGS").await;
-    // MariaDB keeps a file for a moment that a crash might need.
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    loop {
-        server.run("PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY").await;
-        let files: Vec<mysql_async::Row> = server.conn.query("SHOW BINARY LOGS").await.unwrap();
-        if files.len() == 1 {
-            break;
-        }
-        assert!(std::time::Instant::now() < deadline, "the old file goes");
-    }
+    server.purge().await;
     let text = definite(source.connect(&before).await.unwrap_err());
     assert!(text.contains(&lost.to_string()), "{text}");
     // What is left is where the earliest start is.

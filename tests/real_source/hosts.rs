@@ -48,21 +48,6 @@ async fn uuid(server: &mut Server) -> [u8; 16] {
     *uuid::Uuid::parse_str(&text.unwrap()).unwrap().as_bytes()
 }
 
-/// Removes all that the server has in its binlog.
-async fn purged(server: &mut Server) {
-    server.run("FLUSH BINARY LOGS").await;
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    loop {
-        server.run("PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY").await;
-        let files: Vec<mysql_async::Row> = server.conn.query("SHOW BINARY LOGS").await.unwrap();
-        if files.len() == 1 {
-            return;
-        }
-        // A stream that was left may stand in an old file for a moment.
-        assert!(std::time::Instant::now() < deadline, "the old files go");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_45_a_clean_failover_is_resumed_at_the_other_server_without_loss_or_repetition() {
     let mut pair = Pair::up("clean").await;
@@ -123,7 +108,7 @@ async fn a_server_that_refuses_for_good_does_not_stop_the_source_while_another_s
     pair.replicated().await;
     follower.source.disconnect();
     // The primary has not what was not read yet, the replica has.
-    purged(&mut pair.primary).await;
+    pair.primary.purge().await;
     follower.reconnect().await;
     assert_eq!(uses(&follower), [HostUse::Refused, HostUse::Read]);
     assert!(said(&follower.source)[0].contains("purged"), "{:?}", said(&follower.source));
@@ -135,7 +120,7 @@ async fn a_server_that_refuses_for_good_does_not_stop_the_source_while_another_s
     pair.replicated().await;
     follower.source.disconnect();
     for server in [&mut pair.primary, &mut pair.replica] {
-        purged(server).await;
+        server.purge().await;
     }
     let text = definite_in_time(&mut follower.source, &follower.read.standing).await;
     for server in [&pair.primary, &pair.replica] {
