@@ -72,7 +72,7 @@ fn describe() {
     describe_gauge!(
         SOURCE_REPLICA_LAG,
         Unit::Seconds,
-        "How far the server that is read is behind the one that it replicates from; 0 where it replicates from none"
+        "How far the server that is read is behind the one that it replicates from; 0 where it replicates from none, or that is not known"
     );
     describe_counter!(SOURCE_RECONNECTS, "Connections to the source that ended and were tried again");
     describe_gauge!(

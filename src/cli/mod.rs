@@ -17,7 +17,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{ConfigError, Settings};
 use crate::lifecycle::Exit;
 
-/// Carries every committed row change of MySQL into Elasticsearch, through a durable log on disk.
+/// Carries every committed row change of MySQL or MariaDB into Elasticsearch or OpenSearch, through a durable log on disk.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = EXIT_CODES)]
 struct Arguments {

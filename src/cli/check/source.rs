@@ -53,7 +53,7 @@ async fn server(
     if let Some(lax) = server.forgets_after_a_crash() {
         let text = format!(
             "{lax}: a crash of its machine can take back transactions that were sent already, and give their GTIDs to others; the relay \
-             refuses it then. SET PERSIST sync_binlog = 1; SET PERSIST innodb_flush_log_at_trx_commit = 1"
+             refuses it then. SET PERSIST sync_binlog = 1; SET PERSIST innodb_flush_log_at_trx_commit = 1 (MariaDB: SET GLOBAL, and its option file)"
         );
         findings.add("durability", Verdict::Warning, text);
     }

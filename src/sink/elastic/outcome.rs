@@ -297,7 +297,7 @@ fn moved(index: &str, target: &Target) -> Disposition {
     Disposition::Definite {
         reason: format!(
             "a write to alias {} went to index `{}` and not to `{}`: the alias was moved, or the index deleted; point the \
-             alias back at `{}`, or take a new snapshot of the table",
+             alias back at `{}`, or start from a new state folder",
             target.alias,
             name(index),
             target.index,
@@ -317,8 +317,8 @@ fn refused(status: u16, error: &EngineError<'_>, target: &Target) -> Disposition
         }
         "index_not_found_exception" => Disposition::Definite {
             reason: format!(
-                "{}: alias {alias} or its index `{}` is gone; restore it, or delete what is left and take a new snapshot of \
-                 the table",
+                "{}: alias {alias} or its index `{}` is gone; restore it, or delete what is left and start from a \
+                 new state folder",
                 what(),
                 target.index
             ),

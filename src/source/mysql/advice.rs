@@ -29,7 +29,7 @@ pub fn advice(error: &LinkError) -> Option<&'static str> {
             1130 => "the server allows no connections from this host: see the user's host part",
             1142 | 1044 | 1370 => "grant the user what the message names",
             // ER_NET_PACKET_TOO_LARGE: a question or a GTID set of ours.
-            1153 => "SET PERSIST max_allowed_packet = 1073741824",
+            1153 => "SET PERSIST max_allowed_packet = 1073741824 (MariaDB: SET GLOBAL)",
             1227 => {
                 "GRANT REPLICATION SLAVE, REPLICATION CLIENT (MariaDB: BINLOG MONITOR) ON *.* TO the user"
             }

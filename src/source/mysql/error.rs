@@ -139,7 +139,7 @@ pub enum MysqlError {
     #[error(
         "TABLE_MAP event of {table} at {place}: it does not say all of the table's columns (binlog_row_metadata = MINIMAL, or a type that MariaDB's binlog does not tell), {source}, and no statement \
          in the binlog explains that: the table was altered elsewhere, or with sql_log_bin = 0, or the user may not see it (GRANT SELECT ON it \
-         TO the user). {FULL_METADATA}, and start from a new state folder after this transaction; or exclude the table by a pattern"
+         TO the user). {FULL_METADATA} (MariaDB: SET GLOBAL; its UUID, INET4, INET6 and VECTOR no setting tells), and start from a new state folder after this transaction; or exclude the table by a pattern"
     )]
     Unlike { table: TableName, place: Box<Place>, source: Unlike },
     #[error(
@@ -263,7 +263,7 @@ impl MysqlError {
                 } else if says("has more GTIDs") || says("GTIDs than") {
                     "the state folder belongs to another source: start from a new one"
                 } else if says("max_allowed_packet") {
-                    "SET PERSIST max_allowed_packet = 1073741824"
+                    "SET PERSIST max_allowed_packet = 1073741824 (MariaDB: SET GLOBAL)"
                 } else if says("same server_uuid") || says("same server_id") {
                     return MysqlError::Evicted { server, place, source: source.into() };
                 } else {

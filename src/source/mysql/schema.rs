@@ -46,7 +46,9 @@ pub enum SchemaError {
     NoKey,
     #[error("column {column:?} is of type {ty}, which is not decoded yet: exclude the table by a pattern")]
     Type { column: String, ty: String },
-    #[error("column {column:?} uses {source}, which is not decoded yet: exclude the table by a pattern")]
+    #[error(
+        "column {column:?} uses {source}, which is none of the servers' own, or newer than this program: exclude the table by a pattern"
+    )]
     Charset { column: String, source: UnknownCharset },
 }
 
