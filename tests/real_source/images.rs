@@ -21,6 +21,8 @@ at_every!(
     a_key_that_did_not_come_and_a_table_that_has_changed_are_gaps,
     what_was_read_is_the_horizon_until_the_stream_has_come_as_far,
     a_transaction_of_many_rows_is_read_again_in_chunks,
+    rows_that_fill_a_batch_alone_are_read_again,
+    a_key_that_no_sql_can_spell_is_a_gap,
 );
 
 fn seeded(test: &str) -> StdRng {
@@ -351,6 +353,43 @@ async fn a_transaction_of_many_rows_is_read_again_in_chunks(at: At) {
     let rows = standing(&follower, &["id"]);
     assert_eq!(rows.len(), 10_000);
     assert!(rows.values().all(|row| row[0].1 == row[1].1 && row[2].1.len() == 300));
+}
+
+async fn rows_that_fill_a_batch_alone_are_read_again(at: At) {
+    let mut server = Server::on(at, "image_large").await;
+    server.run("CREATE TABLE t (id INT PRIMARY KEY, v INT, w LONGBLOB)").await;
+    // A batch ends with one, before and behind others, and with the last of them.
+    for (id, length) in [(1, 2_000_000), (2, 3), (3, 1_100_000), (4, 600_000), (5, 600_000), (6, 3_000_000)] {
+        server.run(&format!("INSERT INTO t VALUES ({id}, 0, REPEAT('{id}', {length}))")).await;
+    }
+    let mut follower = server.follow().await;
+    server.run("SET binlog_row_image = 'NOBLOB'").await;
+    server.run("UPDATE t SET v = 1").await;
+    server.run("UPDATE t SET v = 2 WHERE id = 6").await;
+    server.run("DELETE FROM t WHERE id = 4").await;
+    compare(&mut server, &mut follower, "t", &["id", "v"], &["id"]).await;
+    let rows = standing(&follower, &["id"]);
+    let lengths: Vec<_> = rows.values().map(|row| row[2].1.len() / 2).collect();
+    assert_eq!(lengths, [2_000_000, 3, 1_100_000, 600_000, 3_000_000]);
+    assert!(follower.read.gaps.is_empty(), "{:?}", follower.read.gaps);
+}
+
+async fn a_key_that_no_sql_can_spell_is_a_gap(at: At) {
+    let mut server = Server::on(at, "image_unspelt").await;
+    server
+        .run("CREATE TABLE t (k VARCHAR(5) CHARACTER SET ucs2 COLLATE ucs2_bin PRIMARY KEY, v INT, w BLOB)")
+        .await;
+    // Half of a pair is no character, and what stands for it would find other rows.
+    server.run("INSERT INTO t VALUES (_ucs2 0xD800, 1, 'w'), ('a', 1, 'w')").await;
+    let mut follower = server.follow().await;
+    server.run("SET binlog_row_image = 'MINIMAL'").await;
+    server.run("UPDATE t SET v = 2").await;
+    server.run("SET binlog_row_image = 'FULL'").await;
+    server.run("INSERT INTO t VALUES ('b', 1, 'w')").await;
+    follower.catch_up(&mut server).await;
+    let gaps = &follower.read.gaps;
+    assert!(gaps.len() == 1 && gaps[0].starts_with("t: "), "{gaps:?}");
+    assert_eq!(follower.briefs().last().map(String::as_str), Some("insert t b,1,77"));
 }
 
 /// A random document as SQL's text.

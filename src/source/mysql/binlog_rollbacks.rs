@@ -54,7 +54,8 @@ impl Rollbacks {
     pub(super) fn next_counts(&mut self) -> bool {
         let event = self.events;
         self.events += 1;
-        !self.in_vain && (self.known.is_empty() || !self.known.iter().any(|range| range.contains(&event)))
+        let next = self.known.partition_point(|range| range.end <= event);
+        !self.in_vain && self.known.get(next).is_none_or(|range| event < range.start)
     }
 
     /// The rows of the event that was asked about last are handed over.

@@ -53,6 +53,8 @@ impl Binlog {
 
     /// The open transaction of XA ends by being prepared.
     pub(super) fn xa_prepared(&mut self, batch: &mut Batch) -> Result<(), MysqlError> {
+        // What is owed may have been rolled back.
+        self.is_as_handed_over()?;
         let Some((transaction, xid)) =
             self.transaction.as_ref().and_then(|transaction| Some((transaction, transaction.xa.clone()?)))
         else {

@@ -106,6 +106,8 @@ struct Chunk {
 enum Refusal {
     /// The table is not as its plan says.
     Changed,
+    /// A key cannot be written as SQL.
+    Unspelt,
     Error(MysqlError),
 }
 
@@ -160,8 +162,10 @@ impl Reread {
             self.until_executed(&work).await?;
             work.waited = true;
         }
-        // A table that has changed costs the connection; another one shows the transaction as well.
-        self.connect().await?;
+        // A table that has changed costs the connection; another one shows the transaction as well. Rows under way come from none but theirs.
+        if work.table.as_ref().is_none_or(|table| table.chunk.is_none()) {
+            self.connect().await?;
+        }
         let table = match work.table.take() {
             Some(table) => Some(table),
             None => work.owed.next_table().map(|(version, keys)| Table { version, keys, chunk: None }),
@@ -194,13 +198,13 @@ impl Reread {
                     binlog.lost(table.version, CHANGED);
                     return Ok(None);
                 }
+                Err(Refusal::Unspelt) => {
+                    binlog.lost(table.version, UNSPELT);
+                    return Ok(None);
+                }
                 Err(Refusal::Error(error)) => return Err(error),
             },
         };
-        if chunk.wanted.is_empty() {
-            binlog.lost(table.version, UNSPELT);
-            return Ok(None);
-        }
         let number = version.record.table;
         let ended = self.rows(&mut chunk, version, batch).await?;
         binlog.replaced(std::mem::take(&mut chunk.reader.replaced));
@@ -217,7 +221,7 @@ impl Reread {
         Ok(Some(table))
     }
 
-    /// Asks for the next rows; `None` where no key is left. A chunk that wants none: a key cannot be spelt.
+    /// Asks for the next rows; `None` where no key is left.
     async fn ask(&mut self, version: &Version, keys: &mut Sorted) -> Result<Option<Chunk>, Refusal> {
         let Version { record, plan, .. } = version;
         let schema = &record.schema;
@@ -229,11 +233,9 @@ impl Reread {
             if sql.len() > head {
                 sql.push_str(" OR ");
             }
-            let spelt = condition(&mut sql, version, key).and_then(|()| self.value(plan, key, &mut value));
-            if spelt.is_none() {
-                wanted.clear();
-                break;
-            }
+            condition(&mut sql, version, key)
+                .and_then(|()| self.value(plan, key, &mut value))
+                .ok_or(Refusal::Unspelt)?;
             wanted.insert(value);
         }
         if sql.len() == head {
