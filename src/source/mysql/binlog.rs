@@ -380,9 +380,8 @@ impl Binlog {
         MysqlError::Garbled { place: self.place.clone().into(), what: what.into() }
     }
 
-    fn short(&self, event: &str) -> impl Fn(Short) -> MysqlError + use<> {
-        let (place, what) = (self.place.clone(), format!("{event} ends early"));
-        move |Short| MysqlError::Garbled { place: place.clone().into(), what: what.clone() }
+    fn short<'a>(&'a self, event: &'a str) -> impl Fn(Short) -> MysqlError + 'a {
+        move |Short| self.garbled(format!("{event} ends early"))
     }
 
     fn refuse(&self, event: &str, why: &'static str) -> MysqlError {

@@ -33,7 +33,7 @@ impl Binlog {
         let Some(transaction) = &mut self.transaction else {
             return Err(self.garbled("a QUERY event without a GTID"));
         };
-        let rows_of = transaction.rows_of.clone();
+        let has_rows = transaction.rows_of.is_some();
         let begun = transaction.begun;
         match meaning {
             Meaning::Begin => {
@@ -55,9 +55,7 @@ impl Binlog {
             Meaning::RollbackTo(savepoint) => return self.roll_back_to(&savepoint),
             Meaning::Savepoint(name) => return self.savepoint(&name),
             // Each is a transaction of its own.
-            Meaning::XaCommit(_) | Meaning::XaRollback(_)
-                if transaction.xa.is_some() || rows_of.is_some() =>
-            {
+            Meaning::XaCommit(_) | Meaning::XaRollback(_) if transaction.xa.is_some() || has_rows => {
                 return Err(self.garbled("an XA transaction is decided inside another transaction"));
             }
             Meaning::XaCommit(xid) => {

@@ -387,14 +387,12 @@ impl Control {
 
     /// Where the server's binlog ends now.
     async fn end_of_binlog(&mut self) -> Result<Position, MysqlError> {
-        let files: Vec<Vec<String>> = self.ask_within(METADATA_PATIENCE, DOING, "SHOW BINARY LOGS").await?;
-        let last = files.last().and_then(|file| Some((file.first()?, file.get(1)?.parse().ok()?)));
-        let (file, offset) = last.ok_or_else(|| MysqlError::GtidSet {
+        let (file, offset) = self.binlog_files().await?.pop().ok_or_else(|| MysqlError::GtidSet {
             server: self.name().to_owned(),
             problem: "SHOW BINARY LOGS names no file".to_owned(),
         })?;
         let server = self.server().peer.uuid;
-        Ok(Position { server, file: file.clone(), offset, ..Position::default() })
+        Ok(Position { server, file, offset, ..Position::default() })
     }
 }
 

@@ -120,6 +120,9 @@ impl Charset {
                     (scratch, true)
                 }
             },
+            Charset::Other(table) if table.is_ascii && bytes.is_ascii() => {
+                (std::str::from_utf8(bytes).unwrap_or_default(), false)
+            }
             Charset::Other(table) => {
                 let replaced = table.decode(bytes, scratch);
                 (scratch, replaced)

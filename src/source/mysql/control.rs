@@ -173,8 +173,8 @@ impl Control {
     /// MariaDB's oldest binlog file begins with a list of what stood in files before it.
     async fn before_oldest_file(&mut self) -> Result<GtidSet, MysqlError> {
         let doing = "reading the head of the oldest binlog file";
-        let files: Vec<Vec<String>> = self.ask(doing, "SHOW BINARY LOGS").await?;
-        let oldest = files.first().and_then(|file| file.first());
+        let files = self.binlog_files().await?;
+        let oldest = files.first().map(|(file, _)| file);
         let server = self.server.clone();
         let unusable = |problem: &str| MysqlError::GtidSet {
             server: server.clone(),

@@ -51,6 +51,12 @@ pub fn file_number(file: &str) -> u64 {
     file.rsplit('.').next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
+/// Sorts places of one server: its files are numbered with at least six digits, and more where those do not do.
+#[must_use]
+pub fn in_order(file: &str, offset: u64) -> (usize, &str, u64) {
+    (file.len(), file, offset)
+}
+
 impl Control {
     /// Where the server's binlog ends now.
     ///

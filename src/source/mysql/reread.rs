@@ -26,6 +26,7 @@ use super::binlog::Binlog;
 use super::control::Control;
 use super::decode::{Decoder, Key, MAX_KEY_PARTS, RowPlan};
 use super::error::MysqlError;
+use super::files::in_order;
 use super::link::LinkError;
 use super::link::prepared::Prepared;
 use super::options::MysqlOptions;
@@ -366,9 +367,9 @@ impl Reread {
     }
 }
 
-/// A place in the binlog is not before another. Numbers of files grow by a digit after 999999.
+/// A place in the binlog is not before another.
 fn reaches((file, offset): &(String, u64), (other, end): &(String, u64)) -> bool {
-    (file.len(), file, offset) >= (other.len(), other, end)
+    in_order(file, *offset) >= in_order(other, *end)
 }
 
 /// Appends what a row with this key fulfils.

@@ -20,6 +20,7 @@ use super::decode::RowPlan;
 use super::definition::Before;
 use super::description::Description;
 use super::error::Place;
+use super::files::in_order;
 use super::patterns::{NameCase, Patterns};
 use super::schema::{self, SchemaError, TableMap};
 use super::server::Peer;
@@ -419,9 +420,4 @@ fn stands_at(server: Peer, place: &Place, position: &Position) -> bool {
 fn has_reached(place: &Position, position: &Position) -> bool {
     place.server == position.server
         && in_order(&place.file, place.offset) >= in_order(&position.file, position.offset)
-}
-
-/// Binlog files are numbered with at least six digits, and more where those do not do.
-fn in_order(file: &str, offset: u64) -> (usize, &str, u64) {
-    (file.len(), file, offset)
 }

@@ -21,7 +21,7 @@ use crate::source::mysql::wire::little_endian;
 pub struct Table {
     pub name: &'static str,
     /// Whether its first 128 bytes are those of ASCII.
-    is_ascii: bool,
+    pub(super) is_ascii: bool,
     bytes: &'static [u8],
     ranges: &'static [u8],
 }
