@@ -159,11 +159,6 @@ fn print_source(pipeline: &PipelineStatus) {
         };
         println!("          it is a replica of {}: {state}", channel.from);
     }
-    if pipeline.source.by_place {
-        println!(
-            "          its transactions have no GTIDs: a failover or reset of its binlogs cannot be followed"
-        );
-    }
     match pipeline.purge_left_seconds {
         Some(seconds) if seconds < LONG_SECONDS => println!(
             "          keeps what was not read yet for {} at least",

@@ -211,14 +211,17 @@ impl<D: Disk> Shared<D> {
         // Numbered before it is made: of two made at once, the one with the higher number is not the older.
         let number = self.measurements.fetch_add(1, Ordering::Relaxed) + 1;
         let free_bytes = self.free_bytes()?;
-        let end = self.visible.borrow().end.segment;
+        let visible = self.visible.borrow().end;
+        let end = visible.segment;
         let segments = self.segments();
         let log_bytes = segments.iter().map(|entry| entry.bytes).sum();
         let first = segments.first().map_or(end, |entry| entry.header.first);
-        let before =
+        let before: u64 =
             segments.iter().take_while(|entry| entry.header.first < end).map(|entry| entry.bytes).sum();
         let held = self.held.places();
-        let fits = held::held_below(&held, end).saturating_add(log_bytes) <= self.limits.second;
+        // It is carried between transactions: what one that is open takes is not there then.
+        let between = before.saturating_add(visible.offset);
+        let fits = held::held_below(&held, end).saturating_add(between) <= self.limits.second;
         // What is held stays where it is not worth carrying, and where there is no room for that.
         let stays = held::is_held(&held, first) && !(fits && held::is_worth(&held, end, before));
         let drained = first >= end || stays;

@@ -321,6 +321,7 @@ impl<D: Disk> Writer<D> {
                 if mark.time_micros > 0 {
                     self.ended.time_micros = mark.time_micros;
                 }
+                self.held_changed |= !mark.noted.xa.is_empty();
                 self.standing.get_or_insert_default().marked(mark);
             }
             Kind::State => return Err(self.misuse("a state stands in a batch")),

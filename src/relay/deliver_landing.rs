@@ -5,8 +5,8 @@ use metrics::counter;
 use super::super::building::Flight;
 use super::super::error::DeliverError;
 use super::super::flights::Landing;
-use super::super::id_for_people;
 use super::super::sweeps::{Event, Owed, Sweep};
+use super::super::{foreign, id_for_people};
 use super::Deliver;
 use crate::clock::Clock;
 use crate::disk::Disk;
@@ -76,22 +76,16 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
 
     /// A conflict with a version that this log never gave is somebody else's.
     fn check_writer(&self, flight: &Flight, i: usize, current: Option<Version>) -> Result<(), DeliverError> {
-        let highest = self.log.highest_version();
+        let item = &flight.bulk.items[i];
         match current {
-            Some(current) if current > highest => {
-                let item = &flight.bulk.items[i];
-                Err(DeliverError::ForeignWriter {
-                    index: self.tables.index_name(item.index),
-                    id: id_for_people(&item.id),
-                    current,
-                    highest,
-                })
+            Some(current) => {
+                let index = || self.tables.index_name(item.index);
+                foreign(index, &item.id, current, self.log.highest_version()).map_or(Ok(()), Err)
             }
-            Some(_) => Ok(()),
             // Unseen so far; without the number nobody can say whose version it is.
             None => Err(DeliverError::Refused {
-                index: self.tables.index_name(flight.bulk.items[i].index),
-                id: id_for_people(&flight.bulk.items[i].id),
+                index: self.tables.index_name(item.index),
+                id: id_for_people(&item.id),
                 seq: self.outstanding.seq(flight.tickets[i]),
                 reason: "a version conflict that does not say which version is there".to_owned(),
             }),

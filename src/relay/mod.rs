@@ -42,12 +42,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::disk::Disk;
+use crate::event::Version;
 use crate::lifecycle::{Readiness, Shutdown};
 use crate::settled::CursorStore;
 use crate::sink::Sink;
 use crate::source::Source;
 use deliver::Deliver;
-use error::RelayError;
+use error::{DeliverError, RelayError};
 use ingest::Ingest;
 pub use retention::{Outlook, Retention};
 
@@ -113,6 +114,21 @@ where
         tracing::error!(%error, "stopped as well");
     }
     Err(first)
+}
+
+/// A document with a version that this log never gave, above `highest`, is somebody else's. `index`: its name.
+fn foreign(
+    index: impl FnOnce() -> String,
+    id: &str,
+    current: Version,
+    highest: Version,
+) -> Option<DeliverError> {
+    (current > highest).then(|| DeliverError::ForeignWriter {
+        index: index(),
+        id: id_for_people(id),
+        current,
+        highest,
+    })
 }
 
 /// A document id as it may appear in a log line: ids can be personal, so only enough of a hash to find it again.

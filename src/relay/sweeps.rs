@@ -218,6 +218,9 @@ impl<K: Sink, D: Disk> Pass<K, D> {
             let (mut foreign, mut moved) = (None, false);
             let page = |page: &Swept| {
                 self.pages.fetch_add(1, Ordering::Relaxed);
+                if self.readiness.clear(PART) {
+                    tracing::info!(%table, "the search engine is swept again");
+                }
                 counter!(names::SINK_SWEPT).increment(page.deleted);
                 moved |= page.deleted > 0;
                 swept.deleted += page.deleted;
@@ -226,7 +229,10 @@ impl<K: Sink, D: Disk> Pass<K, D> {
                     said = Instant::now();
                     tracing::info!(%table, deleted = swept.deleted, spared = swept.spared, "deleting older documents");
                 }
-                foreign = self.foreign(page, index);
+                let newest = page.newest.as_ref();
+                foreign = newest.and_then(|(id, newest)| {
+                    super::foreign(|| index.name.clone(), id, *newest, self.log.highest_version())
+                });
                 let stops = foreign.is_some() || self.stop.is_cancelled();
                 if stops { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
@@ -236,9 +242,6 @@ impl<K: Sink, D: Disk> Pass<K, D> {
             }
             let error = match result {
                 Ok(ControlFlow::Continue(())) => {
-                    if self.readiness.clear(PART) {
-                        tracing::info!(%table, "the search engine is swept again");
-                    }
                     tracing::info!(%table, deleted = swept.deleted, spared = swept.spared, "deleted all older documents");
                     return Ok(Event::Ended(sweep));
                 }
@@ -260,17 +263,5 @@ impl<K: Sink, D: Disk> Pass<K, D> {
             }
         }
         Ok(Event::Stopped)
-    }
-
-    /// A document with a version that this log never gave is somebody else's.
-    fn foreign(&self, page: &Swept, index: &Index) -> Option<DeliverError> {
-        let highest = self.log.highest_version();
-        let (id, current) = page.newest.as_ref().filter(|(_, newest)| *newest > highest)?;
-        Some(DeliverError::ForeignWriter {
-            index: index.name.clone(),
-            id: super::id_for_people(id),
-            current: *current,
-            highest,
-        })
     }
 }

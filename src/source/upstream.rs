@@ -17,8 +17,6 @@ pub struct Upstream {
     pub clock_ahead_micros: i64,
     /// By its clock: everything that it had committed by then was read. Microseconds since 1970 UTC; 0 where only the log says more.
     pub read_until_micros: u64,
-    /// Its transactions have no GTIDs: the log goes on by file and offset, which mean nothing at another server.
-    pub by_place: bool,
 }
 
 /// One of the servers.

@@ -19,13 +19,13 @@ pub fn named(at: &At<'_>, urls: &[String]) -> Result<(Address, Vec<Address>, Str
         let place = if urls.len() == 1 { String::new() } else { format!("number {}: ", number + 1) };
         let wrong = |problem: String| at.wrong("url", format!("{place}{problem}"));
         let server = server(text).map_err(wrong)?;
-        if let Some((address, user)) = servers.first() {
+        if let Some((_, user)) = servers.first() {
             if *user != server.1 {
                 return Err(wrong(
                     "it names another user than the first: user and password are the same at each".to_owned(),
                 ));
             }
-            if *address == server.0 || servers.contains(&server) {
+            if servers.contains(&server) {
                 return Err(wrong(format!("it names {} again", server.0)));
             }
         }

@@ -357,3 +357,53 @@ fn a_check_names_held_rows_that_are_gone() {
     let plan = locked.plan(&At(NOW), after, &[after]).unwrap();
     assert_eq!(plan.lost, [xid(1)]);
 }
+
+#[test]
+fn what_decisions_have_written_again_is_no_more_than_what_is_held() {
+    let dir = tempfile::tempdir().unwrap();
+    let Opened { mut writer, .. } = open_at(dir.path(), 1 << 20);
+    let mut batch = start();
+    prepared(&mut batch, 1, 0..50);
+    prepared(&mut batch, 2, 0..50);
+    append(&mut writer, &mut batch);
+    let known: u64 = [1, 2].map(|n| writer.standing().unwrap().held(&xid(n)).unwrap().bytes).iter().sum();
+    commit_xa(&mut batch, Some(3), vec![decide(1, Outcome::Committed)]);
+    commit_xa(&mut batch, Some(4), vec![decide(2, Outcome::Committed)]);
+    assert_eq!(writer.owed(&batch), known);
+    // The rows of those that are prepared and decided in one batch stand in it, once, however many they are.
+    for number in 10..500 {
+        hold(&mut batch, TABLE, [number]);
+        commit_xa(&mut batch, Some(number), vec![decide(number, Outcome::Committed)]);
+    }
+    assert!(writer.owed(&batch) <= known + batch.len() as u64);
+    append(&mut writer, &mut batch);
+
+    // An open transaction that is none of XA has nothing written again.
+    (0..2000).for_each(|value| change(&mut batch, TABLE, value));
+    writer.append(&mut batch).unwrap();
+    commit(&mut batch, 600);
+    hold(&mut batch, TABLE, [1]);
+    commit_xa(&mut batch, Some(601), vec![decide(601, Outcome::Committed)]);
+    assert!(writer.owed(&batch) <= batch.len() as u64);
+}
+
+#[test]
+fn what_a_mark_lets_go_is_held_no_longer() {
+    let dir = tempfile::tempdir().unwrap();
+    let Opened { mut writer, log, .. } = open_at(dir.path(), 1 << 20);
+    let mut batch = start();
+    prepared(&mut batch, 1, 0..50);
+    append(&mut writer, &mut batch);
+    assert!(log.held_bytes() > 0);
+    // Another of the same name, without rows of followed tables: nobody saw what became of the first.
+    batch.mark(&Mark {
+        synced: Synced::default(),
+        gtids: set(2),
+        time_micros: 1,
+        position: Position::default(),
+        noted: Noted { xa: vec![prepare(1)], ..Noted::default() },
+    });
+    append(&mut writer, &mut batch);
+    assert_eq!(undecided(&writer), [xid(1)]);
+    assert_eq!(log.held_bytes(), 0);
+}

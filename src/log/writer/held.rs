@@ -170,12 +170,15 @@ impl<D: Disk> Writer<D> {
     /// Bytes that a batch's decisions have written again when it is appended.
     #[must_use]
     pub fn owed(&self, batch: &Batch) -> u64 {
-        let owed = batch.decided().iter().map(|xid| {
-            let held = self.standing.as_ref().and_then(|standing| standing.held(xid));
-            // Not prepared before: its rows are in the open transaction, or in the batch.
-            held.map_or_else(|| self.open_bytes().saturating_add(batch.len() as u64), |held| held.bytes)
-        });
-        owed.fold(0, u64::saturating_add)
+        let held = |xid| self.standing.as_ref().and_then(|standing| standing.held(xid));
+        let known =
+            batch.decided().iter().filter_map(held).map(|held| held.bytes).fold(0, u64::saturating_add);
+        if batch.decided().iter().all(|xid| held(xid).is_some()) {
+            return known;
+        }
+        // Of those not prepared before the rows are in the batch, and in the open transaction if that holds some: each once.
+        let open = if self.open.is_some_and(|open| open.held > 0) { self.open_bytes() } else { 0 };
+        known.saturating_add(open).saturating_add(batch.len() as u64)
     }
 
     /// Carries forward what retention asked for, between transactions. Returns how many ends of transactions that made.
