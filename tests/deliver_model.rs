@@ -257,7 +257,7 @@ impl Story {
     fn change(&mut self, batch: &mut Batch) {
         let t = self.chance.random_range(0..TABLES.len());
         if self.chance.random_bool(0.02) {
-            batch.sweep(&SweepRecord { table: TableName::new("shop", TABLES[t]) });
+            batch.sweep(&SweepRecord::truncated(TableName::new("shop", TABLES[t])));
             self.tables[t].clear();
             return;
         }

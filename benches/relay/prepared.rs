@@ -59,7 +59,7 @@ impl Bodies {
                     let change = Change::decode(frame.payload)?;
                     mapping.id(change.row, &mut id)?;
                     let verb = match change.op {
-                        Op::Insert | Op::Update => Verb::Index,
+                        Op::Insert | Op::Update | Op::Read => Verb::Index,
                         Op::Delete => Verb::Delete,
                         Op::Rekey | Op::Tombstone => bail!("the backlog changes no keys and has whole rows"),
                     };

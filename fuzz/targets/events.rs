@@ -1,6 +1,6 @@
 //! A stream's events, one after the other: frames that a log takes, and a position that moves with commits and marks alone.
 
-use everrelay::event::{GtidSet, TableNo};
+use everrelay::event::{GtidSet, TableNo, Version};
 use everrelay::log::Standing;
 use everrelay::log::record::{Batch, Change, Commit, Kind, Mark, Position, SchemaRecord, SweepRecord};
 use everrelay::secret::Secret;
@@ -122,12 +122,12 @@ impl Taken {
                         "held rows are of one XA transaction"
                     );
                     assert!(self.changes == 0 || commit.noted.xa.is_empty());
-                    standing.committed(commit);
+                    standing.committed(commit, Version(1));
                     (self.changes, self.held) = (0, 0);
                 }
                 Kind::Mark => {
                     assert_eq!(self.changes + self.held, 0, "marks stand between transactions");
-                    standing.marked(Mark::decode(payload).expect("a mark"));
+                    standing.marked(Mark::decode(payload).expect("a mark"), Version(1));
                 }
                 Kind::State => panic!("a source writes no state"),
             }

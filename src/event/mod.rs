@@ -83,4 +83,6 @@ pub enum Op {
     Delete,
     /// A deleted row of which no more is known than its key: the key columns' values, in key order.
     Tombstone,
+    /// A row that SELECT found: the row.
+    Read,
 }

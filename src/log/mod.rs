@@ -35,6 +35,7 @@
 //! | `open` | from folder to writer and log |
 //! | `standing` | [`Standing`]: where the source goes on from, and what is owed |
 //! | [`prepared`] | XA transactions that are not decided yet |
+//! | [`snapshot`] | snapshots of tables that are not over yet |
 //! | `writer` | append, abandon |
 //! | `writer::held` | rows of XA transactions: held, copied when they count, carried forward |
 //! | `writer::segments` | from one segment to the next, and back |
@@ -65,6 +66,7 @@ mod scan;
 mod seek;
 mod segment;
 mod shared;
+pub mod snapshot;
 mod standing;
 #[cfg(test)]
 mod tests;

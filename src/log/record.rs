@@ -24,7 +24,7 @@ use bincode::{Decode, Encode};
 use super::prepared::{Outcome, Xa};
 use super::standing::{Noted, Standing};
 use crate::event::codec::{self, Row};
-use crate::event::{Gtid, GtidSet, Op, TableName, TableNo, TableSchema, Xid};
+use crate::event::{Gtid, GtidSet, Op, TableName, TableNo, TableSchema, Version, Xid};
 
 /// Bytes before a frame's payload.
 pub const HEADER: usize = 18;
@@ -49,7 +49,7 @@ pub enum Kind {
     Commit = 4,
     /// The position moved without rows. Payload: [`Mark`].
     Mark = 5,
-    /// All rows that a table had before are gone (TRUNCATE). Payload: [`SweepRecord`].
+    /// A table's documents below a version are to be deleted. Payload: [`SweepRecord`].
     Sweep = 6,
     /// A row change of an XA transaction that is not decided yet: see [`prepared`](super::prepared). Payload: as a change's.
     Prepared = 7,
@@ -99,13 +99,38 @@ pub struct ChangeHead {
     pub table: TableNo,
 }
 
-/// All rows that a table had before are gone: its documents with a lower version than this frame's are to be deleted. It stands
+/// Rows of a table are gone that no change of theirs says so of: its documents with a lower version are to be deleted. It stands
 /// inside a transaction, as a change does, and counts with it.
 ///
 /// The table goes by its name, since no schema may be known: a TRUNCATE may be the first that is read of a table.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct SweepRecord {
+    /// The lowest version that stays, little-endian. Sources leave it 0; the writer sets it in place, as it does [`Synced`].
+    below: [u8; 8],
     pub table: TableName,
+    /// `false`: all rows that the table had before are gone (TRUNCATE): what is below this frame's version. `true`: all rows that it has came since the table's
+    /// snapshot began: what is below that.
+    pub of_snapshot: bool,
+}
+
+impl SweepRecord {
+    /// Of a TRUNCATE.
+    #[must_use]
+    pub fn truncated(table: TableName) -> SweepRecord {
+        SweepRecord { below: [0; 8], table, of_snapshot: false }
+    }
+
+    /// At the end of a table's snapshot, in the transaction whose commit says that it ended.
+    #[must_use]
+    pub fn of_snapshot(table: TableName) -> SweepRecord {
+        SweepRecord { below: [0; 8], table, of_snapshot: true }
+    }
+
+    /// Documents with a lower version are to be deleted.
+    #[must_use]
+    pub fn below(&self) -> Version {
+        Version(u64::from_le_bytes(self.below))
+    }
 }
 
 /// The offset in its segment that was known to be synced when a commit or mark was written, bytes. Sources leave it 0;
@@ -194,7 +219,7 @@ impl Batch {
         ChangeWriter { batch: self, start, finished: false }
     }
 
-    /// All rows that the table had before are gone.
+    /// Documents of the table are to be deleted.
     pub fn sweep(&mut self, record: &SweepRecord) {
         self.frame(Kind::Sweep, record);
         self.open = true;
@@ -425,7 +450,7 @@ mod tests {
 
     #[test]
     fn the_op_is_set_when_the_row_is_known() {
-        for op in [Op::Insert, Op::Update, Op::Rekey, Op::Delete, Op::Tombstone] {
+        for op in [Op::Insert, Op::Update, Op::Rekey, Op::Delete, Op::Tombstone, Op::Read] {
             let mut batch = Batch::new();
             let mut change = batch.change(TableNo(300));
             RowWriter::new(change.values()).i64(7);

@@ -296,19 +296,20 @@ impl<F: DiskFile> Scan<F> {
     /// Moves `end` behind the frame if it ends a transaction, and says whether it does.
     fn end_of(&self, scanned: Scanned, end: &mut End) -> Result<bool, Problem> {
         let wrong = |error: bincode::error::DecodeError| Problem::Payload(error.to_string());
+        let version = self.entry.header.version(scanned.seq);
         let synced = match scanned.kind {
             Kind::Commit => {
                 let commit = Commit::decode(self.scanner.payload()).map_err(wrong)?;
                 let synced = commit.synced;
                 end.time_micros = commit.time_micros;
-                end.standing.get_or_insert_default().committed(commit);
+                end.standing.get_or_insert_default().committed(commit, version);
                 synced
             }
             Kind::Mark => {
                 let mark = Mark::decode(self.scanner.payload()).map_err(wrong)?;
                 let synced = mark.synced;
                 end.time_micros = mark.time_micros;
-                end.standing.get_or_insert_default().marked(mark);
+                end.standing.get_or_insert_default().marked(mark, version);
                 synced
             }
             Kind::State => return Err(Problem::Kind(Kind::State as u8)),

@@ -7,7 +7,8 @@ use bincode::{Decode, Encode};
 
 use super::prepared::{self, Held, Prepared, Xa};
 use super::record::{Commit, Mark, Position};
-use crate::event::{GtidSet, TableName, Xid};
+use super::snapshot::{self, Begun, Snapshot, SnapshotNote};
+use crate::event::{GtidSet, TableName, Version, Xid};
 
 /// Where a source goes on from, and what it owes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -26,6 +27,8 @@ pub struct Standing {
     pub shapes: Vec<Shape>,
     /// XA transactions that are prepared and not decided, by xid.
     pub prepared: Vec<Prepared>,
+    /// Snapshots of tables that are not over, in the order in which they were wanted; at most [`snapshot::MAX_SNAPSHOTS`].
+    pub snapshots: Vec<Snapshot>,
 }
 
 /// Most tables in [`Standing::gaps`]: whoever makes tables without end must not make a state that cannot be read.
@@ -70,6 +73,8 @@ pub struct Noted {
     pub shapes: Vec<Shape>,
     /// What becomes of XA transactions, in order.
     pub xa: Vec<Xa>,
+    /// What becomes of snapshots, in order; after what is in `gaps`.
+    pub snapshots: Vec<SnapshotNote>,
 }
 
 impl Noted {
@@ -86,21 +91,21 @@ impl Standing {
         Standing { gtids, ..Standing::default() }
     }
 
-    /// A commit was passed.
-    pub fn committed(&mut self, commit: Commit) {
+    /// A commit was passed, the frame `version`.
+    pub fn committed(&mut self, commit: Commit, version: Version) {
         if let Some(gtid) = &commit.gtid {
             self.gtids.insert(gtid);
         }
-        self.moved(commit.position, commit.time_micros, commit.noted);
+        self.moved(commit.position, commit.time_micros, commit.noted, version);
     }
 
-    /// A mark was passed.
-    pub fn marked(&mut self, mark: Mark) {
+    /// A mark was passed, the frame `version`.
+    pub fn marked(&mut self, mark: Mark, version: Version) {
         self.gtids = mark.gtids;
-        self.moved(mark.position, mark.time_micros, mark.noted);
+        self.moved(mark.position, mark.time_micros, mark.noted, version);
     }
 
-    fn moved(&mut self, position: Position, time_micros: u64, noted: Noted) {
+    fn moved(&mut self, position: Position, time_micros: u64, noted: Noted, version: Version) {
         if !position.file.is_empty() {
             (self.position, self.time_micros) = (position, time_micros);
         }
@@ -122,9 +127,24 @@ impl Standing {
             self.describes(shape);
         }
         noted.xa.into_iter().for_each(|xa| prepared::take(&mut self.prepared, xa));
+        for note in noted.snapshots {
+            self.snapshot(note, version);
+        }
+    }
+
+    fn snapshot(&mut self, note: SnapshotNote, version: Version) {
+        let gap = self.gaps.binary_search_by(|known| known.table.cmp(&note.table)).ok();
+        if snapshot::take(&mut self.snapshots, note, version, gap.is_some()) {
+            gap.map(|place| self.gaps.remove(place));
+        }
     }
 
     fn owes(&mut self, mut gap: Gap) {
+        // What is read already does not show it.
+        let begun = self.snapshots.iter_mut().find(|known| known.table == gap.table);
+        if let Some(begun) = begun.and_then(|known| known.begun.as_mut()) {
+            begun.covers_gap = false;
+        }
         let place = |table: &TableName| self.gaps.binary_search_by(|known| known.table.cmp(table));
         // The first reason says since when.
         let Err(mut free) = place(&gap.table) else { return };
@@ -160,6 +180,14 @@ impl Standing {
         self.prepared[place].held
     }
 
+    /// The first version that the sweep at the end of the table's snapshot leaves; `None` where no snapshot of it has begun, or it is of some rows
+    /// only.
+    #[must_use]
+    pub fn snapshot_since(&self, table: &TableName) -> Option<Version> {
+        let known = self.snapshots.iter().find(|known| known.table == *table)?;
+        known.begun.as_ref().filter(|_| known.filter.is_none()).map(Begun::since)
+    }
+
     /// What undecided XA transactions hold of the log, bytes.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
@@ -188,9 +216,9 @@ mod tests {
     fn a_horizon_is_kept_until_the_set_contains_it() {
         let mut standing = Standing::after(set("0-1-5"));
         let noted = Noted { horizon: set("0-1-7"), ..Noted::default() };
-        standing.committed(commit(set("0-1-6").only(), "b.1", noted));
+        standing.committed(commit(set("0-1-6").only(), "b.1", noted), Version(1));
         assert_eq!((standing.horizon.to_string(), standing.position.file.as_str()), ("0-1-7".into(), "b.1"));
-        standing.committed(commit(set("0-1-7").only(), "", Noted::default()));
+        standing.committed(commit(set("0-1-7").only(), "", Noted::default()), Version(1));
         assert!(standing.horizon.is_empty());
         assert_eq!(
             (standing.position.file.as_str(), standing.time_micros),
@@ -212,7 +240,7 @@ mod tests {
     fn a_table_has_one_gap_with_its_first_reason() {
         let mut standing = Standing::default();
         let gaps = vec![gap("b", "first"), gap("a", "other"), gap("b", "second")];
-        standing.committed(commit(None, "b.1", Noted { gaps, ..Noted::default() }));
+        standing.committed(commit(None, "b.1", Noted { gaps, ..Noted::default() }), Version(1));
         let found: Vec<_> =
             standing.gaps.iter().map(|gap| (gap.table.table.as_str(), gap.why.as_str())).collect();
         assert_eq!(found, [("a", "other"), ("b", "first")]);
@@ -223,7 +251,7 @@ mod tests {
         let mut standing = Standing::default();
         for number in 0..2 * MAX_GAPS {
             let gaps = vec![gap(&format!("t{number}"), "DROP TABLE")];
-            standing.committed(commit(None, "b.1", Noted { gaps, ..Noted::default() }));
+            standing.committed(commit(None, "b.1", Noted { gaps, ..Noted::default() }), Version(1));
         }
         assert_eq!(standing.gaps.len(), MAX_GAPS + 1);
         assert_eq!(standing.gaps[0].table.to_string(), "*.*");
@@ -237,15 +265,16 @@ mod tests {
             shapes,
             ..Noted::default()
         };
-        standing.committed(commit(None, "b.1", noted(&[], vec![shape("b", b"1"), shape("a", b"2")])));
-        standing.committed(commit(None, "b.1", noted(&["b", "unknown"], Vec::new())));
+        standing
+            .committed(commit(None, "b.1", noted(&[], vec![shape("b", b"1"), shape("a", b"2")])), Version(1));
+        standing.committed(commit(None, "b.1", noted(&["b", "unknown"], Vec::new())), Version(1));
         let found = |standing: &Standing| -> Vec<_> {
             let shapes = standing.shapes.iter();
             shapes.map(|shape| (shape.table.table.clone(), shape.described.clone(), shape.altered)).collect()
         };
         let known = |table: &str, described: &[u8], altered| (table.to_owned(), described.to_vec(), altered);
         assert_eq!(found(&standing), [known("a", b"2", false), known("b", b"1", true)]);
-        standing.committed(commit(None, "b.1", noted(&["b"], vec![shape("b", b"3")])));
+        standing.committed(commit(None, "b.1", noted(&["b"], vec![shape("b", b"3")])), Version(1));
         assert_eq!(found(&standing), [known("a", b"2", false), known("b", b"3", false)]);
     }
 
@@ -255,11 +284,11 @@ mod tests {
         let half = vec![0; MAX_SHAPE_BYTES / 2];
         for table in ["a", "b", "c"] {
             let noted = Noted { shapes: vec![shape(table, &half)], ..Noted::default() };
-            standing.committed(commit(None, "b.1", noted));
+            standing.committed(commit(None, "b.1", noted), Version(1));
         }
         assert_eq!(standing.shapes.iter().map(|shape| &*shape.table.table).collect::<Vec<_>>(), ["a", "b"]);
         let noted = Noted { shapes: vec![shape("a", &[&half[..], b"more"].concat())], ..Noted::default() };
-        standing.committed(commit(None, "b.1", noted));
+        standing.committed(commit(None, "b.1", noted), Version(1));
         assert_eq!(standing.shapes.len(), 1, "an old description is not kept for the table's new one");
     }
 
@@ -274,8 +303,9 @@ mod tests {
         };
         let decided = |name: &str, outcome| Xa::Decided { xid: xid(name), outcome };
         let mut standing = Standing::default();
-        let mut note =
-            |xa: Vec<Xa>| standing.committed(commit(None, "b.1", Noted { xa, ..Noted::default() }));
+        let mut note = |xa: Vec<Xa>| {
+            standing.committed(commit(None, "b.1", Noted { xa, ..Noted::default() }), Version(1))
+        };
         note(vec![prepared("b", 7), prepared("a", 0), prepared("c", 9)]);
         note(vec![decided("c", Outcome::Committed), decided("unknown", Outcome::Committed)]);
         // Copied elsewhere.
@@ -285,5 +315,31 @@ mod tests {
         assert_eq!(known, [xid("b"), xid("d")]);
         assert_eq!(standing.held(&xid("b")).map(|held| held.first), Some(Seq(20)));
         assert_eq!((standing.held(&xid("a")), standing.held_bytes()), (None, 200));
+    }
+
+    #[test]
+    fn a_snapshot_closes_the_gap_that_was_there_when_it_began_and_no_later_one() {
+        use crate::log::snapshot::SnapshotStep;
+        let note = |table: &str, step| SnapshotNote { table: TableName::new("shop", table), step };
+        let wanted = || SnapshotStep::Wanted { filter: None };
+        let begun = || SnapshotStep::Begun { ranges: Vec::new(), estimated_rows: 0 };
+        let mut standing = Standing::default();
+        let mut pass = |gaps: Vec<Gap>, snapshots: Vec<SnapshotNote>, version: u64| {
+            let noted = Noted { gaps, snapshots, ..Noted::default() };
+            standing.committed(commit(None, "b.1", noted), Version(version));
+            let gaps: Vec<_> = standing.gaps.iter().map(|gap| gap.table.table.clone()).collect();
+            (gaps.concat(), standing.snapshot_since(&TableName::new("shop", "a")))
+        };
+        let old = vec![gap("a", "old"), gap("b", "old"), gap("c", "old")];
+        let all_wanted = ["a", "b", "c"].map(|table| note(table, wanted()));
+        assert_eq!(pass(old, all_wanted.to_vec(), 1), ("abc".into(), None));
+        let all_begun = ["a", "b"].map(|table| note(table, begun()));
+        assert_eq!(pass(Vec::new(), all_begun.to_vec(), 5), ("abc".into(), Some(Version(5))));
+        pass(vec![gap("b", "meanwhile"), gap("c", "before it began")], Vec::new(), 6);
+        pass(Vec::new(), vec![note("c", begun())], 7);
+        let all_ended = ["a", "b", "c"].map(|table| note(table, SnapshotStep::Ended));
+        assert_eq!(pass(Vec::new(), all_ended.to_vec(), 9), ("b".into(), None));
+        let again = vec![note("a", SnapshotStep::Wanted { filter: Some("1".into()) }), note("a", begun())];
+        assert_eq!(pass(Vec::new(), again, 10).1, None, "one of some rows sweeps nothing");
     }
 }

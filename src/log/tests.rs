@@ -28,6 +28,7 @@ mod readers;
 mod seek;
 mod transactions;
 mod verify;
+mod verify_content;
 mod xa;
 
 /// A clock that stands still.

@@ -173,7 +173,7 @@ impl<D: Disk, R: FnMut(Report)> Walk<'_, D, R> {
         let SegmentHeader { first, salt, .. } = entry.header;
         let mut scanner = Scanner::new(file.into(), salt, first, SEGMENT_HEADER, item.limit);
         if let Some(content) = &mut self.content {
-            content.begin(first);
+            content.begin(&entry.header);
         }
         let problem = loop {
             let at = scanner.offset();

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::error::{Step, WriteError};
 use super::frame::{self, Head, MAX_PAYLOAD};
 use super::index::{Point, Trail};
-use super::record::{Batch, Commit, HEADER, Kind, Mark, SchemaRecord};
+use super::record::{Batch, Commit, HEADER, Kind, Mark, SchemaRecord, SweepRecord};
 use super::segment::{SegmentHeader, segment_name};
 use super::shared::Log;
 use super::{Location, Standing, Visible};
@@ -300,7 +300,11 @@ impl<D: Disk> Writer<D> {
     #[inline]
     fn note(&mut self, kind: Kind, frame: &mut [u8], offset: u64) -> Result<(), WriteError> {
         match kind {
-            Kind::Change | Kind::Sweep => self.open_now().changes += 1,
+            Kind::Change => self.open_now().changes += 1,
+            Kind::Sweep => {
+                self.set_below(frame)?;
+                self.open_now().changes += 1;
+            }
             Kind::Prepared => self.open_now().held += 1,
             Kind::Schema => {
                 let record = SchemaRecord::decode(&frame[HEADER..]);
@@ -322,7 +326,8 @@ impl<D: Disk> Writer<D> {
                     self.ended.time_micros = mark.time_micros;
                 }
                 self.held_changed |= !mark.noted.xa.is_empty();
-                self.standing.get_or_insert_default().marked(mark);
+                let version = self.next_version();
+                self.standing.get_or_insert_default().marked(mark, version);
             }
             Kind::State => return Err(self.misuse("a state stands in a batch")),
         }
@@ -336,11 +341,26 @@ impl<D: Disk> Writer<D> {
 
     /// Takes in what a commit means.
     fn committed(&mut self, commit: Commit) -> Result<(), WriteError> {
+        let version = self.next_version();
         let Some(standing) = &mut self.standing else {
             return Err(self.misuse("a commit stands in a log that no mark has given a start"));
         };
         self.ended.time_micros = commit.time_micros;
-        standing.committed(commit);
+        standing.committed(commit, version);
+        Ok(())
+    }
+
+    /// Up to where a sweep goes.
+    fn set_below(&self, frame: &mut [u8]) -> Result<(), WriteError> {
+        let record = SweepRecord::decode(&frame[HEADER..]).map_err(|_| self.misuse("it is no sweep"))?;
+        let begun = |standing: &Standing| standing.snapshot_since(&record.table);
+        let below = match record.of_snapshot {
+            false => self.next_version(),
+            true => self.standing.as_ref().and_then(begun).ok_or_else(|| {
+                self.misuse("it is the sweep of a snapshot that has not begun, or is of some rows only")
+            })?,
+        };
+        frame[HEADER..HEADER + 8].copy_from_slice(&below.0.to_le_bytes());
         Ok(())
     }
 

@@ -302,7 +302,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             _ => table.mapping.id(change.row, &mut id)?,
         }
         match change.op {
-            Op::Insert | Op::Update => self.act(frame, &table, &change, Verb::Index, &id)?,
+            Op::Insert | Op::Update | Op::Read => self.act(frame, &table, &change, Verb::Index, &id)?,
             Op::Delete | Op::Tombstone => self.act(frame, &table, &change, Verb::Delete, &id)?,
             Op::Rekey => {
                 table.mapping.old_id(change.row, &mut old_id)?;

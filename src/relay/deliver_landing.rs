@@ -94,10 +94,15 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
 
     /// A sweep was read.
     pub(super) fn read_sweep(&mut self, frame: &Frame<'_>) -> Result<(), DeliverError> {
-        let SweepRecord { table } =
+        let record =
             SweepRecord::decode(frame.payload).map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
+        let (bound, version) = (record.below(), frame.version);
+        if bound > version {
+            let problem = format!("it is a sweep up to version {bound}, beyond its own, {version}");
+            return Err(DeliverError::Record { seq: frame.seq, problem });
+        }
         let ticket = self.outstanding.open(frame.seq);
-        let owed = Owed { table, bound: frame.version, ticket };
+        let owed = Owed { table: record.table, bound, version, ticket };
         match self.tables.index(&owed.table).cloned() {
             Some(index) => self.sweeps.begin(Sweep { owed, index }, &mut self.documents),
             None => {

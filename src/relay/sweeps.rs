@@ -58,6 +58,8 @@ pub struct Owed {
     pub table: TableName,
     /// Documents below it go.
     pub bound: Version,
+    /// Its own version: changes below it stand before it in the log.
+    pub version: Version,
     pub ticket: Ticket,
 }
 
@@ -148,7 +150,7 @@ impl<K: Sink> Sweeps<K> {
             self.next = Some(sweep);
             return;
         }
-        documents.bar(sweep.index.no, sweep.owed.bound);
+        documents.bar(sweep.index.no, sweep.owed.version);
         self.open += 1;
         gauge!(names::SINK_SWEEPS).set(self.open as f64);
         self.barred.push(sweep);

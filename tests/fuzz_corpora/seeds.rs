@@ -154,7 +154,7 @@ fn history() -> Vec<Record> {
     let mut batch = Batch::new();
     batch.mark(&mark(set()));
     batch.schema(&schema(300));
-    for op in [Op::Insert, Op::Update, Op::Rekey, Op::Delete, Op::Tombstone] {
+    for op in [Op::Insert, Op::Update, Op::Rekey, Op::Delete, Op::Tombstone, Op::Read] {
         change(&mut batch, 300, op);
     }
     batch.commit(&commit(1));

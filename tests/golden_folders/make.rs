@@ -14,6 +14,7 @@ use everrelay::event::value::{Date, DateTime, Geometry, Instant, Time};
 use everrelay::event::{Column, ColumnType, Gtid, GtidSet, Op, TableName, TableNo, TableSchema, Value, Xid};
 use everrelay::log::prepared::{Outcome, Prepared, Xa};
 use everrelay::log::record::{Batch, Commit, Mark, Position, SchemaRecord, SweepRecord, Synced};
+use everrelay::log::snapshot::{Range, SnapshotNote, SnapshotStep};
 use everrelay::log::{Gap, LogOptions, Noted, Opened, Shape, open};
 use everrelay::settled::{Cursor, CursorStore, IndexId, Settled};
 
@@ -25,7 +26,7 @@ pub const NOW: u64 = 1_795_392_000_000_000;
 /// A case's name, and what makes its pipeline folder.
 type Case = (&'static str, fn(&Path));
 
-pub const CASES: [Case; 7] = [
+pub const CASES: [Case; 8] = [
     ("empty", empty),
     ("small", small),
     ("several-segments", several_segments),
@@ -33,6 +34,7 @@ pub const CASES: [Case; 7] = [
     ("torn-tail", torn_tail),
     ("truncated", truncated),
     ("xa", xa),
+    ("snapshot", snapshot),
 ];
 
 const A: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
@@ -87,7 +89,8 @@ impl Making {
     fn mark(&mut self, gtids: &str) {
         let (synced, gtids) = (Synced::default(), gtids.parse::<GtidSet>().unwrap());
         let (time_micros, position) = (self.time(), self.position());
-        self.batch.mark(&Mark { synced, gtids, time_micros, position, noted: Default::default() });
+        let noted = std::mem::take(&mut self.noted);
+        self.batch.mark(&Mark { synced, gtids, time_micros, position, noted });
     }
 
     fn schemas(&mut self) {
@@ -124,6 +127,13 @@ impl Making {
             position,
             noted: Noted { xa, ..std::mem::take(&mut self.noted) },
         });
+    }
+
+    /// What a source adds on its own: nothing moves where the stream stands.
+    fn commit_rows(&mut self) {
+        let (synced, position) = (Synced::default(), Position::default());
+        let (time_micros, noted) = (self.time(), std::mem::take(&mut self.noted));
+        self.batch.commit(&Commit { synced, gtid: None, time_micros, position, noted });
     }
 
     /// XA transactions without rows of followed tables, in a mark.
@@ -238,7 +248,7 @@ fn noted(making: &Making) -> Noted {
         gaps: vec![Gap { table: table("lines"), why: "DROP COLUMN".into(), time_micros: NOW }],
         altered: vec![table("lines")],
         shapes: vec![shape("orders", None), shape("lines", Some(making.position()))],
-        xa: Vec::new(),
+        ..Noted::default()
     }
 }
 
@@ -394,15 +404,81 @@ fn torn_tail(folder: &Path) {
 fn truncated(folder: &Path) {
     let mut making = Making::open(folder, 0);
     making.mark(&format!("{A}:1-7"));
-    making.batch.sweep(&SweepRecord { table: TableName::new("shop", "orders") });
+    making.batch.sweep(&SweepRecord::truncated(TableName::new("shop", "orders")));
     making.commit(&format!("{A}:8"));
     making.schemas();
     making.line(Op::Insert, 1, 1, "of before");
     making.commit(&format!("{A}:9"));
-    making.batch.sweep(&SweepRecord { table: TableName::new("shop", "lines") });
+    making.batch.sweep(&SweepRecord::truncated(TableName::new("shop", "lines")));
     making.commit(&format!("{A}:10"));
     making.line(Op::Insert, 1, 1, "of after");
     making.commit(&format!("{A}:11"));
     making.sync();
+    settle(folder, Some(&Cursor::default()));
+}
+
+/// Snapshots of tables: one that ends, one that goes on and is paused, one of some rows and one that is cancelled.
+fn snapshot(folder: &Path) {
+    let note = |table, step| SnapshotNote { table: TableName::new("shop", table), step };
+    let wanted = |filter: Option<&str>| SnapshotStep::Wanted { filter: filter.map(str::to_owned) };
+    let range = |number, after: Option<&[u8]>, upto: Option<&[u8]>| Range {
+        number,
+        after: after.map(<[u8]>::to_vec),
+        upto: upto.map(<[u8]>::to_vec),
+    };
+    let read = |range, after: Option<&[u8]>, rows| SnapshotStep::Read {
+        range,
+        after: after.map(<[u8]>::to_vec),
+        rows,
+    };
+    let mut making = Making::open(folder, 0);
+    making.noted.snapshots = vec![
+        note("lines", wanted(None)),
+        note("orders", wanted(None)),
+        note("returns", wanted(Some("id > 7"))),
+        note("gone", wanted(None)),
+    ];
+    making.noted.gaps =
+        vec![Gap { table: TableName::new("shop", "lines"), why: "RENAME".into(), time_micros: NOW }];
+    making.mark(&format!("{A}:1-7"));
+    making.schemas();
+    let ranges = vec![range(1, None, Some(b"k")), range(2, Some(b"k"), None)];
+    making.noted.snapshots = vec![
+        note("lines", SnapshotStep::Begun { ranges, estimated_rows: 70_000 }),
+        note("gone", SnapshotStep::Cancelled),
+    ];
+    making.commit_rows();
+    making.line(Op::Insert, 1, 1, "of the stream");
+    making.commit(&format!("{A}:8"));
+    making.line(Op::Read, 2, 1, "read");
+    making.line(Op::Read, 2, 2, "read");
+    making.noted.snapshots = vec![note("lines", read(1, Some(b"b"), 300))];
+    making.commit_rows();
+    making.sync();
+    making.line(Op::Read, 3, 1, "the last of its range");
+    making.noted.snapshots = vec![note("lines", read(1, None, 1)), note("lines", read(2, None, 0))];
+    making.commit_rows();
+    making.batch.sweep(&SweepRecord::of_snapshot(TableName::new("shop", "lines")));
+    making.noted.snapshots = vec![note("lines", SnapshotStep::Ended)];
+    making.commit_rows();
+    let begun = |ranges| SnapshotStep::Begun { ranges, estimated_rows: 2 };
+    making.noted.snapshots = vec![
+        note("returns", begun(Vec::new())),
+        note("orders", begun(vec![range(1, None, None)])),
+        note("orders", SnapshotStep::Paused(true)),
+    ];
+    making.commit_rows();
+    making.sync();
+    drop(making);
+    let mut making = Making::open(folder, 1);
+    making.schemas();
+    making.change(ORDERS, Op::Read, &bare_order(1));
+    making.noted.snapshots =
+        vec![note("orders", SnapshotStep::Paused(false)), note("orders", read(1, Some(b"1"), 1))];
+    making.commit_rows();
+    making.noted.snapshots = vec![note("returns", SnapshotStep::Ended)];
+    making.commit_rows();
+    making.sync();
+    assert!(making.opened.log.segments().len() > 2);
     settle(folder, Some(&Cursor::default()));
 }

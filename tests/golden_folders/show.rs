@@ -7,6 +7,7 @@ use everrelay::disk::Disk;
 use everrelay::event::{Op, TableNo, TableSchema};
 use everrelay::log::prepared::{Prepared, Xa};
 use everrelay::log::record::{Change, Commit, Kind, Mark, Position, SchemaRecord, State, SweepRecord};
+use everrelay::log::snapshot::SnapshotNote;
 use everrelay::log::{Frame, Gap, Log, Noted, Shape, Standing};
 
 pub fn log<D: Disk>(log: &Log<D>) -> String {
@@ -36,9 +37,13 @@ fn payload(frame: &Frame<'_>, tables: &mut HashMap<TableNo, TableSchema>) -> Str
         Kind::State => {
             let State { standing, open_since, latest_micros } = State::decode(frame.payload).unwrap();
             let standing = standing.map_or("none".to_owned(), |standing| {
-                let Standing { gtids, position, time_micros, horizon, gaps, shapes, prepared } = standing;
+                let Standing { gtids, position, time_micros, horizon, gaps, shapes, prepared, snapshots } =
+                    standing;
                 let xa = prepared.into_iter().map(Xa::Prepared).collect();
-                let noted = noted(&Noted { horizon, gaps, shapes, altered: Vec::new(), xa });
+                let mut noted = noted(&Noted { horizon, gaps, shapes, xa, ..Noted::default() });
+                for snapshot in snapshots {
+                    write!(noted, ", {snapshot:?}").unwrap();
+                }
                 format!("gtids {gtids} at {time_micros}, {}{noted}", place(&position))
             });
             format!("{standing}, open since {open_since:?}, latest {latest_micros}")
@@ -51,8 +56,9 @@ fn payload(frame: &Frame<'_>, tables: &mut HashMap<TableNo, TableSchema>) -> Str
         }
         Kind::Change | Kind::Prepared => change(frame, tables),
         Kind::Sweep => {
-            let SweepRecord { table } = SweepRecord::decode(frame.payload).unwrap();
-            format!("{table} version {}", frame.version)
+            let sweep = SweepRecord::decode(frame.payload).unwrap();
+            let SweepRecord { table, of_snapshot, .. } = &sweep;
+            format!("{table} version {}, below {}, of a snapshot {of_snapshot}", frame.version, sweep.below())
         }
         Kind::Commit => {
             let Commit { synced, gtid, time_micros, position, noted: also } =
@@ -70,7 +76,7 @@ fn payload(frame: &Frame<'_>, tables: &mut HashMap<TableNo, TableSchema>) -> Str
     }
 }
 
-fn noted(Noted { horizon, gaps, altered, shapes, xa }: &Noted) -> String {
+fn noted(Noted { horizon, gaps, altered, shapes, xa, snapshots }: &Noted) -> String {
     let mut text = String::new();
     if !horizon.is_empty() {
         write!(text, ", horizon {horizon}").unwrap();
@@ -93,6 +99,9 @@ fn noted(Noted { horizon, gaps, altered, shapes, xa }: &Noted) -> String {
             }
             Xa::Decided { xid, outcome } => write!(text, ", {xid} {outcome:?}").unwrap(),
         }
+    }
+    for SnapshotNote { table, step } in snapshots {
+        write!(text, ", snapshot of {table}: {step:?}").unwrap();
     }
     text
 }

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use everrelay::event::value::{Date, DateTime};
-use everrelay::event::{GtidSet, Op, Seq, TableNo, TableSchema, Value, Xid, codec};
+use everrelay::event::{GtidSet, Op, Seq, TableNo, TableSchema, Value, Version, Xid, codec};
 use everrelay::log::prepared::{Held, Outcome, Xa};
 use everrelay::log::record::{Batch, Change, Commit, Kind, Mark, SchemaRecord, SweepRecord};
 use everrelay::log::{Location, Noted, Standing};
@@ -425,7 +425,7 @@ impl Read {
                     self.note(&commit.noted);
                     self.changes.append(&mut self.open);
                     self.turn(&mut commit.noted.xa);
-                    self.standing.committed(commit.clone());
+                    self.standing.committed(commit.clone(), Version(1));
                     self.commits.push(commit);
                 }
                 Kind::Mark => {
@@ -433,7 +433,7 @@ impl Read {
                     assert!(self.open.is_empty(), "marks stand between transactions");
                     self.gtids.union(&mark.gtids);
                     self.note(&mark.noted);
-                    self.standing.marked(mark.clone());
+                    self.standing.marked(mark.clone(), Version(1));
                     self.marks.push(mark);
                 }
                 Kind::State => panic!("a source writes no state"),

@@ -16,6 +16,7 @@ use crate::event::{Op, Seq, TableNo};
 use crate::lifecycle::Exit;
 use crate::log::prepared::{Outcome, Prepared, Xa};
 use crate::log::record::{Change, Commit, Kind, Mark, SchemaRecord, State, SweepRecord};
+use crate::log::snapshot::{Begun, Snapshot, SnapshotNote, SnapshotStep};
 use crate::log::{Frame, Log, ReadError, SeekError, Standing};
 use crate::mapping::TableMapping;
 use crate::mapping::rule::Rules;
@@ -185,10 +186,14 @@ impl<W: Write> Printer<'_, W> {
         match frame.kind {
             Kind::State => {
                 let state = State::decode(frame.payload).with_context(unreadable)?;
-                let Standing { gtids, prepared, .. } = state.standing.unwrap_or_default();
-                let xa = prepared.iter().map(|prepared| format!("prepared {}", prepared.xid)).collect();
-                RecordLine { gtids: Some(gtids.to_string()), xa, ..RecordLine::new(seq, "state") }
-                    .write(json, self.out)
+                let Standing { gtids, prepared, snapshots, .. } = state.standing.unwrap_or_default();
+                let line = RecordLine {
+                    gtids: Some(gtids.to_string()),
+                    xa: prepared.iter().map(|prepared| format!("prepared {}", prepared.xid)).collect(),
+                    snapshots: snapshots.iter().map(snapshot_for_people).collect(),
+                    ..RecordLine::new(seq, "state")
+                };
+                line.write(json, self.out)
             }
             Kind::Schema => {
                 let record = SchemaRecord::decode(frame.payload).with_context(unreadable)?;
@@ -204,6 +209,7 @@ impl<W: Write> Printer<'_, W> {
                 let sweep = SweepRecord::decode(frame.payload).with_context(unreadable)?;
                 let line = RecordLine {
                     version: Some(frame.version.0),
+                    below: Some(sweep.below().0),
                     table: Some(sweep.table.to_string()),
                     ..RecordLine::new(seq, "sweep")
                 };
@@ -217,6 +223,7 @@ impl<W: Write> Printer<'_, W> {
                     position: Some(format!("{}:{}", commit.position.file, commit.position.offset)),
                     gaps: commit.noted.gaps.iter().map(NeedsSnapshot::from).collect(),
                     xa: xa_for_people(&commit.noted.xa),
+                    snapshots: commit.noted.snapshots.iter().map(step_for_people).collect(),
                     ..RecordLine::new(seq, "commit")
                 };
                 line.write(json, self.out)
@@ -228,6 +235,7 @@ impl<W: Write> Printer<'_, W> {
                     time_micros: Some(mark.time_micros),
                     gaps: mark.noted.gaps.iter().map(NeedsSnapshot::from).collect(),
                     xa: xa_for_people(&mark.noted.xa),
+                    snapshots: mark.noted.snapshots.iter().map(step_for_people).collect(),
                     ..RecordLine::new(seq, "mark")
                 };
                 line.write(json, self.out)
@@ -277,6 +285,34 @@ fn xa_for_people(xa: &[Xa]) -> Vec<String> {
     said.collect()
 }
 
+fn step_for_people(SnapshotNote { table, step }: &SnapshotNote) -> String {
+    let step = match step {
+        SnapshotStep::Wanted { filter: None } => "wanted".to_owned(),
+        SnapshotStep::Wanted { filter: Some(filter) } => format!("wanted where {filter}"),
+        SnapshotStep::Begun { ranges, estimated_rows } => {
+            format!("begun: about {estimated_rows} rows in {} ranges", ranges.len())
+        }
+        SnapshotStep::Read { range, after: Some(_), rows } => format!("{rows} rows of range {range}"),
+        SnapshotStep::Read { range, after: None, rows } => format!("{rows} rows of range {range}, its last"),
+        SnapshotStep::Ended => "ended".to_owned(),
+        SnapshotStep::Cancelled => "cancelled".to_owned(),
+        SnapshotStep::Paused(true) => "paused".to_owned(),
+        SnapshotStep::Paused(false) => "resumed".to_owned(),
+    };
+    format!("snapshot of {table} {step}")
+}
+
+fn snapshot_for_people(Snapshot { table, filter, paused, begun }: &Snapshot) -> String {
+    let filter = filter.as_ref().map_or(String::new(), |filter| format!(" where {filter}"));
+    let paused = if *paused { ", paused" } else { "" };
+    match begun {
+        None => format!("snapshot of {table} wanted{filter}{paused}"),
+        Some(Begun { since, rows, estimated_rows, .. }) => format!(
+            "snapshot of {table} begun{filter} with version {since}: {rows} of about {estimated_rows} rows{paused}"
+        ),
+    }
+}
+
 fn unreadable(seq: Seq) -> String {
     format!("record {seq} cannot be decoded: was it written by a newer everrelay?")
 }
@@ -288,6 +324,9 @@ struct RecordLine<'a> {
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<u64>,
+    /// The first version that a sweep leaves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    below: Option<u64>,
     /// Of a row that is held.
     #[serde(skip_serializing_if = "Option::is_none")]
     op: Option<&'static str>,
@@ -313,6 +352,9 @@ struct RecordLine<'a> {
     /// XA transactions, and what becomes of them here.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     xa: Vec<String>,
+    /// Snapshots, and what becomes of them here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    snapshots: Vec<String>,
 }
 
 impl RecordLine<'_> {
@@ -321,6 +363,7 @@ impl RecordLine<'_> {
             seq: seq.0,
             kind,
             version: None,
+            below: None,
             op: None,
             table: None,
             id: None,
@@ -332,6 +375,7 @@ impl RecordLine<'_> {
             columns: None,
             gaps: Vec::new(),
             xa: Vec::new(),
+            snapshots: Vec::new(),
         }
     }
 
@@ -341,12 +385,14 @@ impl RecordLine<'_> {
         }
         write!(out, "{:>12}  {:<7}", self.seq, self.kind)?;
         let op = self.op.map(str::to_owned);
-        let xa = Some(self.xa.join(", "));
+        let below = self.below.map(|below| format!("below version {below}"));
+        let (xa, snapshots) = (Some(self.xa.join(", ")), Some(self.snapshots.join(", ")));
         let row = self.row.map(|row| row.get().to_owned());
         let columns = self.columns.as_ref().map(|columns| format!("({})", columns.join(", ")));
         let time = self.time_micros.filter(|micros| *micros > 0).map(rfc3339_seconds);
         let old_id = self.old_id.map(|id| format!("was {id:?}"));
-        for text in [&op, &self.table, &columns, &old_id, &row, &xa, &self.gtids, &time, &self.position] {
+        let what = [&op, &self.table, &below, &columns, &old_id, &row, &xa, &snapshots];
+        for text in what.into_iter().chain([&self.gtids, &time, &self.position]) {
             if let Some(text) = text.as_ref().filter(|text| !text.is_empty()) {
                 write!(out, " {text}")?;
             }
@@ -364,5 +410,6 @@ fn op(op: Op) -> &'static str {
         Op::Update => "update",
         Op::Rekey => "rekey",
         Op::Delete | Op::Tombstone => "delete",
+        Op::Read => "read",
     }
 }

@@ -8,7 +8,7 @@ use super::*;
 
 /// A log of `transactions` of one change each, about one a segment.
 fn fill(dir: &Path, transactions: u64) -> Opened<SystemDisk> {
-    let mut opened = open_at(dir, 300);
+    let mut opened = open_at(dir, 330);
     let mut batch = start();
     for number in 1..=transactions {
         transaction(&mut batch, number, [number]);

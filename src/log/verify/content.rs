@@ -6,6 +6,7 @@
 //! | schema | have a key within its columns |
 //! | change | name a table whose schema stands before it in the segment; hold as many values as that has columns, for a rekey also the old key's; nothing more |
 //! | prepared | as a change; not behind rows that count |
+//! | sweep | go up to its own version; a snapshot's up to where its table's snapshot began |
 //! | commit | come after a start of the log; say for which XA transaction rows before it are held, and where; stand behind as many changes as one that it commits held |
 //! | mark | stand between transactions |
 //! | commit and mark | name a synced offset of the segment, at or below their own place, and no lower than the one before |
@@ -15,9 +16,10 @@
 use std::collections::HashMap;
 
 use crate::event::schema::MAX_COLUMNS;
-use crate::event::{Op, Seq, TableNo};
+use crate::event::{Op, Seq, TableNo, Version};
 use crate::log::prepared::{Held, Outcome, Prepared, Xa};
 use crate::log::record::{Change, Commit, Kind, Mark, SchemaRecord, State, SweepRecord, Synced};
+use crate::log::segment::SegmentHeader;
 use crate::log::{Location, Standing};
 
 /// What the frames so far come to.
@@ -29,6 +31,8 @@ pub(super) struct Content {
     lost: bool,
     /// Its first frame.
     segment: Seq,
+    /// What the number of one of its frames is added to for its version.
+    base: u64,
     /// Columns and key columns of the tables whose schema this segment has.
     tables: HashMap<TableNo, (usize, usize)>,
     /// The last synced offset that this segment names.
@@ -54,9 +58,9 @@ struct Open {
 }
 
 impl Content {
-    /// The segment begins whose first frame is `segment`.
-    pub fn begin(&mut self, segment: Seq) {
-        (self.lost, self.segment) = (false, segment);
+    /// The segment with this header begins.
+    pub fn begin(&mut self, header: &SegmentHeader) {
+        (self.lost, self.segment, self.base) = (false, header.first, header.base);
         self.tables.clear();
         self.synced = 0;
     }
@@ -105,7 +109,7 @@ impl Content {
                 Ok(())
             }
             Kind::Sweep => {
-                SweepRecord::decode(payload).map_err(undecodable)?;
+                self.sweep(&SweepRecord::decode(payload).map_err(undecodable)?, seq)?;
                 if let Some(open) = self.opens(seq, at) {
                     open.changes += 1;
                 }
@@ -131,7 +135,7 @@ impl Content {
             Kind::Mark => {
                 let mark = Mark::decode(payload).map_err(undecodable)?;
                 self.synced(mark.synced, offset)?;
-                self.mark(mark)
+                self.mark(seq, mark)
             }
         }
     }
@@ -180,7 +184,7 @@ impl Content {
             return Err(format!("no schema of table number {} stands before it in its segment", table.0));
         };
         let values = match op {
-            Op::Insert | Op::Update | Op::Delete => columns,
+            Op::Insert | Op::Update | Op::Delete | Op::Read => columns,
             Op::Rekey => columns + key,
             Op::Tombstone => key,
         };
@@ -194,7 +198,27 @@ impl Content {
         Ok(())
     }
 
+    fn version(&self, seq: Seq) -> Version {
+        Version(self.base.saturating_add(seq.0))
+    }
+
+    fn sweep(&self, sweep: &SweepRecord, seq: Seq) -> Result<(), String> {
+        let (below, own) = (sweep.below(), self.version(seq));
+        if !sweep.of_snapshot && below != own {
+            return Err(format!("it goes up to version {below}, and has version {own}"));
+        }
+        let Some(known) = self.known.as_ref().filter(|_| sweep.of_snapshot) else { return Ok(()) };
+        match known.standing.as_ref().and_then(|standing| standing.snapshot_since(&sweep.table)) {
+            Some(since) if since == below => Ok(()),
+            Some(since) => Err(format!(
+                "it goes up to version {below}, and the snapshot that it ends began with {since}"
+            )),
+            None => Err("no snapshot of its table has begun".to_owned()),
+        }
+    }
+
     fn commit(&mut self, seq: Seq, commit: Commit) -> Result<(), String> {
+        let version = self.version(seq);
         let Some(known) = &mut self.known else { return Ok(()) };
         let Some(standing) = &mut known.standing else {
             return Err("it stands in a log that no mark has given a start".to_owned());
@@ -207,18 +231,19 @@ impl Content {
         });
         known.latest_micros = known.latest_micros.max(commit.time_micros);
         let checked = check_xa(standing, &open, seq, &commit.noted.xa);
-        standing.committed(commit);
+        standing.committed(commit, version);
         checked
     }
 
-    fn mark(&mut self, mark: Mark) -> Result<(), String> {
+    fn mark(&mut self, seq: Seq, mark: Mark) -> Result<(), String> {
+        let version = self.version(seq);
         let Some(known) = &mut self.known else { return Ok(()) };
         if known.open.is_some_and(|open| open.changes + open.held > 0) {
             return Err("it is a mark, and stands inside a transaction".to_owned());
         }
         known.open = None;
         known.latest_micros = known.latest_micros.max(mark.time_micros);
-        known.standing.get_or_insert_default().marked(mark);
+        known.standing.get_or_insert_default().marked(mark, version);
         Ok(())
     }
 

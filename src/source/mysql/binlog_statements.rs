@@ -76,7 +76,7 @@ impl Binlog {
             Meaning::Truncates(table) => {
                 let table = self.tables.spelt(table);
                 tracing::info!(%table, place = %self.place, "a table was truncated: its documents are to go");
-                batch.sweep(&SweepRecord { table: table.clone() });
+                batch.sweep(&SweepRecord::truncated(table.clone()));
                 transaction.rows_of = Some(table);
             }
             Meaning::Stops { table, what } => {

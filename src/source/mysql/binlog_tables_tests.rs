@@ -1,6 +1,7 @@
 //! Table maps in the stream: completed, compared with those before, and what is noted of them.
 
 use super::*;
+use crate::event::Version;
 use crate::log::{Shape, Standing};
 use crate::source::mysql::catalog::{Asked, Column};
 use crate::source::mysql::event::Head;
@@ -92,8 +93,8 @@ impl Stream {
         let before = self.standing.gaps.clone();
         for (kind, payload) in batch.payloads() {
             match kind {
-                Kind::Commit => self.standing.committed(Commit::decode(payload).unwrap()),
-                Kind::Mark => self.standing.marked(Mark::decode(payload).unwrap()),
+                Kind::Commit => self.standing.committed(Commit::decode(payload).unwrap(), Version(1)),
+                Kind::Mark => self.standing.marked(Mark::decode(payload).unwrap(), Version(1)),
                 _ => {}
             }
         }

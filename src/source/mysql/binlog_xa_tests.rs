@@ -1,7 +1,7 @@
 //! XA transactions, from events to frames.
 
 use super::*;
-use crate::event::Xid;
+use crate::event::{Version, Xid};
 use crate::log::Standing;
 use crate::log::prepared::{Outcome, Xa};
 
@@ -61,9 +61,9 @@ fn again(told: Vec<(Kind, GtidSet, Noted)>) -> (Binlog, Standing) {
         match kind {
             Kind::Commit => {
                 let gtid = gtids.only();
-                standing.committed(Commit { synced, gtid, time_micros: 0, position, noted });
+                standing.committed(Commit { synced, gtid, time_micros: 0, position, noted }, Version(1));
             }
-            _ => standing.marked(Mark { synced, gtids, time_micros: 0, position, noted }),
+            _ => standing.marked(Mark { synced, gtids, time_micros: 0, position, noted }, Version(1)),
         }
     }
     let mut binlog = binlog();
