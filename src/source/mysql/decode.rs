@@ -327,7 +327,9 @@ impl Decoder {
         after: &Key<'_>,
         values: &mut Vec<u8>,
     ) -> Result<Op, DecodeError> {
-        if before == after {
+        // No parts that are not there: where libc compares nothing at an address that is none, the processor takes as long as for a fault.
+        let parts = plan.key.len();
+        if before.get(..parts) == after.get(..parts) {
             return Ok(Op::Update);
         }
         // Other bytes may still be the same value (what is not of the character set becomes one U+FFFD).

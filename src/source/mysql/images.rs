@@ -169,7 +169,7 @@ impl Decoder {
             owed.of(table).lose(NO_KEY);
             return Ok(());
         }
-        if before.parts != after.parts {
+        if before.parts.get(..plan.key.len()) != after.parts.get(..plan.key.len()) {
             self.tombstone(plan, table, &before.parts, batch)?;
         }
         owe(plan, table, &after.parts, owed);
