@@ -98,8 +98,9 @@ fn start(source: &file::Source, path: &str) -> Result<Start, ConfigError> {
     Ok(match source.start.as_str() {
         "earliest" => Start::Earliest,
         "now" => Start::Now,
+        "snapshot" => Start::Snapshot,
         set => Start::After(set.parse().map_err(|error| {
-            let problem = format!("neither \"earliest\" nor \"now\", and {error}");
+            let problem = format!("neither \"earliest\", \"now\" nor \"snapshot\", and {error}");
             At { path, section: "source" }.wrong("start", problem)
         })?),
     })

@@ -27,10 +27,10 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::watch;
 
-use super::LogOptions;
 use super::error::Step;
 use super::held;
 use super::shared::{Log, Shared};
+use super::{Location, LogOptions};
 use crate::disk::{Disk, Reserve};
 use crate::event::Seq;
 
@@ -140,6 +140,16 @@ impl Shortage {
     }
 }
 
+impl Limits {
+    /// Whether there is room for more than the stream: a segment at least, before anything is short. `needed`: what of the log is not settled, bytes.
+    #[must_use]
+    pub fn has_room_beside(&self, needed: u64, space: &Space) -> bool {
+        // Nothing was measured yet: nothing was short.
+        let free = space.number == 0 || space.free_bytes >= self.resume_free.saturating_add(self.segment);
+        free && needed.saturating_add(self.segment) < self.low
+    }
+}
+
 impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Shortage { kind, measured: Space { log_bytes, free_bytes, .. }, quota } = self;
@@ -190,6 +200,17 @@ impl<D: Disk> Log<D> {
         let from = segments.get(passed).map_or(below, |entry| entry.header.first);
         let needed: u64 = segments[passed..].iter().map(|entry| entry.bytes).sum();
         needed.saturating_add(held::held_below(&self.shared.held.places(), from))
+    }
+
+    /// What lies between `from` and the visible end, bytes.
+    #[must_use]
+    pub fn bytes_ahead(&self, from: Location) -> u64 {
+        let end = self.visible().end;
+        let segments = self.shared.segments();
+        let first = segments.partition_point(|entry| entry.header.first < from.segment);
+        let before_end = segments[first..].iter().take_while(|entry| entry.header.first < end.segment);
+        let whole: u64 = before_end.map(|entry| entry.bytes).sum();
+        whole.saturating_add(end.offset).saturating_sub(from.offset)
     }
 
     /// What undecided XA transactions hold of what is visible, bytes.

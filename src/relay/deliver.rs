@@ -44,11 +44,12 @@ use crate::disk::Disk;
 use crate::event::document::{Action, Verb};
 use crate::event::{Op, Seq, Version};
 use crate::lifecycle::{Readiness, Shutdown};
-use crate::log::record::{Change, Commit, Kind, Mark, SchemaRecord, State};
-use crate::log::{Frame, Gap, Log, Reader, Visible};
+use crate::log::record::{Change, Commit, HEADER, Kind, Mark, SchemaRecord, State};
+use crate::log::{Frame, Gap, Location, Log, Reader, Visible};
 use crate::metrics::names;
 use crate::settled::CursorStore;
 use crate::sink::{Index, IndexNo, Sink};
+use crate::source::pace::{Pace, Pacing};
 
 /// Everything that the deliver side works on.
 pub struct Deliver<K, C, D: Disk, T> {
@@ -58,6 +59,9 @@ pub struct Deliver<K, C, D: Disk, T> {
     options: DeliverOptions,
     readiness: Readiness,
     visible: watch::Receiver<Visible>,
+    /// Where what was read ends.
+    reached: Location,
+    pacing: Pacing,
     tables: Tables,
     /// The table that reading waits for.
     learning: Option<Learning>,
@@ -119,6 +123,8 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             clock,
             options,
             readiness,
+            reached: Location::default(),
+            pacing: Pacing::new(visible.clone()),
             visible,
             progress,
         })
@@ -128,6 +134,12 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     #[must_use]
     pub fn gaps(&self) -> watch::Receiver<Vec<Gap>> {
         self.log.gaps()
+    }
+
+    /// How fast rows of snapshots may come.
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        self.pacing.pace()
     }
 
     /// Delivers until a drain is asked for, then waits for what is in flight within its bound and commits the cursor. Once
@@ -165,6 +177,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         let mut last_progress = ((Seq::default(), 0), Instant::now());
         loop {
             let caught_up = self.fill(&mut reader).await?;
+            self.tell_reached();
             self.sweeps.start(&self.documents, &self.log);
             if source_ended.is_cancelled() {
                 let progress = (self.outstanding.settled(), self.sweeps.pages());
@@ -217,6 +230,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             // Building is work for the processor; let the other tasks of this thread have their turn.
             worked += 1;
             if worked % 1024 == 0 {
+                self.tell_reached();
                 tokio::task::yield_now().await;
             }
             if let Some((index, id, waiting)) = self.documents.next_ready() {
@@ -232,6 +246,8 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                 }
                 return Ok(true);
             };
+            let offset = frame.at.offset + (HEADER + frame.payload.len()) as u64;
+            self.reached = Location { offset, ..frame.at };
             if frame.kind == Kind::Schema {
                 let record = SchemaRecord::decode(frame.payload)
                     .map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
@@ -245,6 +261,10 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                 self.read(&frame)?;
             }
         }
+    }
+
+    fn tell_reached(&self) {
+        self.pacing.read(self.log.bytes_ahead(self.reached), Instant::now().into_std());
     }
 
     fn may_build(&self) -> bool {
@@ -409,6 +429,8 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     }
 
     fn observe(&self, settled: Seq) {
+        let needed = self.log.bytes_needed(settled.next());
+        self.pacing.room(self.log.limits().has_room_beside(needed, &self.log.space().borrow()));
         let visible = self.visible.borrow().seq;
         gauge!(names::LOG_VISIBLE_SEQ).set(visible.0 as f64);
         gauge!(names::SINK_CURSOR_SEQ).set(settled.0 as f64);

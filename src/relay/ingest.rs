@@ -20,6 +20,7 @@ use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::lifecycle::{Readiness, Shutdown};
 use crate::log::record::{Mark, Synced};
+use crate::log::snapshot::{Snapshot, SnapshotNote, SnapshotStep};
 use crate::log::{Noted, Shortage, Standing};
 use crate::metrics::names;
 use crate::source::{Source, SourceError, Start};
@@ -158,14 +159,19 @@ impl<S: Source, T: Clock> Ingest<S, T> {
     async fn begin(&mut self) -> Result<Standing, Trouble> {
         let standing = self.source.resolve_start(&self.start).await?;
         tracing::info!(after = %standing.gtids, "the log is empty; starting");
+        let wanted = standing.snapshots.iter().map(|Snapshot { table, filter, .. }| SnapshotNote {
+            table: table.clone(),
+            step: SnapshotStep::Wanted { filter: filter.clone() },
+        });
+        let from_now = matches!(self.start, Start::Now | Start::Snapshot);
         let mut batch = self.committer.batch();
         batch.mark(&Mark {
             synced: Synced::default(),
             gtids: standing.gtids.clone(),
             // Whatever comes after an earlier start is older than now.
-            time_micros: if self.start == Start::Now { self.clock.wall_micros() } else { 0 },
+            time_micros: if from_now { self.clock.wall_micros() } else { 0 },
             position: standing.position.clone(),
-            noted: Noted::default(),
+            noted: Noted { snapshots: wanted.collect(), ..Noted::default() },
         });
         self.committer.append(batch).await?;
         Ok(standing)

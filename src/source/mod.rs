@@ -11,8 +11,11 @@ use crate::log::Standing;
 use crate::log::record::Batch;
 
 pub mod mysql;
+pub mod orders;
+pub mod pace;
 pub mod upstream;
 
+pub use pace::Pace;
 pub use upstream::Upstream;
 
 /// Where an empty log begins.
@@ -22,13 +25,15 @@ pub enum Start {
     Earliest,
     /// With the next transaction.
     Now,
+    /// With the next transaction, and a snapshot of every followed table.
+    Snapshot,
     /// After these transactions.
     After(GtidSet),
 }
 
 /// A stream of committed transactions.
 pub trait Source: Send + 'static {
-    /// Where an empty log starts.
+    /// Where an empty log starts, and which snapshots are wanted.
     fn resolve_start(&mut self, start: &Start) -> impl Future<Output = Result<Standing, SourceError>> + Send;
 
     /// Connects anew and asks for what follows `after`; anything of an earlier connection is forgotten,

@@ -69,6 +69,19 @@ fn several_servers_are_an_array_with_one_user_and_a_protection_each() {
 }
 
 #[test]
+fn an_empty_log_begins_where_the_file_says() {
+    for (text, start) in [
+        ("earliest", Start::Earliest),
+        ("now", Start::Now),
+        ("snapshot", Start::Snapshot),
+        ("0-1-100", Start::After("0-1-100".parse().unwrap())),
+    ] {
+        let text = USUAL.replace("[sink]", &format!("start = \"{text}\"\n[sink]"));
+        assert_eq!(parse(&text, "everrelay.toml").unwrap().start, start);
+    }
+}
+
+#[test]
 fn a_misspelt_key_is_refused_with_line_and_column() {
     let message = refused(&USUAL.replace("tables", "tabels"));
     assert!(message.contains("line 4, column 1") && message.contains("tabels"), "{message}");

@@ -4,6 +4,9 @@ use proptest::prelude::*;
 
 use super::super::index::SPACING;
 use super::*;
+use crate::log::Space;
+use crate::log::record::HEADER;
+use crate::log::segment::SEGMENT_HEADER;
 
 /// A history of transactions over some tables, with open ones that are abandoned, in segments of this size.
 #[derive(Clone, Debug)]
@@ -249,4 +252,41 @@ fn fault_14_a_reader_keeps_its_retired_segment_and_is_told_at_its_end_and_so_is_
     std::fs::remove_file(dir.path().join(format!("{:020}.log", segments[4].first.0))).unwrap();
     let error = read_until(&beside, start).1.unwrap();
     assert!(matches!(error, ReadError::Io { .. }), "{error}");
+}
+
+#[test]
+fn what_is_ahead_of_a_place_is_what_will_be_read_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let Opened { mut writer, log, .. } = open_at(dir.path(), 300);
+    let mut batch = start();
+    for number in 1..=9 {
+        transaction(&mut batch, number, 0..number % 4);
+    }
+    // Not visible: it counts as soon as it is.
+    change(&mut batch, TABLE, 7);
+    writer.append(&mut batch).unwrap();
+    writer.sync().unwrap();
+    let frames = read(&log, Seq(1));
+    assert!(log.segments().len() > 3);
+    for (place, frame) in frames.iter().enumerate() {
+        let length = |frame: &Read| (HEADER + frame.payload.len()) as u64;
+        let end = Location { offset: frame.at.offset + length(frame), ..frame.at };
+        let heads =
+            frames[place + 1..].iter().filter(|frame| frame.at.offset == SEGMENT_HEADER).count() as u64;
+        let ahead: u64 = frames[place + 1..].iter().map(length).sum();
+        assert_eq!(log.bytes_ahead(end), ahead + heads * SEGMENT_HEADER, "{}", frame.seq);
+    }
+}
+
+#[test]
+fn there_is_room_beside_the_stream_while_a_segment_and_more_is_left_below_every_limit() {
+    let quota = crate::log::Quota::Bytes(1000);
+    let options = LogOptions { quota, segment_bytes: 100, keep_free_bytes: 10, ..LogOptions::default() };
+    let limits = options.limits(0, 0);
+    let space = |free_bytes| Space { number: 1, free_bytes, ..Space::default() };
+    assert_eq!((limits.low, limits.resume_free), (900, 110));
+    assert!(limits.has_room_beside(799, &space(210)));
+    assert!(!limits.has_room_beside(800, &space(210)), "the log");
+    assert!(!limits.has_room_beside(0, &space(209)), "the disk");
+    assert!(limits.has_room_beside(0, &Space::default()), "nothing was measured yet");
 }

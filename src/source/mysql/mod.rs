@@ -242,7 +242,7 @@ impl MysqlSource {
     async fn start_at(&mut self, start: &Start) -> Result<Standing, MysqlError> {
         let mut control = Control::connect(&self.options).await?;
         control.server().check()?;
-        if *start == Start::Now {
+        if matches!(start, Start::Now | Start::Snapshot) {
             return Ok(Standing::after(control.executed().await?));
         }
         let purged = control.purged().await?;
