@@ -15,6 +15,9 @@ pub mod names {
     pub const SOURCE_PAUSED: &str = "everrelay_source_paused";
     pub const SOURCE_TABLES_NEEDING_SNAPSHOT: &str = "everrelay_source_tables_needing_snapshot";
     pub const SOURCE_TABLE_NEEDS_SNAPSHOT: &str = "everrelay_source_table_needs_snapshot";
+    pub const SNAPSHOT_ROWS: &str = "everrelay_snapshot_rows";
+    pub const SNAPSHOT_ESTIMATED_ROWS: &str = "everrelay_snapshot_estimated_rows";
+    pub const SNAPSHOTS_WAITING: &str = "everrelay_snapshots_waiting";
     pub const SOURCE_LAG: &str = "everrelay_source_lag_seconds";
     pub const LOG_CHANGES: &str = "everrelay_log_changes_total";
     pub const LOG_VISIBLE_SEQ: &str = "everrelay_log_visible_seq";
@@ -84,6 +87,9 @@ fn describe() {
         "Tables whose documents are not what their rows are; everrelay status says which and why"
     );
     describe_gauge!(SOURCE_TABLE_NEEDS_SNAPSHOT, "1 while the table's documents are not what its rows are");
+    describe_gauge!(SNAPSHOT_ROWS, "Rows that the snapshot of a table has read; 0 when it is over");
+    describe_gauge!(SNAPSHOT_ESTIMATED_ROWS, "Rows that it may come to, by the server's estimate");
+    describe_gauge!(SNAPSHOTS_WAITING, "Snapshots of tables that have not begun");
     describe_gauge!(SOURCE_LAG, Unit::Seconds, "Age of the last transaction read, when it was read");
     describe_counter!(LOG_CHANGES, "Row changes appended to the log");
     describe_gauge!(LOG_VISIBLE_SEQ, "Sequence number of the last durable commit");
@@ -120,7 +126,13 @@ fn describe() {
     describe_histogram!(SINK_BULK_SECONDS, Unit::Seconds, "Time from sending a bulk to its answer");
     describe_gauge!(SINK_IN_FLIGHT, "Bulk requests under way");
     describe_counter!(SINK_COLLAPSED, "Changes that a newer change of the same document took along");
-    describe_gauge!(SINK_SWEEPS, "Tables whose older documents are being deleted, as after a TRUNCATE");
-    describe_counter!(SINK_SWEPT, "Documents deleted because their table was emptied");
+    describe_gauge!(
+        SINK_SWEEPS,
+        "Tables whose older documents are being deleted, after a TRUNCATE or a snapshot"
+    );
+    describe_counter!(
+        SINK_SWEPT,
+        "Documents deleted because their rows are gone, after a TRUNCATE or a snapshot of their table"
+    );
     describe_gauge!(READY, "1 while nothing stands in the way of progress");
 }

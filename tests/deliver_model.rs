@@ -1,5 +1,6 @@
 //! The deliver side against a model engine: whatever the engine refuses, loses, forgets or does not say, and wherever the relay is
-//! killed, every index ends as the newest committed state, and the cursor never stands above what the engine has. Tables are truncated, too.
+//! killed, every index ends as the newest committed state, and the cursor never stands above what the engine has. Tables are truncated, and lose
+//! rows that only a snapshot finds.
 //!
 //! Everything follows from one seed. `EVERRELAY_TEST_SEED=N cargo test --test deliver_model` replays it.
 
@@ -19,6 +20,7 @@ use everrelay::event::{
 };
 use everrelay::lifecycle::{Readiness, Shutdown};
 use everrelay::log::record::{Batch, Commit, Mark, Position, SchemaRecord, SweepRecord, Synced};
+use everrelay::log::snapshot::{self, SnapshotNote, SnapshotStep};
 use everrelay::log::{Log, LogOptions, Noted, Opened, Writer};
 use everrelay::relay::deliver::Deliver;
 use everrelay::relay::options::DeliverOptions;
@@ -53,8 +55,12 @@ struct ModelEngine {
     sweeping: Mutex<Vec<IndexNo>>,
     /// The newest version that was sent in this run, by index.
     newest: Mutex<BTreeMap<IndexNo, Version>>,
+    snapshots: Snapshots,
     trouble: bool,
 }
+
+/// Snapshots that have ended: the alias and the version that the snapshot began with, and the ids of the rows when it ended.
+type Snapshots = Arc<Mutex<BTreeMap<(String, Version), Vec<String>>>>;
 
 /// Takes an index out of those being swept, also where the sweep is dropped in the middle.
 struct Sweeping<'e>(&'e ModelEngine, IndexNo);
@@ -78,6 +84,17 @@ impl ModelEngine {
     fn index(&self, documents: &Documents, alias: &str) -> Option<Index> {
         let no = documents.aliases.iter().position(|known| known == alias)?;
         Some(Index { no: IndexNo(no as u32), name: alias.to_owned(), uuid: "u".into() })
+    }
+
+    /// A TRUNCATE's sweep: nothing else is written to its index meanwhile.
+    fn bar(&self, index: IndexNo, bound: Version) -> Sweeping<'_> {
+        let under_way = self.under_way.lock().unwrap().clone();
+        assert!(under_way.iter().all(|(of, _)| *of != index), "swept before all older is answered for");
+        assert!(!self.sweeping.lock().unwrap().contains(&index), "two sweeps of one index");
+        let newest = self.newest.lock().unwrap().get(&index).copied();
+        assert!(newest.is_none_or(|newest| newest < bound), "a newer change was sent before the sweep");
+        self.sweeping.lock().unwrap().push(index);
+        Sweeping(self, index)
     }
 
     fn apply(&self, bulk: &Bulk, only: impl Fn() -> bool) -> Vec<Disposition> {
@@ -131,16 +148,9 @@ impl Sink for ModelEngine {
         versions: Range<Version>,
         mut page: impl FnMut(&Swept) -> ControlFlow<()> + Send,
     ) -> Result<ControlFlow<()>, SinkError> {
-        let under_way = self.under_way.lock().unwrap().clone();
-        assert!(under_way.iter().all(|(of, _)| *of != index), "swept before all older is answered for");
-        assert!(!self.sweeping.lock().unwrap().contains(&index), "two sweeps of one index");
-        let newest = self.newest.lock().unwrap().get(&index).copied();
-        assert!(
-            newest.is_none_or(|newest| newest < versions.end),
-            "a newer change was sent before the sweep"
-        );
-        self.sweeping.lock().unwrap().push(index);
-        let _sweeping = Sweeping(self, index);
+        let alias = self.documents.lock().unwrap().aliases[index.0 as usize].clone();
+        let rows = self.snapshots.lock().unwrap().get(&(alias, versions.end)).cloned();
+        let _sweeping = rows.is_none().then(|| self.bar(index, versions.end));
         // What is there now: what is written meanwhile is not seen.
         let seen: Vec<(String, u64)> = {
             let documents = self.documents.lock().unwrap();
@@ -164,6 +174,8 @@ impl Sink for ModelEngine {
                 let alias = documents.aliases[index.0 as usize].clone();
                 let entry = documents.kept.entry((alias, id.clone())).or_insert((0, None));
                 if entry.0 < versions.end.0 {
+                    let is_row = rows.as_ref().is_some_and(|rows| rows.contains(id));
+                    assert!(!is_row || entry.1.is_none(), "a row that the snapshot found is deleted: {id}");
                     *entry = (versions.end.0 - 1, None);
                 }
                 swept.deleted += 1;
@@ -238,6 +250,9 @@ struct Story {
     number: u64,
     /// Tables whose schema the present writer was given.
     told: [bool; 2],
+    /// The one that goes on: its table, and the next key that it reads.
+    snapshot: Option<(usize, i64)>,
+    ended: Snapshots,
 }
 
 impl Story {
@@ -312,6 +327,68 @@ impl Story {
         change.finish(op);
     }
 
+    /// Begins a snapshot, or reads some rows more of the one that goes on, or ends it.
+    fn snapshot_step(&mut self, writer: &mut Writer<SystemDisk>) {
+        let mut batch = Batch::new();
+        let steps = match self.snapshot {
+            None => {
+                let t = self.chance.random_range(0..TABLES.len());
+                // Rows change and nobody says how: the snapshot finds out.
+                for key in 0..KEYS {
+                    match self.chance.random_range(0..4) {
+                        0 => drop(self.tables[t].remove(&key)),
+                        1 => drop(self.tables[t].insert(key, self.chance.random_range(0..1000))),
+                        _ => {}
+                    }
+                }
+                self.snapshot = Some((t, 0));
+                let ranges = vec![snapshot::Range { number: 1, after: None, upto: None }];
+                vec![
+                    SnapshotStep::Wanted { filter: None },
+                    SnapshotStep::Begun { ranges, estimated_rows: KEYS as u64 },
+                ]
+            }
+            Some((t, key)) if key < KEYS => {
+                if !std::mem::replace(&mut self.told[t], true) {
+                    batch.schema(&Story::schema(t));
+                }
+                let next = (key + self.chance.random_range(1..5)).min(KEYS);
+                for (key, value) in self.tables[t].range(key..next) {
+                    let mut change = batch.change(TableNo(t as u32));
+                    let mut row = RowWriter::new(change.values());
+                    row.i64(*key);
+                    row.i64(*value);
+                    change.finish(Op::Read);
+                }
+                self.snapshot = Some((t, next));
+                vec![SnapshotStep::Read { range: 1, after: Some(vec![next as u8]), rows: 1 }]
+            }
+            Some((t, _)) => {
+                let table = TableName::new("shop", TABLES[t]);
+                let since = writer.standing().unwrap().snapshot_since(&table).unwrap();
+                let rows = self.tables[t].keys().map(ToString::to_string).collect();
+                self.ended.lock().unwrap().insert((format!("shop.{}", TABLES[t]), since), rows);
+                batch.sweep(&SweepRecord::of_snapshot(table));
+                vec![SnapshotStep::Ended]
+            }
+        };
+        let (t, _) = self.snapshot.unwrap();
+        if steps == [SnapshotStep::Ended] {
+            self.snapshot = None;
+        }
+        let table = TableName::new("shop", TABLES[t]);
+        let note = |step| SnapshotNote { table: table.clone(), step };
+        batch.commit(&Commit {
+            synced: Synced::default(),
+            gtid: None,
+            time_micros: 1,
+            position: Position::default(),
+            noted: Noted { snapshots: steps.into_iter().map(note).collect(), ..Noted::default() },
+        });
+        writer.append(&mut batch).unwrap();
+        writer.sync().unwrap();
+    }
+
     fn transaction(&mut self, writer: &mut Writer<SystemDisk>) {
         let mut batch = Batch::new();
         let before = self.tables.clone();
@@ -369,6 +446,8 @@ async fn history(seed: u64) {
         tables: vec![BTreeMap::new(); TABLES.len()],
         number: 0,
         told: [false; 2],
+        snapshot: None,
+        ended: Snapshots::default(),
     };
     let runs = 6;
     for run in 0..runs {
@@ -394,6 +473,7 @@ async fn history(seed: u64) {
             under_way: Mutex::default(),
             sweeping: Mutex::default(),
             newest: Mutex::default(),
+            snapshots: Arc::clone(&story.ended),
             trouble: true,
         };
         let (shutdown, source_ended) = (Shutdown::new(), CancellationToken::new());
@@ -412,6 +492,9 @@ async fn history(seed: u64) {
         });
         for _ in 0..chance.random_range(5..60) {
             story.transaction(&mut writer);
+            if story.chance.random_bool(if story.snapshot.is_some() { 0.4 } else { 0.1 }) {
+                story.snapshot_step(&mut writer);
+            }
             tokio::time::sleep(Duration::from_micros(chance.random_range(0..2000))).await;
             if chance.random_bool(0.05) {
                 // As retention does it: what was read before the sync is what is durable after it.
@@ -423,6 +506,9 @@ async fn history(seed: u64) {
             }
         }
         if last {
+            while story.snapshot.is_some() {
+                story.snapshot_step(&mut writer);
+            }
             source_ended.cancel();
             task.await.unwrap().unwrap();
             let settled = cursor.load().unwrap().unwrap();

@@ -27,6 +27,7 @@ use tokio::net::TcpListener;
 
 use crate::disk::Disk;
 use crate::lifecycle::{Readiness, Shutdown};
+use crate::log::snapshot::Snapshot;
 use crate::log::{Gap, Log};
 use crate::metrics::names;
 use crate::settled::{Cursor, SettledError};
@@ -54,6 +55,9 @@ pub struct PipelineStatus {
     pub gtids: String,
     /// Tables whose documents are not what their rows are, by name.
     pub needs_snapshot: Vec<NeedsSnapshot>,
+    /// Snapshots that are not over, in the order in which they were wanted.
+    #[serde(default)]
+    pub snapshots: Vec<SnapshotStatus>,
     /// The servers that it is filled from; of a relay that does not run, none.
     #[serde(default)]
     pub source: Upstream,
@@ -70,6 +74,54 @@ pub struct NeedsSnapshot {
     pub why: String,
     /// The server's time of it, microseconds since 1970 UTC; 0 where it is not known.
     pub time_micros: u64,
+}
+
+/// The snapshot of a table.
+#[derive(Clone, Debug, Serialize, serde::Deserialize)]
+pub struct SnapshotStatus {
+    pub table: String,
+    pub state: SnapshotState,
+    /// Of rows that fulfil this SQL condition only.
+    pub filter: Option<String>,
+    /// Read so far.
+    pub rows: u64,
+    /// How many it may come to; 0 before it is read.
+    pub estimated_rows: u64,
+    /// Read in a second; `None` where nobody knows.
+    pub rows_per_second: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SnapshotState {
+    /// Its turn has not come.
+    Waiting,
+    Reading,
+    Paused,
+}
+
+impl SnapshotStatus {
+    /// How long it will take at the present rate, seconds; `None` where nobody knows.
+    #[must_use]
+    pub fn seconds_left(&self) -> Option<u64> {
+        let rate = self.rows_per_second.filter(|rate| *rate > 0.0 && self.state == SnapshotState::Reading)?;
+        let left = self.estimated_rows.checked_sub(self.rows)?;
+        Some((left as f64 / rate) as u64)
+    }
+}
+
+impl From<&Snapshot> for SnapshotStatus {
+    fn from(Snapshot { table, filter, paused, begun }: &Snapshot) -> SnapshotStatus {
+        let state = match begun {
+            _ if *paused => SnapshotState::Paused,
+            Some(_) => SnapshotState::Reading,
+            None => SnapshotState::Waiting,
+        };
+        let (rows, estimated_rows) =
+            begun.as_ref().map_or((0, 0), |begun| (begun.rows, begun.estimated_rows));
+        let (table, filter) = (table.to_string(), filter.clone());
+        SnapshotStatus { table, state, filter, rows, estimated_rows, rows_per_second: None }
+    }
 }
 
 /// What the log may take, and how long that will do.
@@ -102,9 +154,19 @@ impl PipelineStatus {
             room,
             gtids: cursor.gtids.to_string(),
             needs_snapshot: log.gaps().borrow().iter().map(NeedsSnapshot::from).collect(),
+            snapshots: log.snapshots().borrow().iter().map(SnapshotStatus::from).collect(),
             source: Upstream::default(),
             purge_left_seconds: None,
         }
+    }
+
+    /// With how many rows a second its snapshots read, by table.
+    #[must_use]
+    pub fn with_rates(mut self, rate: impl Fn(&str) -> Option<f64>) -> PipelineStatus {
+        for snapshot in &mut self.snapshots {
+            snapshot.rows_per_second = rate(&snapshot.table);
+        }
+        self
     }
 
     /// With what is known of its source at the time `now_micros`, microseconds since 1970 UTC.

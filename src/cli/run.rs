@@ -1,5 +1,6 @@
 //! `everrelay run`: the daemon, from start to exit, read top to bottom.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::relay::deliver::Deliver;
 use crate::relay::error::{DeliverError, IngestError, RelayError};
 use crate::relay::ingest::Ingest;
 use crate::relay::options::DeliverOptions;
+use crate::relay::snapshots::{Rates, Snapshots};
 use crate::relay::{Outlook, Retention, upstream};
 use crate::settled::{CursorStore, ROOM_BYTES, Reserved, Settled, SettledError, SledCursor};
 use crate::sink::elastic::{ElasticOptions, ElasticSink};
@@ -124,7 +126,9 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
         .context("cannot start the log writer's thread: the system gives no more threads")
         .map_err(|error| Failure::new(Exit::Unexpected, error))?;
     let retention = Retention::new(log.clone(), cursor()?, SystemClock, reserve.clone(), committer.carrier());
-    let outlooks = (retention.outlook(), upstream.clone());
+    let snapshots = Snapshots::new(log.snapshots());
+    let outlooks =
+        Outlooks { room: retention.outlook(), upstream: upstream.clone(), rates: snapshots.rates() };
     let status = status_of(log.clone(), sled_cursor()?, outlooks, readiness.clone());
     let told = (log.clone(), readiness.clone());
     tracing::info!(address = %settings.admin_listen, "admin listening: /metrics /healthz /readyz /status");
@@ -143,7 +147,7 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
     let pipeline = crate::relay::run(ingest, deliver, retention, readiness.clone(), &shutdown);
     let admin = admin::serve(listener, metrics, readiness, status, shutdown.clone());
     let telling = upstream::tell(upstream, &told.0, &SystemClock, &told.1, &shutdown);
-    let (pipeline, admin, ()) = tokio::join!(pipeline, admin, telling);
+    let (pipeline, admin, (), ()) = tokio::join!(pipeline, admin, telling, snapshots.tell(&shutdown));
     pipeline.map_err(failure)?;
     admin.map_err(|error| Failure::new(Exit::Unexpected, error))?;
     tracing::info!("the cursor is committed; goodbye");
@@ -209,13 +213,21 @@ where
     }
 }
 
+/// What is told of a pipeline while it runs.
+struct Outlooks {
+    room: watch::Receiver<Outlook>,
+    upstream: watch::Receiver<Upstream>,
+    rates: watch::Receiver<Rates>,
+}
+
 fn status_of(
     log: Log<SystemDisk>,
     store: SledCursor,
-    (room, upstream): (watch::Receiver<Outlook>, watch::Receiver<Upstream>),
+    outlooks: Outlooks,
     readiness: Readiness,
 ) -> admin::StatusFn {
     Arc::new(move || {
+        let Outlooks { room, upstream, rates } = &outlooks;
         let outlook = *room.borrow();
         let room = Room {
             quota_bytes: log.limits().quota,
@@ -226,6 +238,9 @@ fn status_of(
             paused: readiness.obstacles().remove(crate::relay::ingest::NO_ROOM),
         };
         let status = PipelineStatus::new(&log, &store.load()?.unwrap_or_default(), room);
+        let rates: HashMap<String, f64> =
+            rates.borrow().iter().map(|(table, rate)| (table.to_string(), *rate)).collect();
+        let status = status.with_rates(|table| rates.get(table).copied());
         Ok(status.with_source(upstream.borrow().clone(), SystemClock.wall_micros()))
     })
 }

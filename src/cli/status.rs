@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use super::{ConfigArgument, Failure, bytes_for_people};
-use crate::admin::{NeedsSnapshot, PipelineStatus, Room, Status};
+use crate::admin::{NeedsSnapshot, PipelineStatus, Room, SnapshotState, SnapshotStatus, Status};
 use crate::clock::{Clock, SystemClock, rfc3339_seconds};
 use crate::config::Settings;
 use crate::disk::{Disk, SystemDisk};
@@ -132,6 +132,7 @@ fn print(status: &Status, running: bool) {
     let behind = pipeline.visible.saturating_sub(pipeline.cursor);
     println!("settled   up to {}, {behind} records behind", pipeline.cursor);
     println!("          {}", if pipeline.gtids.is_empty() { "no transaction yet" } else { &pipeline.gtids });
+    print_snapshots(&pipeline.snapshots);
     for NeedsSnapshot { table, why, time_micros } in &pipeline.needs_snapshot {
         let since =
             if *time_micros > 0 { rfc3339_seconds(*time_micros) } else { "an unknown time".to_owned() };
@@ -167,6 +168,39 @@ fn print_source(pipeline: &PipelineStatus) {
         Some(_) => println!("          keeps what was not read yet for a year or for ever"),
         None => {}
     }
+}
+
+/// Those that are read or paused, and how many wait.
+fn print_snapshots(snapshots: &[SnapshotStatus]) {
+    for snapshot in snapshots.iter().filter(|snapshot| snapshot.state != SnapshotState::Waiting) {
+        println!("snapshot  {}", snapshot_for_people(snapshot));
+    }
+    match snapshots.iter().filter(|snapshot| snapshot.state == SnapshotState::Waiting).count() {
+        0 => {}
+        1 => println!("          1 waits for its turn"),
+        count => println!("          {count} wait for their turn"),
+    }
+}
+
+/// How far a snapshot is.
+pub(super) fn snapshot_for_people(snapshot: &SnapshotStatus) -> String {
+    let SnapshotStatus { table, state, filter, rows, estimated_rows, rows_per_second } = snapshot;
+    let filter = filter.as_ref().map_or(String::new(), |filter| format!(" where {filter}"));
+    let read = match state {
+        SnapshotState::Waiting => return format!("{table}{filter} waits for its turn"),
+        _ if *estimated_rows == 0 => format!("{rows} rows"),
+        _ => format!("{rows} of about {estimated_rows} rows"),
+    };
+    let state = match (state, rows_per_second, snapshot.seconds_left()) {
+        (SnapshotState::Paused, _, _) => ", paused".to_owned(),
+        (_, Some(rate), Some(seconds)) => {
+            let left = humantime::format_duration(Duration::from_secs(seconds));
+            format!(", {rate:.0} a second, {left} left")
+        }
+        (_, Some(rate), None) if *rate > 0.0 => format!(", {rate:.0} a second"),
+        _ => String::new(),
+    };
+    format!("{table}{filter} {read}{state}")
 }
 
 fn print_room(pipeline: &PipelineStatus) {

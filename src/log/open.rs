@@ -86,6 +86,7 @@ pub fn open<D: Disk, C: Clock>(
     let options = LogOptions { segment_bytes: limits.segment, ..options };
     let shared = Shared::new(disk.clone(), dir.to_path_buf(), options, segments, limits, visible, false);
     shared.tell_gaps(standing.as_ref());
+    shared.tell_snapshots(standing.as_ref());
     shared.held.publish(held::spans(standing.as_ref()));
     let log = Log { shared: shared.into() };
     let clock = clock.clone();
@@ -266,6 +267,7 @@ pub fn read_only<D: Disk>(disk: &D, dir: &Path) -> Result<ReadOnly<D>, OpenError
     let limits = options.limits(0, u64::MAX);
     let shared = Shared::new(disk.clone(), dir.to_path_buf(), options, segments, limits, visible, true);
     shared.tell_gaps(end.standing.as_ref());
+    shared.tell_snapshots(end.standing.as_ref());
     Ok(ReadOnly {
         log: Log { shared: shared.into() },
         standing: end.standing,

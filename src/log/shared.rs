@@ -15,6 +15,7 @@ use super::quota::{Limits, Space};
 use super::reader::{Frame, Reader};
 use super::record::{HEADER, Kind};
 use super::segment::{SEGMENT_HEADER, SegmentHeader, segment_name};
+use super::snapshot::Snapshot;
 use super::{Corrupt, Gap, Location, LogOptions, Standing, Visible};
 use crate::disk::{Disk, DiskFile, Reserve};
 use crate::event::{Seq, Version};
@@ -45,6 +46,7 @@ pub(super) struct Shared<D: Disk> {
     pub visible: watch::Sender<Visible>,
     /// Tables that need a snapshot, as of what is visible.
     pub gaps: watch::Sender<Vec<Gap>>,
+    pub snapshots: watch::Sender<Vec<Snapshot>>,
     /// Most recently used last.
     files: Mutex<Vec<Arc<Segment<D::File>>>>,
     pub index: Index,
@@ -128,6 +130,12 @@ impl<D: Disk> Log<D> {
     #[must_use]
     pub fn gaps(&self) -> watch::Receiver<Vec<Gap>> {
         self.shared.gaps.subscribe()
+    }
+
+    /// Snapshots of tables that are not over, as of what is visible, in the order in which they were wanted.
+    #[must_use]
+    pub fn snapshots(&self) -> watch::Receiver<Vec<Snapshot>> {
+        self.shared.snapshots.subscribe()
     }
 
     /// The first frame that is kept. A cursor is at least the one before it.
@@ -270,6 +278,7 @@ impl<D: Disk> Shared<D> {
             segments: Mutex::new(segments),
             visible: watch::Sender::new(visible),
             gaps: watch::Sender::default(),
+            snapshots: watch::Sender::default(),
             files: Mutex::default(),
             index: Index::default(),
             retaining: Mutex::default(),
@@ -297,6 +306,20 @@ impl<D: Disk> Shared<D> {
             if news {
                 *told = gaps.to_vec();
             }
+            news
+        });
+    }
+
+    /// Tells the snapshots at the visible end.
+    pub fn tell_snapshots(&self, standing: Option<&Standing>) {
+        let snapshots = standing.map_or(&[][..], |standing| &standing.snapshots);
+        self.snapshots.send_if_modified(|told| {
+            let news = told.as_slice() != snapshots;
+            told.truncate(snapshots.len());
+            // Most wait, and there may be thousands: only what is new is copied.
+            let changed = told.iter_mut().zip(snapshots).filter(|(told, snapshot)| told != snapshot);
+            changed.for_each(|(told, snapshot)| told.clone_from(snapshot));
+            told.extend_from_slice(&snapshots[told.len()..]);
             news
         });
     }

@@ -15,7 +15,7 @@
 //! brings back is judged here. Items that the engine put off go out again alone, a bulk without an answer goes out again as
 //! it was, both after a backoff.
 //!
-//! A [sweep](super::sweeps) waits until everything older of its table is answered for; what is newer of it waits for the sweep.
+//! A [sweep](super::sweeps) waits until everything older is answered for; what is newer of the table waits for a TRUNCATE's.
 //!
 //! [`documents`]: super::documents
 //! [`outstanding`]: super::outstanding
@@ -178,7 +178,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         loop {
             let caught_up = self.fill(&mut reader).await?;
             self.tell_reached();
-            self.sweeps.start(&self.documents, &self.log);
+            self.sweeps.start(&self.documents, self.outstanding.settled(), &self.log);
             if source_ended.is_cancelled() {
                 let progress = (self.outstanding.settled(), self.sweeps.pages());
                 if progress != last_progress.0 {

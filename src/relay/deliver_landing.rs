@@ -5,7 +5,7 @@ use metrics::counter;
 use super::super::building::Flight;
 use super::super::error::DeliverError;
 use super::super::flights::Landing;
-use super::super::sweeps::{Event, Owed, Sweep};
+use super::super::sweeps::{Event, Owed, Sweep, WhatFor};
 use super::super::{foreign, id_for_people};
 use super::Deliver;
 use crate::clock::Clock;
@@ -96,13 +96,14 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     pub(super) fn read_sweep(&mut self, frame: &Frame<'_>) -> Result<(), DeliverError> {
         let record =
             SweepRecord::decode(frame.payload).map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
-        let (bound, version) = (record.below(), frame.version);
-        if bound > version {
-            let problem = format!("it is a sweep up to version {bound}, beyond its own, {version}");
+        let (bound, own) = (record.below(), frame.version);
+        let what_for = if record.of_snapshot { WhatFor::Snapshot(frame.seq) } else { WhatFor::Truncate };
+        if bound > own || (what_for == WhatFor::Truncate && bound < own) {
+            let problem = format!("it is a sweep up to version {bound}, and its own is {own}");
             return Err(DeliverError::Record { seq: frame.seq, problem });
         }
         let ticket = self.outstanding.open(frame.seq);
-        let owed = Owed { table: record.table, bound, version, ticket };
+        let owed = Owed { table: record.table, bound, what_for, ticket };
         match self.tables.index(&owed.table).cloned() {
             Some(index) => self.sweeps.begin(Sweep { owed, index }, &mut self.documents),
             None => {
@@ -121,11 +122,13 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                 self.sweeps.begin(Sweep { owed, index }, &mut self.documents);
             }
             Event::Found { owed: Owed { table, ticket, .. }, alias, index: None } => {
-                tracing::info!(%table, alias, "the table was emptied, and has no index");
+                tracing::info!(%table, alias, "the table's older documents are to go, and it has no index");
                 self.outstanding.settle(ticket);
             }
             Event::Ended(Sweep { owed, index }) => {
-                self.documents.lift(index.no);
+                if owed.what_for == WhatFor::Truncate {
+                    self.documents.lift(index.no);
+                }
                 self.outstanding.settle(owed.ticket);
                 self.sweeps.ended(&mut self.documents);
             }

@@ -5,6 +5,7 @@
 //! | [`ingest`] | source to log: connect, stream, reconnect |
 //! | [`committer`] | the log's writer thread: group commit |
 //! | [`gaps`] | tables that need a snapshot, told |
+//! | [`snapshots`] | snapshots that are not over, told |
 //! | [`upstream`] | what is told of the servers behind the source |
 //! | [`retention`] | segments go, the disk reserve is held, what is left is told |
 //! | [`deliver`] | log to sink: read, build, launch, judge, commit the cursor |
@@ -33,6 +34,7 @@ pub mod options;
 pub mod outstanding;
 pub mod progress;
 pub mod retention;
+pub mod snapshots;
 pub mod sweeps;
 pub mod tables;
 pub mod upstream;

@@ -2,8 +2,10 @@
 //!
 //! # Constraints
 //!
-//! - A sweep is a barrier for its table. It begins when the engine has answered for every older change of the table's documents: one that
+//! - A TRUNCATE's is a barrier for its table. It begins when the engine has answered for every older change of the table's documents: one that
 //!   was applied behind the scan would stay. No newer change of them is sent before it has ended ([`Documents::bar`]).
+//! - A snapshot's begins when the engine has answered for all that stands before it in the log, so that every row of the table has a document of a
+//!   version that it spares: none is missing even for a moment. Newer changes go on meanwhile: an index may be swept for minutes.
 //! - Its ticket, opened in its place among all others, is settled when a whole pass has been made: the cursor stands below it until
 //!   then, so a crash makes it again, after the older changes that are sent again before it.
 //! - Other tables go on until a bound of the deliver side is reached: what waits for a sweep counts as waiting, what
@@ -19,7 +21,7 @@
 //! # Operation
 //!
 //! A table that was not met in this run (a TRUNCATE may be the first that is read of it) has its index looked for while reading waits; where
-//! there is none there is nothing to sweep. A second sweep of a table makes reading wait for the first. Passes that fail are made
+//! there is none there is nothing to sweep. A second TRUNCATE of a table makes reading wait for the first's. Passes that fail are made
 //! again for as long as it takes; a drain ends them after a page.
 //!
 //! [`Documents::bar`]: super::documents::Documents::bar
@@ -40,7 +42,7 @@ use super::outstanding::Ticket;
 use super::tables::patiently;
 use crate::backoff::Backoff;
 use crate::disk::Disk;
-use crate::event::{TableName, Version};
+use crate::event::{Seq, TableName, Version};
 use crate::lifecycle::Readiness;
 use crate::log::{Log, NOT_BEFORE_MICROS};
 use crate::metrics::names;
@@ -58,9 +60,17 @@ pub struct Owed {
     pub table: TableName,
     /// Documents below it go.
     pub bound: Version,
-    /// Its own version: changes below it stand before it in the log.
-    pub version: Version,
+    pub what_for: WhatFor,
     pub ticket: Ticket,
+}
+
+/// Why older documents go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhatFor {
+    /// The table was emptied, at the bound.
+    Truncate,
+    /// All rows of the table came since the bound. The frame where that is said.
+    Snapshot(Seq),
 }
 
 /// A sweep whose index is known.
@@ -91,7 +101,7 @@ pub struct Sweeps<K> {
     /// An index is being looked for.
     finding: bool,
     /// Those that wait until everything older is answered for.
-    barred: Vec<Sweep>,
+    waiting: Vec<Sweep>,
     /// The one that waits for another of its table.
     next: Option<Sweep>,
     /// Not ended.
@@ -108,7 +118,7 @@ impl<K: Sink> Sweeps<K> {
             stop: CancellationToken::new(),
             tasks: JoinSet::new(),
             finding: false,
-            barred: Vec::new(),
+            waiting: Vec::new(),
             next: None,
             open: 0,
             pages: Arc::default(),
@@ -146,19 +156,25 @@ impl<K: Sink> Sweeps<K> {
 
     /// A sweep begins: its barrier is set, or reading waits until the one before it of the same table has ended.
     pub fn begin(&mut self, sweep: Sweep, documents: &mut Documents) {
-        if documents.is_barred(sweep.index.no) {
-            self.next = Some(sweep);
-            return;
+        if sweep.owed.what_for == WhatFor::Truncate {
+            if documents.is_barred(sweep.index.no) {
+                self.next = Some(sweep);
+                return;
+            }
+            documents.bar(sweep.index.no, sweep.owed.bound);
         }
-        documents.bar(sweep.index.no, sweep.owed.version);
         self.open += 1;
         gauge!(names::SINK_SWEEPS).set(self.open as f64);
-        self.barred.push(sweep);
+        self.waiting.push(sweep);
     }
 
-    /// Starts the sweeps that nothing older stands before any more.
-    pub fn start<D: Disk>(&mut self, documents: &Documents, log: &Log<D>) {
-        for sweep in self.barred.extract_if(.., |sweep| documents.is_clear(sweep.index.no)) {
+    /// Starts the sweeps that nothing older stands before any more. Everything up to `settled` is settled.
+    pub fn start<D: Disk>(&mut self, documents: &Documents, settled: Seq, log: &Log<D>) {
+        let is_due = |sweep: &mut Sweep| match sweep.owed.what_for {
+            WhatFor::Truncate => documents.is_clear(sweep.index.no),
+            WhatFor::Snapshot(seq) => settled >= seq.previous(),
+        };
+        for sweep in self.waiting.extract_if(.., is_due) {
             let pass = Pass {
                 sink: Arc::clone(&self.sink),
                 readiness: self.readiness.clone(),
@@ -185,11 +201,11 @@ impl<K: Sink> Sweeps<K> {
         }
     }
 
-    /// A sweep has ended, its barrier is gone: the one that waited for it begins.
+    /// A sweep has ended, its barrier is gone: the one that waited for that begins.
     pub fn ended(&mut self, documents: &mut Documents) {
         self.open -= 1;
         gauge!(names::SINK_SWEEPS).set(self.open as f64);
-        if let Some(next) = self.next.take() {
+        if let Some(next) = self.next.take_if(|next| !documents.is_barred(next.index.no)) {
             self.begin(next, documents);
         }
     }
@@ -211,8 +227,12 @@ struct Pass<K, D: Disk> {
 
 impl<K: Sink, D: Disk> Pass<K, D> {
     async fn run(self, sweep: Sweep) -> Result<Event, DeliverError> {
-        let Sweep { owed: Owed { table, bound, .. }, index } = &sweep;
-        tracing::info!(%table, index = index.name, %bound, "the table was emptied; deleting its older documents");
+        let Sweep { owed: Owed { table, bound, what_for, .. }, index } = &sweep;
+        let why = match what_for {
+            WhatFor::Truncate => "the table was emptied",
+            WhatFor::Snapshot(_) => "every row of the table was read",
+        };
+        tracing::info!(%table, index = index.name, %bound, "{why}; deleting its older documents");
         // No version is lower that a log ever gave.
         let versions = Version(NOT_BEFORE_MICROS)..*bound;
         let (mut backoff, mut swept, mut said) = (Backoff::new(), Swept::default(), Instant::now());

@@ -139,8 +139,9 @@ impl<D: Disk> Writer<D> {
         }
         if ended.seq > self.log.visible().seq {
             self.log.shared.visible.send_replace(ended);
-            // A gap that is not visible yet may be told early: it is read again if it was lost.
+            // What is not visible yet may be told early: it is read again if it was lost.
             self.log.shared.tell_gaps(self.standing.as_ref());
+            self.log.shared.tell_snapshots(self.standing.as_ref());
         }
     }
 }

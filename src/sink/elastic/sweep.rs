@@ -62,8 +62,8 @@ const FILTER: &str = "_scroll_id,timed_out,_shards.total,_shards.successful,_sha
 #[derive(Debug, thiserror::Error)]
 enum SweepError {
     #[error(
-        "index `{index}` holds documents that everrelay did not write (version {found}; its own begin at {least}): all rows of the table \
-         were deleted at the source, and with them those documents would go. Delete them, or move them into another index, then start \
+        "index `{index}` holds documents that everrelay did not write (version {found}; its own begin at {least}): what is no row of the \
+         table any more is to be deleted, and with it those documents would go. Delete them, or move them into another index, then start \
          again"
     )]
     NotOurs { index: String, found: Version, least: Version },
