@@ -1,4 +1,4 @@
-//! The HTTP side, for people, probes and Prometheus. It reads; it changes nothing.
+//! The HTTP side, for people, probes and Prometheus. It reads; it changes nothing: what does is asked for at the [control socket](control).
 //!
 //! | route | answer |
 //! |---|---|
@@ -9,6 +9,8 @@
 //!
 //! It listens on loopback unless told otherwise, and answers requests only that name this machine: a web page somewhere
 //! cannot reach it through a visitor's browser by a name of its own (DNS rebinding).
+
+pub mod control;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

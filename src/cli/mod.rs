@@ -5,6 +5,7 @@
 pub mod check;
 pub mod log;
 pub mod run;
+pub mod snapshot;
 pub mod status;
 
 use std::io::IsTerminal;
@@ -36,6 +37,8 @@ enum Command {
     Check(check::CheckArguments),
     /// Say how a running relay is doing, or how a stopped one left its state folder.
     Status(status::StatusArguments),
+    /// Read tables anew, and delete the documents of rows that are gone.
+    Snapshot(snapshot::SnapshotArguments),
     /// Look into the log.
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -95,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Snapshot(arguments) => snapshot::run(&arguments),
         Command::Log(command) => log::run(&command),
     };
     match result {

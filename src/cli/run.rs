@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{ConfigArgument, Failure};
-use crate::admin::{self, PipelineStatus, Room};
+use crate::admin::{self, PipelineStatus, Room, control};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
 use crate::disk::{self, Reserve, SystemDisk};
@@ -26,6 +26,7 @@ use crate::settled::{CursorStore, ROOM_BYTES, Reserved, Settled, SettledError, S
 use crate::sink::elastic::{ElasticOptions, ElasticSink};
 use crate::source::Upstream;
 use crate::source::mysql::{MysqlOptions, MysqlSource};
+use crate::source::orders;
 
 /// How long a locked state folder is tried.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
@@ -108,9 +109,16 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
     let cursor = || sled_cursor().map(|cursor| Reserved::new(cursor, reserve.clone()));
     let folder_id = settled.folder_id();
 
+    // The log's lock holds: a socket that is there was left behind.
+    let control_path = settings.control_path();
+    let control = control::bind(&control_path)
+        .with_context(|| format!("cannot listen on {control_path:?}, the socket for commands"))
+        .map_err(|error| Failure::new(Exit::State, error))?;
+
     let options = MysqlOptions { relay_id: folder_id, ..settings.source };
     let source = MysqlSource::new(options).map_err(|error| Failure::new(Exit::Usage, error))?;
     let upstream = source.upstream();
+    let (orders, _order_queue) = orders::channel();
     // The folder's part of the prefix is stable: what a former run left in the engine can be told by it.
     let run_id: u32 = rand::random();
     let opaque_prefix = format!("everrelay-{folder_id:016x}-{run_id:08x}-");
@@ -145,7 +153,10 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
     let ingest = Ingest::new(source, committer, settings.start, SystemClock, readiness.clone());
 
     let pipeline = crate::relay::run(ingest, deliver, retention, readiness.clone(), &shutdown);
-    let admin = admin::serve(listener, metrics, readiness, status, shutdown.clone());
+    let admin = async {
+        let admin = admin::serve(listener, metrics, readiness, status, shutdown.clone());
+        tokio::try_join!(admin, control.serve(orders, shutdown.clone()))
+    };
     let telling = upstream::tell(upstream, &told.0, &SystemClock, &told.1, &shutdown);
     let (pipeline, admin, (), ()) = tokio::join!(pipeline, admin, telling, snapshots.tell(&shutdown));
     pipeline.map_err(failure)?;

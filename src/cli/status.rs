@@ -28,12 +28,7 @@ pub(super) struct StatusArguments {
 }
 
 pub(super) fn run(arguments: &StatusArguments) -> Result<Exit, Failure> {
-    let settings = arguments.config.load()?;
-    let running = ask(&settings).map_err(|error| Failure::new(Exit::Unexpected, error))?;
-    let (running, status) = match running {
-        Some(status) => (true, status),
-        None => (false, left_behind(&settings)?),
-    };
+    let (running, status) = look(&arguments.config.load()?)?;
     if arguments.json {
         let mut json =
             serde_json::to_value(&status).map_err(|error| Failure::new(Exit::Unexpected, error))?;
@@ -43,6 +38,14 @@ pub(super) fn run(arguments: &StatusArguments) -> Result<Exit, Failure> {
         print(&status, running);
     }
     Ok(Exit::Done)
+}
+
+/// Whether a relay runs, and how it is doing, or how it was left behind.
+pub(super) fn look(settings: &Settings) -> Result<(bool, Status), Failure> {
+    match ask(settings).map_err(|error| Failure::new(Exit::Unexpected, error))? {
+        Some(status) => Ok((true, status)),
+        None => Ok((false, left_behind(settings)?)),
+    }
 }
 
 /// Asks the relay at the configured address; `None` where nothing listens there.

@@ -49,6 +49,12 @@ impl Settings {
         self.state_dir.join(PIPELINE).join("reserve")
     }
 
+    /// The socket that a running relay takes orders at.
+    #[must_use]
+    pub fn control_path(&self) -> PathBuf {
+        self.state_dir.join(PIPELINE).join("control.sock")
+    }
+
     /// What was cut from its log by hand.
     #[must_use]
     pub fn cut_dir(&self) -> PathBuf {

@@ -91,7 +91,8 @@ impl Orders {
     /// # Errors
     /// See [`Refused`].
     pub async fn ask(&self, order: SnapshotOrder) -> Answer {
-        let gone = || Refused("the source has stopped; the relay's log says why".to_owned());
+        let gone =
+            || Refused("the source takes no orders: it has stopped, and the relay's log says why".to_owned());
         let (answer, answered) = oneshot::channel();
         self.queue.send(Taken { order, answer }).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
@@ -151,7 +152,7 @@ mod tests {
         assert_eq!(orders.ask(pause()).await, Err(Refused("no".into())));
         source.await.unwrap();
         let gone = orders.ask(pause()).await.unwrap_err();
-        assert!(gone.to_string().contains("the source has stopped"), "{gone}");
+        assert!(gone.to_string().contains("it has stopped"), "{gone}");
     }
 
     #[tokio::test]

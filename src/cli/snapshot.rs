@@ -1,0 +1,158 @@
+//! `everrelay snapshot`: orders a running relay to read tables anew, and says how far that is.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use reqwest::StatusCode;
+
+use super::status::snapshot_for_people;
+use super::{ConfigArgument, Failure};
+use crate::admin::control::{Asked, Done, PATIENCE, SocketPath};
+use crate::config::Settings;
+use crate::lifecycle::Exit;
+
+/// How long the relay has to answer beyond what it gives its source.
+const MORE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct SnapshotArguments {
+    #[command(subcommand)]
+    command: Option<SnapshotCommand>,
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// The tables to read anew, schema.table each.
+    #[arg(value_name = "TABLE")]
+    tables: Vec<String>,
+    /// Every followed table.
+    #[arg(long, conflicts_with = "tables")]
+    all: bool,
+    /// Only rows that fulfil this SQL condition; documents whose rows are gone stay then.
+    #[arg(long = "where", value_name = "SQL")]
+    filter: Option<String>,
+    /// One JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum SnapshotCommand {
+    /// Say which snapshots are not over, and how far they are.
+    Ls(ListArguments),
+    /// Read nothing more for snapshots until they are resumed.
+    Pause(WhichArguments),
+    /// Go on with paused snapshots.
+    Resume(WhichArguments),
+    /// Give snapshots up; what was read stays.
+    Cancel(WhichArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct ListArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// One JSON object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct WhichArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// Snapshots of these tables, schema.table each; all by default.
+    #[arg(value_name = "TABLE")]
+    tables: Vec<String>,
+    /// One JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &SnapshotArguments) -> Result<Exit, Failure> {
+    let SnapshotArguments { command, config, tables, all, filter, json } = arguments;
+    match command {
+        Some(SnapshotCommand::Ls(arguments)) => list(arguments),
+        Some(SnapshotCommand::Pause(which)) => which.order("/snapshot/pause", "paused"),
+        Some(SnapshotCommand::Resume(which)) => which.order("/snapshot/resume", "resumed"),
+        Some(SnapshotCommand::Cancel(which)) => which.order("/snapshot/cancel", "cancelled"),
+        None if tables.is_empty() && !all => {
+            Err(Failure::new(Exit::Usage, anyhow!("say which tables (schema.table …), or --all; see --help")))
+        }
+        None => {
+            let tables = Some(tables.clone()).filter(|_| !all);
+            order(config, "/snapshot", &Asked { tables, filter: filter.clone() }, "wanted", *json)
+        }
+    }
+}
+
+impl WhichArguments {
+    fn order(&self, route: &str, done: &str) -> Result<Exit, Failure> {
+        let tables = Some(self.tables.clone()).filter(|tables| !tables.is_empty());
+        order(&self.config, route, &Asked { tables, filter: None }, done, self.json)
+    }
+}
+
+fn list(arguments: &ListArguments) -> Result<Exit, Failure> {
+    let (_, status) = super::status::look(&arguments.config.load()?)?;
+    for snapshot in &status.pipeline.snapshots {
+        if arguments.json {
+            let json = serde_json::to_string(snapshot);
+            println!("{}", json.map_err(|error| Failure::new(Exit::Unexpected, error))?);
+        } else {
+            println!("{}", snapshot_for_people(snapshot));
+        }
+    }
+    if status.pipeline.snapshots.is_empty() && !arguments.json {
+        println!("no snapshot is wanted or read");
+    }
+    Ok(Exit::Done)
+}
+
+fn order(
+    config: &ConfigArgument,
+    route: &str,
+    asked: &Asked,
+    done: &str,
+    json: bool,
+) -> Result<Exit, Failure> {
+    let answer = ask(&config.load()?, route, asked).map_err(|error| Failure::new(Exit::Unexpected, error))?;
+    let Done { tables } = answer.map_err(|refused| Failure::new(Exit::Usage, anyhow!(refused)))?;
+    if json {
+        let json = serde_json::to_string(&Done { tables });
+        println!("{}", json.map_err(|error| Failure::new(Exit::Unexpected, error))?);
+    } else {
+        tables.iter().for_each(|table| println!("{table} {done}"));
+        if tables.is_empty() {
+            println!("no snapshot is {done}");
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Gives the order to the relay that runs on the state folder; inside, what it says where it refuses.
+fn ask(settings: &Settings, route: &str, asked: &Asked) -> anyhow::Result<Result<Done, String>> {
+    let path = settings.control_path();
+    if let Err(error) = std::os::unix::net::UnixStream::connect(SocketPath::new(&path)?.as_path())
+        && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused)
+    {
+        bail!("no relay runs on {:?}: a snapshot is made by one that runs", settings.state_dir);
+    }
+    let context = || format!("asking the relay at {path:?}");
+    let socket = SocketPath::new(&path).with_context(context)?;
+    let body = serde_json::to_string(asked)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let client =
+            reqwest::Client::builder().unix_socket(socket.as_path()).timeout(PATIENCE + MORE).build()?;
+        let answer =
+            client.post(format!("http://relay{route}")).body(body).send().await.with_context(context)?;
+        let status = answer.status();
+        let text = answer.text().await.with_context(context)?;
+        match status {
+            StatusCode::OK => Ok(Ok(serde_json::from_str(&text).with_context(context)?)),
+            StatusCode::CONFLICT | StatusCode::BAD_REQUEST => Ok(Err(text)),
+            _ => bail!("{text}"),
+        }
+    })
+}
