@@ -131,7 +131,8 @@ pub fn take(snapshots: &mut Vec<Snapshot>, note: SnapshotNote, version: Version,
         (SnapshotStep::Wanted { filter }, place) => {
             let wanted = Snapshot { table: table.clone(), filter, paused: false, begun: None };
             let count = snapshots.len() - usize::from(place.is_some());
-            if count < MAX_SNAPSHOTS && others(snapshots) + wanted.bytes() <= MAX_SNAPSHOT_BYTES {
+            let bytes = wanted.bytes();
+            if count < MAX_SNAPSHOTS && (bytes == 0 || others(snapshots) + bytes <= MAX_SNAPSHOT_BYTES) {
                 place.map(|place| snapshots.remove(place));
                 snapshots.push(wanted);
             }

@@ -342,4 +342,37 @@ mod tests {
         let again = vec![note("a", SnapshotStep::Wanted { filter: Some("1".into()) }), note("a", begun())];
         assert_eq!(pass(Vec::new(), again, 10).1, None, "one of some rows sweeps nothing");
     }
+
+    #[test]
+    fn whatever_a_source_notes_a_segment_can_begin_with_it() {
+        use crate::log::record::State;
+        use crate::log::snapshot::{MAX_SNAPSHOT_BYTES, MAX_SNAPSHOTS, Range, SnapshotStep};
+        let mut standing = Standing::default();
+        // As long as names are at all.
+        let table = |number: usize| TableName::new(format!("{number:-<256}"), "t".repeat(256));
+        let mut pass = |noted| standing.committed(commit(None, "b.1", noted), Version(1));
+        let why = "w".repeat(500);
+        let gap = |number| Gap { table: table(number), why: why.clone(), time_micros: 1 };
+        pass(Noted { gaps: (0..MAX_GAPS + 9).map(gap).collect(), ..Noted::default() });
+        let shape = |number| Shape { table: table(number), ..shape("", &[0; 1 << 10]) };
+        pass(Noted { shapes: (0..(MAX_SHAPE_BYTES >> 10) + 9).map(shape).collect(), ..Noted::default() });
+        let note = |number, step| SnapshotNote { table: table(number), step };
+        let filter = |number| Some("f".repeat(4000)).filter(|_| number < 500);
+        let wanted = (0..MAX_SNAPSHOTS + 9)
+            .map(|number| note(number, SnapshotStep::Wanted { filter: filter(number) }));
+        pass(Noted { snapshots: wanted.collect(), ..Noted::default() });
+        let key = || Some(vec![7; 100]);
+        let ranges = |count| (0..count).map(|number| Range { number, after: key(), upto: key() }).collect();
+        let begun =
+            |number, count| note(number, SnapshotStep::Begun { ranges: ranges(count), estimated_rows: 1 });
+        pass(Noted { snapshots: vec![begun(0, 20_000), begun(1, 1 << 16)], ..Noted::default() });
+        let begun = standing.snapshots.iter().filter_map(|known| known.begun.as_ref());
+        let ranges: Vec<_> = begun.map(|begun| begun.ranges.len()).collect();
+        assert_eq!((standing.snapshots.len(), ranges), (MAX_SNAPSHOTS, vec![20_000]));
+        let state = State { standing: Some(standing), open_since: None, latest_micros: 0 };
+        let mut bytes = Vec::new();
+        crate::event::codec::encode(&state, &mut bytes);
+        assert!(bytes.len() > MAX_SNAPSHOT_BYTES + MAX_SHAPE_BYTES / 2, "{}", bytes.len());
+        assert_eq!(State::decode(&bytes).unwrap(), state);
+    }
 }

@@ -8,6 +8,7 @@ mod allocation;
 mod mariadb_seeds;
 mod mutate;
 mod seeds;
+mod snapshot_seeds;
 mod stream_seeds;
 #[path = "../../fuzz/targets/mod.rs"]
 mod targets;

@@ -18,7 +18,7 @@ use crate::targets::folder::{RAW, how};
 use crate::targets::format::{EMPTY_STATE, FIRST, frame};
 
 /// A frame's kind and payload.
-type Record = (u8, Vec<u8>);
+pub type Record = (u8, Vec<u8>);
 
 /// Per target its inputs.
 pub fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
@@ -75,7 +75,7 @@ fn values() -> Vec<Value<'static>> {
 }
 
 /// A column for each kind of value, and an id before them.
-fn schema(table: u32) -> SchemaRecord {
+pub fn schema(table: u32) -> SchemaRecord {
     let types = [
         ColumnType::Varchar,
         ColumnType::Integer { bits: 64, unsigned: false },
@@ -104,7 +104,7 @@ fn schema(table: u32) -> SchemaRecord {
     SchemaRecord { table: TableNo(table), schema: TableSchema { name, columns, key: vec![0, 1] } }
 }
 
-fn change(batch: &mut Batch, table: u32, op: Op) {
+pub fn change(batch: &mut Batch, table: u32, op: Op) {
     let mut change = batch.change(TableNo(table));
     let mut row = RowWriter::new(change.values());
     if op != Op::Tombstone {
@@ -122,12 +122,12 @@ fn gtid(number: u64, tag: &str) -> Gtid {
     Gtid { origin: Origin::Server { uuid: [0x3E; 16], tag: tag.to_owned() }, number }
 }
 
-fn set() -> GtidSet {
+pub fn set() -> GtidSet {
     let text = "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-7:9-10,3e11fa47-71ca-11e1-9e33-c80aa9429563:blue:5";
     text.parse().expect("a GTID set")
 }
 
-fn mark(gtids: GtidSet) -> Mark {
+pub fn mark(gtids: GtidSet) -> Mark {
     let position = Position {
         server: [9; 16],
         file: "binlog.000002".into(),
@@ -261,15 +261,15 @@ fn file(how: u8, head: &[u8], records: &[Record]) -> Vec<u8> {
 
 fn folders() -> Vec<Vec<u8>> {
     let history = history();
-    let whole = file(0, &[], &history[..8]);
+    let whole = file(0, &[], &history[..9]);
     let open = file(0, &[], &history);
-    // The open transaction began with the last frame of the file before: the state, then ten frames of the history, from seq 1 on.
-    let inside = [state(Some(11)), history[1].clone(), history[2].clone()];
+    // The open transaction began with the last frame of the file before: the state, then twelve frames of the history, from seq 1 on.
+    let inside = [state(Some(13)), history[1].clone(), history[2].clone()];
     let goes_on = file(how::OWN_STATE, &[], &inside);
     let ends = file(
         how::OWN_STATE,
         &[],
-        &[state(Some(11)), history[1].clone(), history[2].clone(), history[6].clone()],
+        &[state(Some(13)), history[1].clone(), history[2].clone(), history[8].clone()],
     );
     let torn = file(0, &[], &[history[0].clone(), (RAW, vec![0xA5; 40])]);
     let raw = vec![(RAW, vec![0; 90]), (RAW, b"EVRLYLOG".to_vec())];
@@ -279,7 +279,7 @@ fn folders() -> Vec<Vec<u8>> {
         own_header.extend(number.to_le_bytes());
     }
     own_header.extend(7u32.to_le_bytes());
-    let far = file(how::OWN_HEADER, &own_header, &history[..8]);
+    let far = file(how::OWN_HEADER, &own_header, &history[..9]);
     let unknown = file(0, &[], &[history[0].clone(), (9, vec![1, 2, 3]), (0x83, vec![4])]);
     // Numbers that no GTID has, and intervals that no set has.
     let mut commit = commit(u64::MAX);
@@ -309,12 +309,15 @@ fn folders() -> Vec<Vec<u8>> {
         reversed,
         xa.clone(),
         [xa, whole].concat(),
+        file(0, &[], &crate::snapshot_seeds::history()),
     ]
 }
 
 fn records() -> Vec<Vec<u8>> {
     let mut all = history();
     all.extend(xa_history().into_iter().skip(2));
+    all.extend(crate::snapshot_seeds::history());
+    all.push(crate::snapshot_seeds::state());
     all.push(state(None));
     all.push(state(Some(70_000)));
     all.push((1, EMPTY_STATE.to_vec()));
@@ -322,7 +325,7 @@ fn records() -> Vec<Vec<u8>> {
     for count in [60_000u32, u32::MAX] {
         all.push((2, [&[1, 1, b'a', 1, b'b', 252][..], &count.to_le_bytes()].concat()));
     }
-    all.push((6, [&b"\x04shop"[..], b"\x06orders"].concat()));
+    all.push((6, [&[7; 8][..], b"\x04shop", b"\x06orders", &[0]].concat()));
     all.into_iter().map(|(kind, payload)| [&[kind - 1], payload.as_slice()].concat()).collect()
 }
 
@@ -351,8 +354,8 @@ fn stored_set(intervals: &[(u64, u64)], origins: u8) -> Vec<u8> {
 
 /// A state's payload with such a set.
 fn stored_state(intervals: &[(u64, u64)]) -> Vec<u8> {
-    // The position and its time, no horizon, no gaps, no shapes, no XA transaction, no open transaction, no time.
-    [&[1], &stored_set(intervals, 1)[..], &[0; 16], &[0; 5], &[0; 4], &[0; 2]].concat()
+    // The position and its time, no horizon, no gaps, no shapes, no XA transaction, no snapshot, no open transaction, no time.
+    [&[1], &stored_set(intervals, 1)[..], &[0; 16], &[0; 5], &[0; 5], &[0; 2]].concat()
 }
 
 fn gtids() -> Vec<Vec<u8>> {

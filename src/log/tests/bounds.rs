@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::event::codec;
+use crate::log::record::SweepRecord;
 
 /// What a commit or mark ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +109,7 @@ pub fn check<D: crate::disk::Disk>(opened: &Opened<D>, bounds: &Bounds<'_>) -> F
     assert_eq!(writer.position(), position.map(set).as_ref());
     let undecided = undecided(bounds.before.iter().chain(&bounds.appended[..appended]));
     check_held(writer.standing(), &undecided, &frames, start);
+    check_standing(writer.standing(), bounds.seen, &frames);
     let stats = log.stats();
     assert_eq!(stats.bytes, log.segments().iter().map(|segment| segment.bytes).sum::<u64>());
     assert_eq!((stats.first, stats.last), (start, log.visible().seq));
@@ -137,6 +139,35 @@ fn check_held(standing: Option<&Standing>, undecided: &BTreeMap<u64, Vec<u64>>, 
         assert_eq!(values_of(there, Kind::Prepared), *rows);
         assert_eq!((there[0].at, held.rows), (held.at, rows.len() as u64));
     }
+}
+
+/// Holds that the log knows what its frames come to, where all of them are known: `seen` and what follows of `frames`.
+fn check_standing(standing: Option<&Standing>, seen: &[Read], frames: &[Read]) {
+    let end = seen.last().map_or(Seq(0), |frame| frame.seq);
+    let all: Vec<&Read> = seen.iter().chain(frames.iter().filter(|frame| frame.seq > end)).collect();
+    if all.first().is_none_or(|first| first.seq > Seq(1)) {
+        return;
+    }
+    let mut known: Option<Standing> = None;
+    for frame in all {
+        match frame.kind {
+            Kind::Commit => {
+                let commit = Commit::decode(&frame.payload).unwrap();
+                known.get_or_insert_default().committed(commit, frame.version);
+            }
+            Kind::Mark => {
+                let mark = Mark::decode(&frame.payload).unwrap();
+                known.get_or_insert_default().marked(mark, frame.version);
+            }
+            Kind::Sweep => {
+                let sweep = SweepRecord::decode(&frame.payload).unwrap();
+                let since = known.as_ref().and_then(|known| known.snapshot_since(&sweep.table));
+                assert_eq!(Some(sweep.below()), since, "a sweep takes what is older than its snapshot");
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(standing, known.as_ref());
 }
 
 /// What holds of any log's frames, read from `start` to `end`.

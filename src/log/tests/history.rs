@@ -1,5 +1,6 @@
 //! Seeded histories of a log on a simulated disk, and what must be found after any crash of them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use rand::rngs::StdRng;
@@ -9,6 +10,8 @@ use super::bounds::{Bounds, Ended, Turn, carried, check, undecided};
 use super::*;
 use crate::disk::SimDisk;
 use crate::disk::sim::SimFile;
+use crate::log::record::SweepRecord;
+use crate::log::snapshot::{Range, SnapshotNote, SnapshotStep};
 
 /// The folder of every simulated log.
 pub fn dir() -> &'static Path {
@@ -85,6 +88,11 @@ pub struct History {
     /// The open transaction is one of XA.
     pub holding: bool,
     value: u64,
+    /// What the next end notes of snapshots, and the table that is swept with it.
+    noted: Vec<SnapshotNote>,
+    sweep: Option<TableName>,
+    /// Tables whose snapshots are wanted, and whether they have begun.
+    snapshots: BTreeMap<u8, bool>,
     /// What the process was told to outrank.
     outranked: Version,
     /// The position behind what was appended.
@@ -113,6 +121,9 @@ impl History {
             open: Vec::new(),
             holding: false,
             value: 0,
+            noted: Vec::new(),
+            sweep: None,
+            snapshots: BTreeMap::new(),
             outranked: Version(0),
             position: None,
             seen: Vec::new(),
@@ -166,7 +177,11 @@ impl History {
         self.close();
         (self.batch, self.sent, self.open) = (Batch::new(), Vec::new(), Vec::new());
         self.holding = false;
+        (self.noted, self.sweep) = (Vec::new(), None);
         let opened = open(&self.disk, &At(self.now), dir(), options(self.segment_bytes))?;
+        let standing = opened.writer.standing().map_or(&[][..], |standing| &standing.snapshots);
+        let number = |table: &TableName| table.table.parse().unwrap();
+        self.snapshots = standing.iter().map(|known| (number(&known.table), known.begun.is_some())).collect();
         self.outranked = Version(0);
         let found = self.disk.undisturbed(|| check(&opened, &self.bounds_now()));
         self.visible += found.appended;
@@ -237,11 +252,59 @@ impl History {
             for _ in 0..random.random_range(0..most) {
                 self.change(random.random_range(0..3));
             }
+            if random.random_range(0..3) == 0 {
+                self.snapshot(random.random_range(0..6), random.random_range(0..2));
+            }
             if random.random_range(0..4) > 0 {
                 self.end();
             }
         }
         self.write()
+    }
+
+    /// A step of a table's snapshot, said by the next end that is not one of XA; where the last was not said yet, none.
+    pub fn snapshot(&mut self, step: u8, table: u8) {
+        if !self.noted.is_empty() {
+            return;
+        }
+        self.value += 1;
+        let (name, known) = (TableName::new("shop", table.to_string()), self.snapshots.get(&table).copied());
+        let range = |number| Range { number, after: None, upto: Some(vec![number as u8]) };
+        // Most go on from where they are.
+        let step = match (step, known) {
+            (1..4, None) => 0,
+            (0 | 2 | 3, Some(false)) => 1,
+            (step, _) => step,
+        };
+        let step = match step {
+            0 => {
+                self.snapshots.insert(table, false);
+                SnapshotStep::Wanted { filter: None }
+            }
+            1 => {
+                if let Some(begun) = self.snapshots.get_mut(&table) {
+                    *begun = true;
+                }
+                SnapshotStep::Begun { ranges: vec![range(1), range(2)], estimated_rows: self.value }
+            }
+            2 => {
+                let after = Some(self.value.to_be_bytes().to_vec()).filter(|_| !self.value.is_multiple_of(3));
+                SnapshotStep::Read { range: 1 + (self.value % 2) as u32, after, rows: self.value }
+            }
+            3 => {
+                if known == Some(true) {
+                    self.sweep = Some(name.clone());
+                    self.snapshots.remove(&table);
+                }
+                SnapshotStep::Ended
+            }
+            4 => {
+                self.snapshots.remove(&table);
+                SnapshotStep::Cancelled
+            }
+            _ => SnapshotStep::Paused(self.value.is_multiple_of(2)),
+        };
+        self.noted.push(SnapshotNote { table: name, step });
     }
 
     /// A whole XA transaction or a part of one, or a decision, where no other transaction is open.
@@ -289,10 +352,18 @@ impl History {
             let xa = Some((position, Turn::Prepared));
             return self.ended_with(Ended { position, values: Vec::new(), held, xa });
         }
-        if self.open.is_empty() {
-            mark(&mut self.batch, set(position));
+        let noted = Noted { snapshots: std::mem::take(&mut self.noted), ..Noted::default() };
+        let sweep = self.sweep.take();
+        if let Some(table) = &sweep {
+            self.batch.sweep(&SweepRecord::of_snapshot(table.clone()));
+        }
+        let (synced, place) = (Synced::default(), Position { offset: 200, ..Position::default() });
+        if self.open.is_empty() && sweep.is_none() {
+            let gtids = set(position);
+            self.batch.mark(&Mark { synced, gtids, time_micros: 0, position: place, noted });
         } else {
-            commit(&mut self.batch, position);
+            let (gtid, time_micros) = (Some(gtid(position)), NOW + position);
+            self.batch.commit(&Commit { synced, gtid, time_micros, position: place, noted });
         }
         self.ended_at(position);
     }

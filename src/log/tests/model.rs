@@ -26,6 +26,8 @@ enum Step {
     OnePhase,
     /// Decides one of the undecided XA transactions: which, and whether it counts.
     Decide(usize, bool),
+    /// A step of a table's snapshot, of any kind.
+    Snapshot(u8, u8),
     /// Rows that are held are carried to the log's end.
     Carry,
     Abandon,
@@ -80,6 +82,7 @@ impl ReferenceStateMachine for Reference {
             6 => Just(Step::End),
             1 => Just(Step::OnePhase),
             3 => (0..9usize, any::<bool>()).prop_map(|(which, counts)| Step::Decide(which, counts)),
+            5 => (0..6u8, 0..2u8).prop_map(|(step, table)| Step::Snapshot(step, table)),
             1 => Just(Step::Carry),
             1 => Just(Step::Abandon),
             1 => (0..1_000_000u64).prop_map(Step::Outrank),
@@ -175,6 +178,7 @@ impl System {
                 self.history.decide(*which, outcome);
                 self.history.write().unwrap();
             }
+            Step::Snapshot(step, table) => self.history.snapshot(*step, *table),
             Step::Carry => self.history.carry().unwrap(),
             Step::Abandon => self.history.abandon().unwrap(),
             Step::Outrank(more) => self.history.outrank(*more).unwrap(),
