@@ -53,7 +53,7 @@ pub struct PipelineStatus {
     pub log_segments: u64,
     #[serde(flatten)]
     pub room: Room,
-    /// Transactions settled in the search engine.
+    /// Transactions settled in the search engine, of those that have GTIDs.
     pub gtids: String,
     /// Tables whose documents are not what their rows are, by name.
     pub needs_snapshot: Vec<NeedsSnapshot>,

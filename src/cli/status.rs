@@ -84,11 +84,15 @@ fn left_behind(settings: &Settings) -> Result<Status, Failure> {
         disk_reserve_bytes: std::fs::metadata(settings.reserve_path()).map_or(0, |reserve| reserve.len()),
         ..Room::default()
     };
+    let position = opened.standing.map(|standing| standing.position).filter(|position| position.by_place);
+    let place = position.map(|position| format!("{}:{}", position.file.escape_debug(), position.offset));
+    let mut pipeline = PipelineStatus::new(&log, &cursor, room);
+    pipeline.source.place = place;
     Ok(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ready: false,
         obstacles: [("relay".to_owned(), "not running".to_owned())].into(),
-        pipeline: PipelineStatus::new(&log, &cursor, room),
+        pipeline,
     })
 }
 
@@ -134,7 +138,12 @@ fn print(status: &Status, running: bool) {
     print_room(pipeline);
     let behind = pipeline.visible.saturating_sub(pipeline.cursor);
     println!("settled   up to {}, {behind} records behind", pipeline.cursor);
-    println!("          {}", if pipeline.gtids.is_empty() { "no transaction yet" } else { &pipeline.gtids });
+    match (&*pipeline.gtids, &pipeline.source.place) {
+        ("", Some(_)) => println!("          of transactions without GTIDs"),
+        ("", None) => println!("          no transaction yet"),
+        (gtids, Some(_)) => println!("          {gtids}, and transactions without GTIDs"),
+        (gtids, None) => println!("          {gtids}"),
+    }
     print_snapshots(&pipeline.snapshots);
     for NeedsSnapshot { table, why, time_micros } in &pipeline.needs_snapshot {
         let since =
@@ -162,6 +171,9 @@ fn print_source(pipeline: &PipelineStatus) {
             (None, None) => "how far behind it does not know".to_owned(),
         };
         println!("          it is a replica of {}: {state}", channel.from);
+    }
+    if let Some(place) = &pipeline.source.place {
+        println!("{label:<9} was read up to {place}, by place: transactions may have no GTIDs");
     }
     match pipeline.purge_left_seconds {
         Some(seconds) if seconds < LONG_SECONDS => println!(

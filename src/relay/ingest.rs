@@ -19,7 +19,7 @@ use super::error::IngestError;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::lifecycle::{Readiness, Shutdown};
-use crate::log::record::{Mark, Synced};
+use crate::log::record::{Mark, Position, Synced};
 use crate::log::snapshot::{Snapshot, SnapshotNote, SnapshotStep};
 use crate::log::{Noted, Shortage, Standing};
 use crate::metrics::names;
@@ -158,7 +158,8 @@ impl<S: Source, T: Clock> Ingest<S, T> {
     /// Gives an empty log its start.
     async fn begin(&mut self) -> Result<Standing, Trouble> {
         let standing = self.source.resolve_start(&self.start).await?;
-        tracing::info!(after = %standing.gtids, "the log is empty; starting");
+        let Position { file, offset, .. } = &standing.position;
+        tracing::info!(after = %standing.gtids, %file, offset, "the log is empty; starting");
         let wanted = standing.snapshots.iter().map(|Snapshot { table, filter, .. }| SnapshotNote {
             table: table.clone(),
             step: SnapshotStep::Wanted { filter: filter.clone() },
@@ -169,7 +170,10 @@ impl<S: Source, T: Clock> Ingest<S, T> {
             synced: Synced::default(),
             gtids: standing.gtids.clone(),
             // Whatever comes after an earlier start is older than now.
-            time_micros: if from_now { self.clock.wall_micros() } else { 0 },
+            time_micros: match standing.time_micros {
+                0 if from_now => self.clock.wall_micros(),
+                micros => micros,
+            },
             position: standing.position.clone(),
             noted: Noted { snapshots: wanted.collect(), ..Noted::default() },
         });

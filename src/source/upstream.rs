@@ -17,6 +17,9 @@ pub struct Upstream {
     pub clock_ahead_micros: i64,
     /// By its clock: everything that it had committed by then was read. Microseconds since 1970 UTC; 0 where only the log says more.
     pub read_until_micros: u64,
+    /// Where what was read ends in the binlog of the server that is read, file and offset, while that alone says where to go on; `None` where GTIDs say it.
+    #[serde(default)]
+    pub place: Option<String>,
 }
 
 /// One of the servers.

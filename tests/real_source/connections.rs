@@ -329,7 +329,7 @@ async fn fault_48_gaps_in_a_set_of_many_servers_and_tags_are_kept_exactly_and_fi
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fault_48_a_server_that_may_write_transactions_without_gtids_is_refused_with_the_way_out() {
+async fn fault_48_a_server_that_may_write_transactions_without_gtids_is_refused_where_no_place_is_known() {
     let mut pair = Pair::up("modes").await;
     pair.primary.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
     let after = Standing::after(pair.primary.executed().await);

@@ -57,4 +57,6 @@ mod transactions;
 #[path = "../support/valve.rs"]
 #[expect(dead_code, reason = "other tests need more of it")]
 mod valve;
+mod without_gtids;
+mod without_gtids_modes;
 mod xa;

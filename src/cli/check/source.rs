@@ -7,14 +7,17 @@ use tokio::time::Instant;
 
 use super::{Findings, Verdict};
 use crate::config::Settings;
-use crate::event::{Column, ColumnType, GtidSet, TableName, TableSchema};
+use crate::event::{Column, ColumnType, TableName, TableSchema};
 use crate::lifecycle::Exit;
 use crate::log::Standing;
 use crate::mapping::TableMapping;
 use crate::mapping::rule::Rules;
+use crate::source::Start;
 use crate::source::mysql::cascades::UNSEEN;
+use crate::source::mysql::connection::Begin;
 use crate::source::mysql::control::Control;
 use crate::source::mysql::patterns::Patterns;
+use crate::source::mysql::place::Way;
 use crate::source::mysql::witness;
 use crate::source::mysql::{MysqlError, MysqlOptions, Place};
 use crate::source::upstream::Replication;
@@ -44,8 +47,12 @@ async fn server(
     let server = control.server().clone();
     findings.ok("source", format!("{} at {}", server.title(), options.address));
     match server.check() {
-        Ok(()) => findings.ok("source settings", "GTIDs, row format"),
+        Ok(()) if server.gives_gtids() => findings.ok("source settings", "GTIDs, row format"),
+        Ok(()) => findings.ok("source settings", "row format"),
         Err(error) => findings.failed("source settings", Exit::Source, &error),
+    }
+    if let Some(weaker) = server.without_gtids() {
+        findings.add("GTIDs", Verdict::Warning, weaker);
     }
     for cost in server.costs() {
         findings.add("row images", Verdict::Warning, cost);
@@ -77,34 +84,58 @@ async fn server(
     }
     replication(&mut control, findings).await?;
     retention(&mut control, findings).await?;
-    let after = match standing {
+    let (after, way) = match standing {
         Some(standing) => {
             // What the server lacks now it may have in a moment; that is for `run` to wait for.
-            let has = control.check_history(standing, Duration::ZERO).await;
-            let same = match has {
-                Ok(()) => witness::check(&mut control, standing, options).await,
-                has => has,
-            };
-            match same {
-                Ok(()) => findings.ok("history", "the server has everything that the log goes on from"),
-                Err(error) => findings.failed("history", Exit::Source, &error),
+            match history(&mut control, standing, options).await {
+                Ok(way) => {
+                    findings.ok("history", "the server has everything that the log goes on from");
+                    (standing.clone(), way)
+                }
+                Err(error) => {
+                    findings.failed("history", Exit::Source, &error);
+                    if !server.gives_gtids() {
+                        return Ok(());
+                    }
+                    (standing.clone(), Way::BySet)
+                }
             }
-            standing.gtids.clone()
         }
-        None => control.executed().await?,
+        None if server.gives_gtids() => (Standing::after(control.executed().await?), Way::BySet),
+        None => {
+            let now = control.start_by_place(&Start::Now, options).await?;
+            let way = control.way(&now).await?;
+            (now, way)
+        }
     };
     // Under a number of its own: a relay that runs on the same folder keeps its stream.
     let options = MysqlOptions { relay_id: rand::random(), ..options.clone() };
-    match first_event(control, &after, &options).await {
+    match first_event(control, way.begin(&after), &options).await {
         Ok(()) => findings.ok("replication", "the server streams its binlog to this user"),
         Err(error) => findings.failed("replication", Exit::Source, &error),
     }
     Ok(())
 }
 
+/// Whether the server has what the log goes on from, and how it would go on.
+async fn history(
+    control: &mut Control,
+    standing: &Standing,
+    options: &MysqlOptions,
+) -> Result<Way, MysqlError> {
+    let way = control.way(standing).await?;
+    // What the server lacks now it may have in a moment; that is for `run` to wait for.
+    control.check_history(standing, Duration::ZERO).await?;
+    if !way.is_by_place() {
+        control.check_purged(standing).await?;
+    }
+    witness::check(control, standing, options).await?;
+    Ok(way)
+}
+
 /// What refuses a stream comes in place of its first event.
-async fn first_event(control: Control, after: &GtidSet, options: &MysqlOptions) -> Result<(), MysqlError> {
-    let mut stream = control.stream(after, options).await?;
+async fn first_event(control: Control, begin: Begin<'_>, options: &MysqlOptions) -> Result<(), MysqlError> {
+    let mut stream = control.stream(begin, options).await?;
     let patience = options.heartbeat * 2;
     stream.wait(Instant::now() + patience, patience, &Place::default()).await.map(|_| ())
 }

@@ -6,8 +6,8 @@ use std::io::Write;
 use anyhow::Context;
 use serde::Serialize;
 
-use super::open;
 use super::place::Place;
+use super::{for_people, going_on_at, open};
 use crate::admin::NeedsSnapshot;
 use crate::cli::{ConfigArgument, Failure};
 use crate::clock::rfc3339_seconds;
@@ -186,9 +186,11 @@ impl<W: Write> Printer<'_, W> {
         match frame.kind {
             Kind::State => {
                 let state = State::decode(frame.payload).with_context(unreadable)?;
-                let Standing { gtids, prepared, snapshots, .. } = state.standing.unwrap_or_default();
+                let Standing { gtids, prepared, snapshots, position, .. } =
+                    state.standing.unwrap_or_default();
                 let line = RecordLine {
                     gtids: Some(gtids.to_string()),
+                    position: going_on_at(&position),
                     xa: prepared.iter().map(|prepared| format!("prepared {}", prepared.xid)).collect(),
                     snapshots: snapshots.iter().map(snapshot_for_people).collect(),
                     ..RecordLine::new(seq, "state")
@@ -220,7 +222,7 @@ impl<W: Write> Printer<'_, W> {
                 let line = RecordLine {
                     gtids: commit.gtid.as_ref().map(ToString::to_string),
                     time_micros: Some(commit.time_micros),
-                    position: Some(format!("{}:{}", commit.position.file, commit.position.offset)),
+                    position: Some(for_people(&commit.position)),
                     gaps: commit.noted.gaps.iter().map(NeedsSnapshot::from).collect(),
                     xa: xa_for_people(&commit.noted.xa),
                     snapshots: commit.noted.snapshots.iter().map(step_for_people).collect(),
@@ -233,6 +235,7 @@ impl<W: Write> Printer<'_, W> {
                 let line = RecordLine {
                     gtids: Some(mark.gtids.to_string()),
                     time_micros: Some(mark.time_micros),
+                    position: going_on_at(&mark.position),
                     gaps: mark.noted.gaps.iter().map(NeedsSnapshot::from).collect(),
                     xa: xa_for_people(&mark.noted.xa),
                     snapshots: mark.noted.snapshots.iter().map(step_for_people).collect(),

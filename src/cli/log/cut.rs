@@ -5,6 +5,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use anyhow::anyhow;
 use serde::Serialize;
 
+use super::going_on_at;
 use crate::cli::{ConfigArgument, Failure, bytes_for_people};
 use crate::clock::{Clock, SystemClock, rfc3339_seconds};
 use crate::config::Settings;
@@ -207,8 +208,9 @@ fn say(
             rfc3339_seconds(SystemClock.wall_micros())
         )?;
     }
-    let position = plan.standing.as_ref().map(|standing| &standing.gtids).filter(|gtids| !gtids.is_empty());
-    let position = position.map_or_else(|| "the start".to_owned(), ToString::to_string);
+    let place = plan.standing.as_ref().and_then(|standing| going_on_at(&standing.position));
+    let gtids = plan.standing.as_ref().map(|standing| &standing.gtids).filter(|gtids| !gtids.is_empty());
+    let position = place.or_else(|| gtids.map(ToString::to_string)).unwrap_or_else(|| "the start".to_owned());
     writeln!(
         out,
         "again     everything after {position} is read from the server and sent again, if the server still has its binlogs; \
@@ -250,7 +252,10 @@ fn say_json(
         gtids: plan.going.gtids.to_string(),
         whole: plan.going.whole,
         versions_known: plan.going.versions_known,
-        position: plan.standing.as_ref().map(|standing| standing.gtids.to_string()),
+        position: plan
+            .standing
+            .as_ref()
+            .map(|standing| going_on_at(&standing.position).unwrap_or_else(|| standing.gtids.to_string())),
         cursors: lowered,
         xa_lost: plan.lost.iter().map(ToString::to_string).collect(),
     };

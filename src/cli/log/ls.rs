@@ -4,13 +4,13 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use super::open;
+use super::{going_on_at, open};
 use crate::cli::{ConfigArgument, Failure, bytes_for_people};
 use crate::clock::rfc3339_seconds;
 use crate::disk::SystemDisk;
 use crate::event::{GtidSet, Seq};
 use crate::lifecycle::Exit;
-use crate::log::{ReadOnly, SegmentInfo};
+use crate::log::{self, ReadOnly, SegmentInfo};
 
 /// Characters of a segment's GTIDs that people are shown.
 const SHOWN: usize = 80;
@@ -46,6 +46,9 @@ struct SegmentLine {
     commits_after_micros: u64,
     commits_until_micros: u64,
     gtids: String,
+    /// Where it ends in the source's binlog, if transactions near there have no GTIDs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<String>,
     /// `None`: not known, and then why.
     needed_by: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,6 +58,7 @@ struct SegmentLine {
 /// Where the source stands at a segment's start or the log's end.
 struct Standing {
     gtids: GtidSet,
+    place: Option<String>,
     latest_micros: u64,
 }
 
@@ -93,6 +97,7 @@ fn list(
                 commits_after_micros: begins.latest_micros,
                 commits_until_micros: ends.latest_micros,
                 gtids: gtids.to_string(),
+                position: ends.place.clone(),
                 needed_by_unknown: needed.as_ref().err().map(|why| (*why).to_owned()),
                 needed_by: needed.ok(),
             };
@@ -110,7 +115,7 @@ fn list(
                 time(begins.latest_micros),
                 time(ends.latest_micros),
                 needed.map_or_else(|_| "unknown".to_owned(), |needed| needed.join(", ")),
-                gtids.brief(SHOWN),
+                shown(&gtids, ends.place.as_deref()),
             )?;
         }
         standing = Some(ends);
@@ -130,13 +135,22 @@ fn at(opened: &ReadOnly<SystemDisk>, segment: Option<&SegmentInfo>) -> anyhow::R
     match segment.filter(|segment| segment.first <= opened.log.visible().seq) {
         Some(segment) => {
             let state = opened.log.state(segment.first)?;
-            let gtids = state.standing.unwrap_or_default().gtids;
-            Ok(Standing { gtids, latest_micros: state.latest_micros })
+            Ok(standing(state.standing, state.latest_micros))
         }
-        None => Ok(Standing {
-            gtids: opened.standing.clone().unwrap_or_default().gtids,
-            latest_micros: opened.latest_micros,
-        }),
+        None => Ok(standing(opened.standing.clone(), opened.latest_micros)),
+    }
+}
+
+fn standing(standing: Option<log::Standing>, latest_micros: u64) -> Standing {
+    let log::Standing { gtids, position, .. } = standing.unwrap_or_default();
+    Standing { gtids, place: going_on_at(&position), latest_micros }
+}
+
+fn shown(gtids: &GtidSet, place: Option<&str>) -> String {
+    match (gtids.is_empty(), place) {
+        (true, Some(place)) => format!("none, up to {place}"),
+        (false, Some(place)) => format!("{}, others up to {place}", gtids.brief(SHOWN)),
+        (_, None) => gtids.brief(SHOWN),
     }
 }
 

@@ -15,6 +15,16 @@ use crate::config::Settings;
 use crate::disk::SystemDisk;
 use crate::lifecycle::Exit;
 use crate::log::ReadOnly;
+use crate::log::record::Position;
+
+/// A place in a binlog file, where it alone says where to go on.
+fn going_on_at(position: &Position) -> Option<String> {
+    position.by_place.then(|| for_people(position))
+}
+
+fn for_people(position: &Position) -> String {
+    format!("{}:{}", position.file.escape_debug(), position.offset)
+}
 
 #[derive(Debug, Subcommand)]
 pub(super) enum LogCommand {

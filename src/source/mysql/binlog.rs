@@ -6,6 +6,7 @@
 //! GTID ─ QUERY XA START ─ … ─ XA_PREPARE                               later: GTID ─ QUERY XA COMMIT
 //! ```
 //!
+//! ANONYMOUS_GTID stands in place of GTID where the transaction has none ([`place`]).
 //! MariaDB's GTID event stands for BEGIN and XA START as well, unless it says that a statement alone follows.
 //!
 //! Rows go into the batch as they come; they count with the commit frame, which carries the GTID. A transaction without
@@ -17,6 +18,8 @@
 //! [`prepared`](crate::log::prepared) and [`undecided`](super::undecided). An XA COMMIT of what is not held may change any followed table, which all
 //! need a snapshot from there on.
 
+#[path = "binlog_begins.rs"]
+mod begins;
 #[path = "binlog_compressed.rs"]
 mod compressed;
 #[path = "binlog_maps.rs"]
@@ -43,13 +46,13 @@ use std::collections::{BTreeSet, HashSet};
 
 use tokio::time::Instant;
 
-use crate::event::gtid::Origin;
 use crate::event::{Gtid, GtidSet, TableName, Xid};
 use crate::log::prepared::Prepared;
 use crate::log::record::{Batch, Commit, Mark, Position, Synced};
 use crate::log::{Gap, Noted};
 use crate::metrics::names;
 
+use self::place::Going;
 use self::rollbacks::{Found, Rollbacks};
 use super::compressed::Inflate;
 use super::decode::{Change, Decoder};
@@ -77,6 +80,7 @@ fn needs_all(kind: u8) -> bool {
             | kind::TABLE_MAP
             | kind::GTID
             | kind::GTID_TAGGED
+            | kind::ANONYMOUS_GTID
             | kind::XA_PREPARE
             | kind::ROTATE
             | kind::FORMAT_DESCRIPTION
@@ -107,6 +111,8 @@ pub struct Binlog {
     /// The server is looking for our place, which it may take long over without a heartbeat (MariaDB reads a whole file).
     seeking: bool,
     undecided: Undecided,
+    going: Going,
+    gives_gtids: bool,
     marks: Marks,
     events: metrics::Counter,
     replaced: metrics::Counter,
@@ -123,7 +129,7 @@ pub struct Binlog {
 /// The transaction that is being read.
 #[derive(Debug)]
 struct Transaction {
-    gtid: Gtid,
+    gtid: Option<Gtid>,
     /// Offset of its first event; 0 where the server does not say where that ends.
     began: u64,
     time_micros: u64,
@@ -145,7 +151,7 @@ struct Transaction {
 }
 
 impl Transaction {
-    fn new(gtid: Gtid, time_micros: u64) -> Transaction {
+    fn new(gtid: Option<Gtid>, time_micros: u64) -> Transaction {
         Transaction {
             gtid,
             began: 0,
@@ -179,6 +185,8 @@ impl Binlog {
             found: None,
             seeking: false,
             undecided: Undecided::default(),
+            going: Going::default(),
+            gives_gtids: true,
             marks: Marks::new(options.mark_interval, options.mark_transactions),
             events: metrics::counter!("everrelay_source_events_total"),
             replaced: metrics::counter!("everrelay_source_replaced_values_total"),
@@ -203,7 +211,7 @@ impl Binlog {
         self.tables.forget_schemas();
         (self.gtids, self.server) = (after, server);
         (self.place, self.position, self.transaction) = (Place::default(), Position::default(), None);
-        self.seeking = true;
+        (self.seeking, self.going, self.gives_gtids) = (true, Going::default(), true);
         self.undecided.restart(&[]);
         self.marks.clear();
     }
@@ -280,8 +288,11 @@ impl Binlog {
     /// What stops the source, see [`MysqlError`].
     pub fn event(&mut self, event: &RawEvent<'_>, batch: &mut Batch) -> Result<(), MysqlError> {
         self.events.increment(1);
-        self.advance(event.end(), if event.is_artificial() { 0 } else { event.size() });
+        self.moves(event);
         self.within = event.within();
+        if self.was_read(event)? {
+            return Ok(());
+        }
         batch.hold(self.transaction.as_ref().is_some_and(|transaction| transaction.xa.is_some()));
         self.take(event, batch).map_err(|error| match self.within {
             // The checksum comes with the last one.
@@ -326,6 +337,8 @@ impl Binlog {
             }
             kind::TABLE_MAP => self.table_map(event),
             kind::GTID | kind::GTID_TAGGED => self.gtid(event),
+            kind::ANONYMOUS_GTID => self.anonymous(event),
+            kind::PREVIOUS_GTIDS => self.previous_gtids(event, batch),
             #[cfg(feature = "mariadb")]
             kind::MARIADB_GTID => self.mariadb_gtid(event),
             #[cfg(feature = "mariadb")]
@@ -335,7 +348,7 @@ impl Binlog {
             kind::QUERY_COMPRESSED => self.compressed_query(event, batch),
             // The statement stands behind the numbers of the file that it loaded.
             kind::EXECUTE_LOAD_QUERY => self.query(event, 13, batch),
-            kind::FORMAT_DESCRIPTION => self.between_transactions("a FORMAT_DESCRIPTION event"),
+            kind::FORMAT_DESCRIPTION => self.described(event),
             kind::ROTATE => self.rotate(event),
             kind::STOP => self.between_transactions("a STOP event"),
             kind::HEARTBEAT | kind::HEARTBEAT_V2 => {
@@ -343,8 +356,7 @@ impl Binlog {
                 self.marks.idle();
                 Ok(())
             }
-            kind::PREVIOUS_GTIDS
-            | kind::ROWS_QUERY
+            kind::ROWS_QUERY
             | kind::ANNOTATE_ROWS
             // How far back the server would look after a crash, and of what key its file is: what is streamed is not encrypted.
             | kind::BINLOG_CHECKPOINT
@@ -362,10 +374,6 @@ impl Binlog {
             kind::PARTIAL_UPDATE_ROWS => {
                 self.rows(event, "PARTIAL_UPDATE_ROWS event", Change::PartialUpdate, 2, batch)
             }
-            kind::ANONYMOUS_GTID => Err(self.refuse(
-                "ANONYMOUS_GTID event",
-                "the transaction has no GTID, so no position after it can be kept: SET PERSIST gtid_mode = ON, and start after it",
-            )),
             kind::TRANSACTION_PAYLOAD => self.payload(),
             kind::INCIDENT => Err(self.refuse(
                 "INCIDENT event",
@@ -397,36 +405,6 @@ impl Binlog {
             return Ok(());
         }
         Err(self.garbled(format!("{what} inside a transaction")))
-    }
-
-    fn gtid(&mut self, event: &RawEvent<'_>) -> Result<(), MysqlError> {
-        self.between_transactions("a GTID event")?;
-        let parsed =
-            event.gtid().map_err(|error| self.garbled(format!("a GTID event is malformed: {error}")))?;
-        let tag = parsed.tag().map(|tag| tag.as_str().to_owned()).unwrap_or_default();
-        let gtid = Gtid { origin: Origin::Server { uuid: parsed.sid(), tag }, number: parsed.gno() };
-        if !(1..crate::event::gtid::NUMBER_LIMIT).contains(&gtid.number) {
-            return Err(self.garbled(format!("a GTID has the number {}", gtid.number)));
-        }
-        self.open(event, gtid, event.committed_micros(&parsed))?;
-        Ok(())
-    }
-
-    /// A transaction begins, with the GTID of this event.
-    fn open(
-        &mut self,
-        event: &RawEvent<'_>,
-        gtid: Gtid,
-        time_micros: u64,
-    ) -> Result<&mut Transaction, MysqlError> {
-        if self.gtids.contains(&gtid) {
-            return Err(self.garbled(format!("the server sent transaction {gtid} again")));
-        }
-        self.seeking = false;
-        self.place.gtid = Some(gtid.clone());
-        let began = self.beginning(event);
-        let rollbacks = Rollbacks::of(self.found_before(&gtid, began));
-        Ok(self.transaction.insert(Transaction { began, rollbacks, ..Transaction::new(gtid, time_micros) }))
     }
 
     /// What follows are the events of a payload, which is the whole of a transaction but its GTID.
@@ -461,15 +439,18 @@ impl Binlog {
         };
         self.place.gtid = None;
         (self.last_micros, self.has_ended) = (time_micros, true);
-        self.gtids.insert(&gtid);
+        if let Some(gtid) = &gtid {
+            self.gtids.insert(gtid);
+        }
         self.position.server = self.server.uuid;
         self.position.file.clone_from(&self.place.file);
         (self.position.offset, self.position.began) = (self.place.offset, began);
+        self.position.by_place = self.going.needs_place(gtid.as_ref());
         // What was held counts behind a commit alone.
         if rows_of.is_some() || !noted.xa.is_empty() {
             batch.commit(&Commit {
                 synced: Synced::default(),
-                gtid: Some(gtid),
+                gtid,
                 time_micros,
                 position: self.position.clone(),
                 noted,

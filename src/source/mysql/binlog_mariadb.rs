@@ -23,7 +23,7 @@ impl Binlog {
             let (at, highest) = (self.place.to_string(), last.unwrap_or_else(|| gtid.clone()));
             return Err(MysqlError::Falling { at, last: gtid, highest });
         }
-        let transaction = self.open(event, gtid, u64::from(event.seconds()) * 1_000_000)?;
+        let transaction = self.open(event, Some(gtid), u64::from(event.seconds()) * 1_000_000)?;
         (transaction.begun, transaction.alters_nothing) = (!standalone, alters_nothing);
         transaction.xa = prepares;
         Ok(())

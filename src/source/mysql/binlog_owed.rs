@@ -14,7 +14,9 @@ impl Binlog {
     pub fn take_owed(&mut self) -> Option<(Owed, GtidSet, (String, u64))> {
         let transaction = self.transaction.as_mut().filter(|transaction| transaction.ended)?;
         let mut after = self.gtids.clone();
-        after.insert(&transaction.gtid);
+        if let Some(gtid) = &transaction.gtid {
+            after.insert(gtid);
+        }
         Some((std::mem::take(&mut transaction.owed), after, (self.place.file.clone(), self.place.offset)))
     }
 
@@ -26,7 +28,9 @@ impl Binlog {
         if let Some(Transaction { noted, gtid, .. }) = &mut self.transaction {
             // What the log has passed says nothing new.
             let mut passed = self.gtids.clone();
-            passed.insert(gtid);
+            if let Some(gtid) = gtid {
+                passed.insert(gtid);
+            }
             noted.horizon = horizon.beyond(&passed);
         }
         self.count(batch)

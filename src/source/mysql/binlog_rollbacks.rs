@@ -38,7 +38,7 @@ pub(super) struct Rollbacks {
 /// What a reading found of a transaction: whose, and what does not count.
 #[derive(Debug)]
 pub(super) struct Found {
-    gtid: Gtid,
+    gtid: Option<Gtid>,
     /// The server's UUID, the file and where it began there: another server may write it otherwise.
     place: (uuid::Bytes, String, u64),
     covered: Vec<Range<u64>>,
@@ -97,11 +97,11 @@ impl Rollbacks {
 
 impl Binlog {
     /// Of the transaction that begins: what an earlier reading found. Nothing else is kept.
-    pub(super) fn found_before(&mut self, gtid: &Gtid, began: u64) -> Option<Found> {
+    pub(super) fn found_before(&mut self, gtid: Option<&Gtid>, began: u64) -> Option<Found> {
         let place = (self.server.uuid, &self.place.file, began);
-        self.found
-            .take()
-            .filter(|found| found.gtid == *gtid && (found.place.0, &found.place.1, found.place.2) == place)
+        self.found.take().filter(|found| {
+            found.gtid.as_ref() == gtid && (found.place.0, &found.place.1, found.place.2) == place
+        })
     }
 
     pub(super) fn savepoint(&mut self, name: &str) -> Result<(), MysqlError> {

@@ -1,8 +1,8 @@
 //! XA transactions inside the stream: what their PREPARE and their decision mean for the log. MySQL says both by events and statements of its own
 //! ([`XaPrepare`](super::super::xa::XaPrepare), `XA COMMIT`), MariaDB also by flags of the GTID event.
 
-use crate::event::Xid;
 use crate::event::gtid::Origin;
+use crate::event::{Gtid, Xid};
 use crate::log::prepared::{Outcome, Xa};
 use crate::log::record::Batch;
 
@@ -94,11 +94,13 @@ impl Binlog {
     }
 
     /// Ends the open transaction. What the log is to be told of it and not by a commit waits for the next mark only where the log may have gaps: a set of
-    /// MySQL's GTIDs leaves out what was folded until the mark, and whoever goes on from it is sent that again. A place in MariaDB's domains does not.
+    /// MySQL's GTIDs leaves out what was folded until the mark, and whoever goes on from it is sent that again. A place in MariaDB's domains or in a file
+    /// does not.
     fn end_xa(&mut self, xa: Option<Xa>, batch: &mut Batch) -> Result<(), MysqlError> {
         let mut has_gaps = true;
         if let Some(transaction) = &mut self.transaction {
-            has_gaps = matches!(transaction.gtid.origin, Origin::Server { .. });
+            let of_a_set = |gtid: &Gtid| matches!(gtid.origin, Origin::Server { .. });
+            has_gaps = transaction.gtid.as_ref().is_some_and(of_a_set) && !self.going.is_by_place();
             transaction.noted.xa.extend(xa);
         }
         self.end(batch)?;

@@ -222,7 +222,7 @@ impl Control {
     /// given a `moment`. A replica may lag for longer, of which the error has a word.
     ///
     /// # Errors
-    /// [`MysqlError::AnotherHistory`] or [`MysqlError::Purged`].
+    /// [`MysqlError::AnotherHistory`].
     pub async fn check_history(&mut self, ours: &Standing, moment: Duration) -> Result<(), MysqlError> {
         let deadline = Instant::now() + moment;
         // What was read by SELECT must have happened there as well.
@@ -232,7 +232,7 @@ impl Control {
             let executed = self.executed().await?;
             let missing = seen.subtract(&executed);
             if missing.is_empty() {
-                break;
+                return Ok(());
             }
             if missing == seen || Instant::now() >= deadline {
                 let hope = match self.replicas().await {
@@ -249,6 +249,13 @@ impl Control {
             }
             sleep(MOMENT_PAUSE).await;
         }
+    }
+
+    /// Refuses a server that no longer has what is to be read next, where that is said by a set.
+    ///
+    /// # Errors
+    /// [`MysqlError::Purged`].
+    pub async fn check_purged(&mut self, ours: &Standing) -> Result<(), MysqlError> {
         let missing = self.purged().await?.subtract(&ours.gtids);
         if missing.is_empty() {
             return Ok(());

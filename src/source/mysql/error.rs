@@ -10,6 +10,11 @@ use super::link::LinkError;
 use super::patterns::BadPattern;
 use super::schema::{FULL_METADATA, SchemaError};
 use super::select::SelectError;
+use super::server::GTIDS_ON;
+
+/// What lets a server send transactions of another mode than its own.
+const TURN_BACK: &str = "SET GLOBAL gtid_mode = ON_PERMISSIVE there (from OFF: OFF_PERMISSIVE), start the relay again, and when it has read what is behind go on with the mode that is \
+                         wanted; or start from a new state folder";
 
 /// A place in the stream, for people: `binlog.000007:1234 (GTID …:5)`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,10 +98,35 @@ pub enum MysqlError {
     ReplicaWithoutBinlog { server: String, from: String },
     #[error(
         "{server} is not what the state folder was read from, though its server_uuid is the same: where the log's last transaction began, {place} of \
-         {time}, {found}: its binlogs were reset, it was restored from a backup, or it lost transactions in a crash, and gave their GTIDs anew; \
+         {time}, {found}: its binlogs were reset, it was restored from a backup, or it lost transactions in a crash, and wrote others since; \
          start from a new state folder"
     )]
     Reused { server: String, place: String, time: String, found: String },
+    #[error(
+        "{server} has gtid_mode = {mode}, so that its transactions may have no GTIDs, and the log knows no place in its binlog files to go on from: {GTIDS_ON}; \
+         or start from a new state folder"
+    )]
+    NoPlace { server: String, mode: String },
+    #[error(
+        "the log goes on at {place} in the binlog of the server with the UUID {of}, and {server} is the server {found} (gtid_mode = {mode}): without GTIDs a place means \
+         nothing at another server. Point the relay to the server that it was read from; or start from a new state folder. To be able to change servers, turn GTIDs on at both \
+         beforehand: {GTIDS_ON}"
+    )]
+    PlaceOfAnother { server: String, mode: String, found: uuid::Uuid, of: uuid::Uuid, place: String },
+    #[error(
+        "{server} no longer has its binlog file {file}, where the log goes on; its oldest is {oldest}: raise binlog_expire_logs_seconds there, and start from a new state folder"
+    )]
+    PlacePurged { server: String, file: String, oldest: String },
+    #[error(
+        "{server} has gtid_mode = {mode}, so that its transactions may have no GTIDs, and {start} needs them: start = \"earliest\" or \"now\" do not; or {GTIDS_ON}"
+    )]
+    StartWithoutGtids { server: String, mode: String, start: &'static str },
+    #[error("{server} does not stream what stands behind {place}: {said}; {TURN_BACK}")]
+    OtherMode { server: String, place: Box<Place>, said: String },
+    #[error(
+        "{server} passes over a transaction without a GTID at {place}, which was not read: its gtid_mode was not ON for a while; {TURN_BACK}"
+    )]
+    PassedOver { server: String, place: Box<Place> },
     #[error("{server} lacks transactions that the state folder holds: {missing}; {waiting}")]
     Lacks { server: String, missing: GtidSet, waiting: &'static str },
     #[error(
@@ -258,10 +288,22 @@ impl MysqlError {
             LinkError::Server(said) if said.code == 1236 => {
                 let text = said.message.as_str();
                 let says = |part: &str| text.contains(part);
+                // A stream by GTIDs meets one of them when the mode was changed under it: the next goes by place.
+                if says("Cannot replicate") && says("AUTO_POSITION") {
+                    return MysqlError::Garbled {
+                        place,
+                        what: format!("{server} says: {text}; {TURN_BACK}"),
+                    };
+                }
+                if says("Cannot replicate") && says("GTID_MODE") {
+                    return MysqlError::OtherMode { server, place, said: text.to_owned() };
+                }
                 let advice = if says("purged") || says("Could not find first log file") {
                     "start from a new state folder"
                 } else if says("has more GTIDs") || says("GTIDs than") {
                     "the state folder belongs to another source: start from a new one"
+                } else if says("position > file size") {
+                    "the file is shorter than it was: it was lost in part in a crash (sync_binlog other than 1), or is another: start from a new state folder"
                 } else if says("max_allowed_packet") {
                     "SET PERSIST max_allowed_packet = 1073741824 (MariaDB: SET GLOBAL)"
                 } else if says("same server_uuid") || says("same server_id") {

@@ -51,6 +51,13 @@ pub fn file_number(file: &str) -> u64 {
     file.rsplit('.').next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
+/// The same files, and a lower number.
+#[must_use]
+pub fn is_older(file: &str, than: &str) -> bool {
+    let base = |file: &str| file.rsplit_once('.').map(|(base, _)| base.to_owned());
+    base(file) == base(than) && file_number(file) < file_number(than)
+}
+
 /// Sorts places of one server: its files are numbered with at least six digits, and more where those do not do.
 #[must_use]
 pub fn in_order(file: &str, offset: u64) -> (usize, &str, u64) {

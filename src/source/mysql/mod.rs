@@ -9,7 +9,7 @@
 //! # Format
 //!
 //! The server's binlog events, version 4, as *COM_BINLOG_DUMP_GTID* sends them (MySQL, sql/rpl_binlog_sender.cc), or as
-//! *COM_BINLOG_DUMP* does (MariaDB, sql/sql_repl.cc). A row image becomes the
+//! *COM_BINLOG_DUMP* does (MySQL where transactions have no GTIDs; MariaDB, sql/sql_repl.cc). A row image becomes the
 //! log's bytes in one pass ([`decode`]); a table's columns come from its table map ([`schema`]), so they are those of the moment
 //! when the row was written, however far behind we read.
 //!
@@ -26,6 +26,7 @@
 //! | [`server`] | what a server says of itself, and which settings are refused |
 //! | [`files`] | the server's binlog files, and what is left out of them |
 //! | [`hosts`] [`replica`] | several servers, and those that replicate from others |
+//! | [`place`] [`previous`] | what a stream goes on from: a GTID set, or a place |
 //! | [`witness`] | whether the server has what was read from it |
 //! | [`watch`] | what is asked while the stream goes on |
 //! | [`link`] | the connection: packets, TLS, logins, questions |
@@ -87,6 +88,8 @@ pub mod options;
 pub mod owed;
 pub mod patterns;
 pub mod payload;
+pub mod place;
+pub mod previous;
 pub mod query;
 pub mod replica;
 pub mod reread;
@@ -148,6 +151,8 @@ pub struct MysqlSource {
     watch: Option<Watch>,
     upstream: channel::Sender<Upstream>,
     catalog: Catalog,
+    /// It was said what is weaker without GTIDs.
+    warned: bool,
 }
 
 impl MysqlSource {
@@ -171,6 +176,7 @@ impl MysqlSource {
             watch: None,
             upstream,
             catalog: Catalog::default(),
+            warned: false,
         })
     }
 
@@ -192,6 +198,21 @@ impl MysqlSource {
         self.binlog.gtids()
     }
 
+    /// Where only a place says where to go on, people are shown it.
+    fn tell_place(&self) {
+        let position = self.binlog.position();
+        let news = |upstream: &mut Upstream| match &upstream.place {
+            _ if position.file.is_empty() => false,
+            None if !position.by_place => false,
+            _ => {
+                let place = || format!("{}:{}", position.file.escape_debug(), position.offset);
+                upstream.place = position.by_place.then(place);
+                true
+            }
+        };
+        self.upstream.send_if_modified(news);
+    }
+
     fn end_stream(&mut self) {
         (self.stream, self.watch) = (None, None);
         self.catalog.close();
@@ -205,7 +226,11 @@ impl MysqlSource {
         let server = control.server().clone();
         server.check()?;
         let patterns = self.patterns.clone().with_case(server.name_case());
+        let way = control.way(after).await?;
         control.check_history(after, MOMENT).await?;
+        if !way.is_by_place() {
+            control.check_purged(after).await?;
+        }
         witness::check(&mut control, after, &self.options).await?;
         let followed = control.followed(&patterns).await?;
         control.check_written(&followed).await?;
@@ -214,11 +239,22 @@ impl MysqlSource {
             tracing::warn!(foreign_key = %cascade, "its actions {}", cascades::UNSEEN);
         }
         self.binlog.restart(after.gtids.clone(), server.peer, patterns, followed);
+        self.binlog.goes(&way, server.gives_gtids());
         self.binlog.recall(after);
         self.binlog.restart_xa(&after.prepared);
         self.reread.restart(&self.options, server.peer);
-        let mut stream = control.stream(&after.gtids, &self.options).await?;
+        let mut stream = control.stream(way.begin(after), &self.options).await?;
         self.first_event(&mut stream).await?;
+        if !way.is_by_place() && files::is_older(&after.position.file, &self.binlog.place().file) {
+            let mut control = Control::connect(&self.options).await?;
+            if control.server().peer != server.peer {
+                return Err(MysqlError::OtherServer { server: self.options.address.to_string() });
+            }
+            control.nothing_passed_over(after, &self.binlog.place().file).await?;
+        }
+        if let Some(weaker) = server.without_gtids().filter(|_| !std::mem::replace(&mut self.warned, true)) {
+            tracing::warn!(server = %self.options.address, "{weaker}");
+        }
         tracing::info!(server = %self.options.address, version = %server.title(), "connected to the binlog stream");
         self.stream = Some(stream);
         Ok(())
@@ -242,6 +278,12 @@ impl MysqlSource {
     async fn start_at(&mut self, start: &Start) -> Result<Standing, MysqlError> {
         let mut control = Control::connect(&self.options).await?;
         control.server().check()?;
+        if !control.server().gives_gtids() {
+            return control.start_by_place(start, &self.options).await;
+        }
+        if let Start::After(set) = start {
+            return Ok(Standing::after(set.clone()));
+        }
         if matches!(start, Start::Now | Start::Snapshot) {
             return Ok(Standing::after(control.executed().await?));
         }
@@ -312,9 +354,6 @@ const FAR: Duration = Duration::from_secs(86_400);
 
 impl Source for MysqlSource {
     async fn resolve_start(&mut self, start: &Start) -> Result<Standing, SourceError> {
-        if let Start::After(set) = start {
-            return Ok(Standing::after(set.clone()));
-        }
         let mut refusals = Vec::new();
         for (number, host) in self.hosts.round() {
             self.options = self.options.only(&host);
@@ -359,6 +398,7 @@ impl Source for MysqlSource {
         if result.is_err() {
             self.end_stream();
         }
+        self.tell_place();
         self.binlog.publish_metrics();
         match result {
             Err(MysqlError::Evicted { server, .. }) if self.evictions.again() => Err(MysqlError::Clash {

@@ -44,14 +44,8 @@ const FULL_METADATA_MARIADB: &str =
 
 const LOG_BIN: Needed = ("log_bin", "ON", "the server with --log-bin (a restart)");
 
-const MYSQL_NEEDS: [Needed; 4] = [
+const MYSQL_NEEDS: [Needed; 3] = [
     LOG_BIN,
-    (
-        "gtid_mode",
-        "ON",
-        "SET PERSIST enforce_gtid_consistency = ON; SET PERSIST gtid_mode = OFF_PERMISSIVE; \
-         SET PERSIST gtid_mode = ON_PERMISSIVE; SET PERSIST gtid_mode = ON",
-    ),
     ("binlog_format", "ROW", "SET PERSIST binlog_format = 'ROW'"),
     // Else a server that cannot write its binlog goes on without one.
     ("binlog_error_action", "ABORT_SERVER", "SET PERSIST binlog_error_action = 'ABORT_SERVER'"),
@@ -62,6 +56,10 @@ const MARIADB_NEEDS: [Needed; 2] = [
     LOG_BIN,
     ("binlog_format", "ROW", "SET GLOBAL binlog_format = 'ROW', and write it into the server's option file"),
 ];
+
+/// Turns GTIDs on, step by step; each waits for transactions of the step before (MySQL, *Enabling GTID Transactions Online*).
+pub const GTIDS_ON: &str = "SET PERSIST enforce_gtid_consistency = ON; SET PERSIST gtid_mode = OFF_PERMISSIVE; SET PERSIST gtid_mode = ON_PERMISSIVE; \
+                            and when the relay has read what came without GTIDs SET PERSIST gtid_mode = ON";
 
 impl Server {
     /// The question whose answer [`Server::new`] takes. SHOW leaves out what a version does not know, where @@ would be an error.
@@ -127,6 +125,32 @@ impl Server {
             );
         }
         Ok(())
+    }
+
+    /// Every transaction that it commits has a GTID.
+    #[must_use]
+    pub fn gives_gtids(&self) -> bool {
+        self.peer.family == Family::Mariadb || self.gtid_mode().eq_ignore_ascii_case("ON")
+    }
+
+    /// Of MySQL; a server without the variable has only the way that is needed.
+    #[must_use]
+    pub fn gtid_mode(&self) -> &str {
+        self.variable("gtid_mode").unwrap_or("ON")
+    }
+
+    /// What is weaker where it does not give every transaction a GTID, and what changes that.
+    #[must_use]
+    pub fn without_gtids(&self) -> Option<String> {
+        (!self.gives_gtids()).then(|| {
+            let mode = shown(self.gtid_mode().as_bytes());
+            format!(
+                "gtid_mode is {mode}: the binlog is read by file and position, which mean something at this server alone. No other server can take its \
+                 place, a crash that takes transactions back is noticed only where others stand in their place or the file is shorter, and rows that come \
+                 without all their columns (binlog_row_image other than FULL) end the relay. {GTIDS_ON} turn GTIDs on while everything runs, and the \
+                 relay goes over by itself"
+            )
+        })
     }
 
     /// Asks how it replicates from others, if it does.
@@ -315,13 +339,24 @@ mod tests {
         assert!(server(&[]).check().is_ok());
         for (name, value, statement) in [
             ("log_bin", "OFF", "--log-bin"),
-            ("gtid_mode", "ON_PERMISSIVE", "SET PERSIST gtid_mode = ON"),
             ("binlog_format", "MIXED", "SET PERSIST binlog_format = 'ROW'"),
             ("binlog_error_action", "IGNORE_ERROR", "SET PERSIST binlog_error_action = 'ABORT_SERVER'"),
         ] {
             let text = server(&[(name, value)]).check().unwrap_err().to_string();
             assert!(text.contains(statement) && text.contains(value) && text.contains("db:3306"), "{text}");
         }
+    }
+
+    #[test]
+    fn without_gtids_a_server_is_read_and_what_is_weaker_is_said() {
+        assert!(server(&[]).gives_gtids() && server(&[]).without_gtids().is_none());
+        for mode in ["OFF", "OFF_PERMISSIVE", "ON_PERMISSIVE"] {
+            let server = server(&[("gtid_mode", mode)]);
+            assert!(server.check().is_ok() && !server.gives_gtids());
+            let text = server.without_gtids().unwrap();
+            assert!(text.contains(mode) && text.contains("SET PERSIST gtid_mode = ON"), "{text}");
+        }
+        assert!(of_version("11.8.9-MariaDB", &[]).unwrap().gives_gtids());
     }
 
     #[test]

@@ -69,14 +69,20 @@ impl Undecided {
         self.known.is_empty()
     }
 
-    /// A transaction is prepared, by the PREPARE `gtid` at `time_micros`. Returns what the commit behind its rows is to say: nothing where there are none.
-    pub fn prepare(&mut self, xid: Xid, rows: Rows, gtid: Gtid, time_micros: u64) -> (Known, Option<Xa>) {
+    /// A transaction is prepared at `time_micros`; `gtid`: of its PREPARE. Returns what the commit behind its rows is to say: nothing where there are none.
+    pub fn prepare(
+        &mut self,
+        xid: Xid,
+        rows: Rows,
+        gtid: Option<Gtid>,
+        time_micros: u64,
+    ) -> (Known, Option<Xa>) {
         let known = match self.known.insert(xid.clone(), rows) {
             Some(_) => Known::Again,
             None if self.known.len() > MOST => return (Known::TooMany, None),
             None => Known::New,
         };
-        let xa = Xa::Prepared(Prepared { xid: xid.clone(), gtid: Some(gtid), time_micros, held: None });
+        let xa = Xa::Prepared(Prepared { xid: xid.clone(), gtid, time_micros, held: None });
         match rows {
             Rows::Held => {
                 self.untold.remove(&xid);
@@ -143,7 +149,7 @@ mod tests {
     }
 
     fn prepare(undecided: &mut Undecided, name: &str, rows: Rows) -> Known {
-        undecided.prepare(xid(name), rows, gtid(), 7).0
+        undecided.prepare(xid(name), rows, Some(gtid()), 7).0
     }
 
     #[test]
@@ -173,7 +179,7 @@ mod tests {
     #[test]
     fn those_with_rows_are_told_by_their_own_commits() {
         let mut undecided = Undecided::default();
-        let (known, xa) = undecided.prepare(xid("a"), Rows::Held, gtid(), 7);
+        let (known, xa) = undecided.prepare(xid("a"), Rows::Held, Some(gtid()), 7);
         assert!(known == Known::New && matches!(xa, Some(Xa::Prepared(_))));
         assert_eq!(prepare(&mut undecided, "a", Rows::Held), Known::Again);
         let rolled_back = Xa::Decided { xid: xid("a"), outcome: Outcome::RolledBack };
@@ -190,7 +196,7 @@ mod tests {
     fn a_restart_knows_what_the_log_knows_and_nothing_else() {
         let mut undecided = Undecided::default();
         prepare(&mut undecided, "gone", Rows::None);
-        let (_, held) = undecided.prepare(xid("held"), Rows::Held, gtid(), 7);
+        let (_, held) = undecided.prepare(xid("held"), Rows::Held, Some(gtid()), 7);
         let Some(Xa::Prepared(without)) = held else { panic!("{held:?}") };
         undecided.restart(&[without]);
         assert_eq!((undecided.len(), undecided.take_untold()), (1, vec![]));

@@ -1,8 +1,8 @@
 //! Whether the server still has, where the log says, the transaction that the log holds last.
 //!
-//! GTIDs alone do not tell: a server whose binlogs were reset, that was restored from a backup, or whose machine crashed before its binlog was on the disk,
+//! GTIDs alone do not tell, and places without GTIDs tell nothing at all: a server whose binlogs were reset, that was restored from a backup, or whose machine crashed before its binlog was on the disk,
 //! gives numbers again, to other transactions; once it has passed ours, the sets agree. The log has the place of its last transaction in the
-//! server's file, and its commit time (MySQL's in microseconds, MariaDB's in seconds): the event there is asked for, over a connection of its own, and must be that transaction's
+//! server's file, or of the file itself where it has read none, and its time (MySQL's in microseconds, MariaDB's in seconds): the event there is asked for, over a connection of its own, and must be that transaction's
 //! first. A file that is gone by the server's own rule has nothing to compare; but files that end before the log's place, or below its file's number, were
 //! not what it was read from.
 
@@ -17,7 +17,7 @@ use super::connection::{Begin, Next};
 use super::control::Control;
 use super::error::{MysqlError, Place};
 use super::event::{RawEvent, kind};
-use super::files::file_number;
+use super::files::is_older;
 use super::options::MysqlOptions;
 
 /// For the event to come; an artificial ROTATE and a format description come before it.
@@ -57,21 +57,27 @@ pub async fn check(control: &mut Control, ours: &Standing, options: &MysqlOption
         // Not known, or behind 4 GiB, which cannot be asked for.
         _ => return Ok(()),
     };
-    match time_at(&position.file, offset, options).await? {
+    let found = match time_at(&position.file, offset, options).await {
+        // A transaction that the present mode forbids to send begins there: nothing more can be seen of it.
+        Err(MysqlError::OtherMode { .. }) => return Ok(()),
+        found => found?,
+    };
+    match found {
         Ok(micros) if micros == ours.time_micros => Ok(()),
         Ok(micros) => Err(reused(format!("it has one of {} there", rfc3339_micros(micros)))),
         Err(said) => Err(reused(said)),
     }
 }
 
-/// The same files, and a lower number.
-fn is_older(file: &str, than: &str) -> bool {
-    let base = |file: &str| file.rsplit_once('.').map(|(base, _)| base.to_owned());
-    base(file) == base(than) && file_number(file) < file_number(than)
-}
-
-/// The time of the transaction, or the file, that begins there; else what is there instead.
-async fn time_at(file: &str, offset: u32, options: &MysqlOptions) -> Result<Result<u64, String>, MysqlError> {
+/// The time of the transaction, or the file, that begins there, microseconds since 1970 UTC; else what is there instead.
+///
+/// # Errors
+/// The server cannot be asked, or does not send what is there under its `gtid_mode`.
+pub async fn time_at(
+    file: &str,
+    offset: u32,
+    options: &MysqlOptions,
+) -> Result<Result<u64, String>, MysqlError> {
     // Under a number of its own: our stream would be taken from us otherwise.
     let options = MysqlOptions { relay_id: rand::random(), ..options.clone() };
     let control = Control::connect(&options).await?;
