@@ -2,7 +2,7 @@
 //! killed, every index ends as the newest committed state, and the cursor never stands above what the engine has. Tables are truncated, and lose
 //! rows that only a snapshot finds.
 //!
-//! Everything follows from one seed. `EVERRELAY_TEST_SEED=N cargo test --test deliver_model` replays it.
+//! Everything follows from one seed. `EVERRELAY_TEST_SEED=N cargo test --test deliver_model TEST` replays it.
 
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
@@ -252,6 +252,8 @@ struct Story {
     told: [bool; 2],
     /// The one that goes on: its table, and the next key that it reads.
     snapshot: Option<(usize, i64)>,
+    /// Tables whose snapshots are to come.
+    wanted: Vec<usize>,
     ended: Snapshots,
 }
 
@@ -332,7 +334,7 @@ impl Story {
         let mut batch = Batch::new();
         let steps = match self.snapshot {
             None => {
-                let t = self.chance.random_range(0..TABLES.len());
+                let t = self.wanted.pop().unwrap_or_else(|| self.chance.random_range(0..TABLES.len()));
                 // Rows change and nobody says how: the snapshot finds out.
                 for key in 0..KEYS {
                     match self.chance.random_range(0..4) {
@@ -436,25 +438,31 @@ fn small(chance: &mut StdRng) -> DeliverOptions {
     }
 }
 
-async fn history(seed: u64) {
+/// `wiped`: before the last run the state folder is lost, and rows change before the next one is begun.
+async fn history(seed: u64, wiped: bool) {
     let mut chance = StdRng::seed_from_u64(seed);
-    let dir = tempfile::tempdir().unwrap();
+    let mut dir = tempfile::tempdir().unwrap();
     let documents = Arc::new(Mutex::new(Documents::default()));
-    let cursor = MemoryCursor::default();
+    let mut cursor = MemoryCursor::default();
     let mut story = Story {
         chance: StdRng::seed_from_u64(chance.random()),
         tables: vec![BTreeMap::new(); TABLES.len()],
         number: 0,
         told: [false; 2],
         snapshot: None,
+        wanted: Vec::new(),
         ended: Snapshots::default(),
     };
     let runs = 6;
     for run in 0..runs {
         let last = run == runs - 1;
+        if wiped && last {
+            (dir, cursor) = (tempfile::tempdir().unwrap(), MemoryCursor::default());
+            (story.snapshot, story.wanted) = (None, vec![0, 1]);
+        }
         let (mut writer, log) = open(dir.path());
         story.told = [false; 2];
-        if run == 0 {
+        if writer.position().is_none() {
             let mut batch = Batch::new();
             let (gtids, position) = (GtidSet::default(), Position::default());
             batch.mark(&Mark {
@@ -506,7 +514,7 @@ async fn history(seed: u64) {
             }
         }
         if last {
-            while story.snapshot.is_some() {
+            while story.snapshot.is_some() || !story.wanted.is_empty() {
                 story.snapshot_step(&mut writer);
             }
             source_ended.cancel();
@@ -544,11 +552,20 @@ async fn history(seed: u64) {
 
 #[tokio::test(start_paused = true)]
 async fn every_index_ends_as_its_table_whatever_the_engine_does_and_wherever_the_relay_is_killed() {
+    histories("every_index", false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_67_after_a_folder_was_lost_snapshots_leave_no_document_without_its_row() {
+    histories("fault_67", true).await;
+}
+
+async fn histories(test: &str, wiped: bool) {
     let fixed = std::env::var("EVERRELAY_TEST_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
     let first = fixed.unwrap_or_else(rand::random);
     let count = if fixed.is_some() { 1 } else { 16 };
     for seed in (0..count).map(|i| first.wrapping_add(i)) {
-        println!("seed {seed}: EVERRELAY_TEST_SEED={seed} cargo test --test deliver_model");
-        history(seed).await;
+        println!("seed {seed}: EVERRELAY_TEST_SEED={seed} cargo test --test deliver_model {test}");
+        history(seed, wiped).await;
     }
 }

@@ -203,6 +203,9 @@ pub(super) fn snapshot_for_people(snapshot: &SnapshotStatus) -> String {
     let filter = filter.as_ref().map_or(String::new(), |filter| format!(" where {filter}"));
     let read = match state {
         SnapshotState::Waiting => return format!("{table}{filter} waits for its turn"),
+        SnapshotState::Paused if *rows == 0 => {
+            return format!("{table}{filter}, paused before it has read a row");
+        }
         _ if *estimated_rows == 0 => format!("{rows} rows"),
         _ => format!("{rows} of about {estimated_rows} rows"),
     };
@@ -240,5 +243,31 @@ fn print_room(pipeline: &PipelineStatus) {
     }
     if paused.is_some() {
         println!("          the source is paused");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::TableName;
+    use crate::log::snapshot::{Begun, Snapshot};
+
+    #[test]
+    fn a_snapshot_says_how_far_it_is_and_how_long_it_will_take_where_that_is_known() {
+        let snapshot = |rows, estimated_rows, rate, paused, filter: Option<&str>| {
+            let begun = Begun { since: 1, ranges: Vec::new(), rows, estimated_rows, covers_gap: false };
+            let begun = Some(begun).filter(|_| rows > 0);
+            let (table, filter) = (TableName::new("shop", "orders"), filter.map(str::to_owned));
+            let status = SnapshotStatus::from(&Snapshot { table, filter, paused, begun });
+            snapshot_for_people(&SnapshotStatus { rows_per_second: rate, ..status })
+        };
+        assert_eq!(snapshot(0, 0, None, false, None), "shop.orders waits for its turn");
+        let read = snapshot(300, 1000, Some(7.0), false, None);
+        assert_eq!(read, "shop.orders 300 of about 1000 rows, 7 a second, 1m 40s left");
+        let more = snapshot(1200, 1000, Some(7.0), false, Some("id > 7"));
+        assert_eq!(more, "shop.orders where id > 7 1200 of about 1000 rows, 7 a second");
+        assert_eq!(snapshot(300, 0, Some(0.0), false, None), "shop.orders 300 rows");
+        assert_eq!(snapshot(300, 1000, Some(7.0), true, None), "shop.orders 300 of about 1000 rows, paused");
+        assert_eq!(snapshot(0, 0, None, true, None), "shop.orders, paused before it has read a row");
     }
 }

@@ -1,6 +1,7 @@
 //! The whole relay with little room: a model source, the real log on real files, a model engine that is away at will. Whatever there is no
 //! room for, every row arrives, nothing is read for ever, and what cannot fit is said.
 
+mod paced;
 mod parts;
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use everrelay::clock::SystemClock;
 use everrelay::disk::Reserve;
 use everrelay::lifecycle::{Readiness, Shutdown};
-use everrelay::log::{LogOptions, Opened, Quota, Retention as Kept, WriteError};
+use everrelay::log::{Log, LogOptions, Opened, Quota, Retention as Kept, WriteError};
 use everrelay::relay::committer::Committer;
 use everrelay::relay::deliver::Deliver;
 use everrelay::relay::error::{IngestError, RelayError};
@@ -18,7 +19,7 @@ use everrelay::relay::ingest::Ingest;
 use everrelay::relay::options::DeliverOptions;
 use everrelay::relay::{Outlook, Retention};
 use everrelay::settled::{Cursor, CursorStore, MemoryCursor, ROOM_BYTES, Reserved};
-use everrelay::source::Start;
+use everrelay::source::{Pace, Source, Start};
 use parts::{ModelEngine, ModelSource, Seen, SmallDisk};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -40,6 +41,7 @@ struct World {
     cursor: MemoryCursor,
     shutdown: Shutdown,
     kept: Kept,
+    quota: u64,
 }
 
 impl World {
@@ -54,20 +56,30 @@ impl World {
             shutdown: Shutdown::new(),
             // What is settled is not kept: room is what the engine has not taken.
             kept: Kept { age: Duration::ZERO, bytes: 0 },
+            quota: QUOTA,
         }
     }
 
     fn options(&self) -> LogOptions {
-        let (retention, quota) = (self.kept, Quota::Bytes(QUOTA));
+        let (retention, quota) = (self.kept, Quota::Bytes(self.quota));
         LogOptions { retention, quota, keep_free_bytes: KEEP_FREE, ..LogOptions::default() }
     }
 
     /// Starts a relay that reads transactions of so many rows each.
     fn start(&self, rows: &[u64]) -> Running {
+        let source =
+            |log: &Log<SmallDisk>, _| ModelSource::new(rows.to_vec(), Arc::clone(&self.seen), log.clone());
+        self.start_with(Start::Earliest, source)
+    }
+
+    fn start_with<S: Source>(
+        &self,
+        start: Start,
+        source: impl FnOnce(&Log<SmallDisk>, Pace) -> S,
+    ) -> Running {
         let Opened { writer, log, .. } =
             everrelay::log::open(&self.disk, &SystemClock, &self.dir.path().join("log"), self.options())
                 .unwrap();
-        let source = ModelSource::new(rows.to_vec(), Arc::clone(&self.seen), log.clone());
         let reserve = Reserve::open(self.disk.clone(), &self.dir.path().join("reserve"), 0).unwrap();
         let deliver = Deliver::open(
             log.clone(),
@@ -78,9 +90,10 @@ impl World {
             self.readiness.clone(),
         )
         .unwrap();
+        let source = source(&log, deliver.pace());
         let committer = Committer::start(writer).unwrap();
         let retention = Retention::new(log, self.cursor.clone(), SystemClock, reserve, committer.carrier());
-        let ingest = Ingest::new(source, committer, Start::Earliest, SystemClock, self.readiness.clone());
+        let ingest = Ingest::new(source, committer, start, SystemClock, self.readiness.clone());
         let outlook = retention.outlook();
         let (readiness, shutdown) = (self.readiness.clone(), self.shutdown.clone());
         let task = tokio::spawn(async move {

@@ -82,10 +82,10 @@ impl Disk for SmallDisk {
 }
 
 /// Bytes of a row's text.
-const PAD: usize = 200;
+pub const PAD: usize = 200;
 /// Rows that one call gives at most: batches begin and end inside transactions.
 const ROWS_AT_HAND: u64 = 17;
-const TABLE: TableNo = TableNo(3);
+pub const TABLE: TableNo = TableNo(3);
 
 /// What was asked of a source.
 #[derive(Debug, Default)]
@@ -208,7 +208,7 @@ impl Source for ModelSource {
     }
 }
 
-fn schema() -> SchemaRecord {
+pub fn schema() -> SchemaRecord {
     let id =
         Column { name: "id".into(), ty: ColumnType::Integer { bits: 64, unsigned: true }, nullable: false };
     let pad = Column { name: "pad".into(), ty: ColumnType::Text, nullable: false };
