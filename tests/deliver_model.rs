@@ -24,7 +24,7 @@ use everrelay::log::snapshot::{self, SnapshotNote, SnapshotStep};
 use everrelay::log::{Log, LogOptions, Noted, Opened, Writer};
 use everrelay::relay::deliver::Deliver;
 use everrelay::relay::options::DeliverOptions;
-use everrelay::settled::{CursorStore, MemoryCursor};
+use everrelay::settled::{Cursor, CursorStore, MemoryCursor};
 use everrelay::sink::{Bulk, BulkError, Disposition, Expect, Index, IndexNo, Sink, SinkError, Swept};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -498,19 +498,38 @@ async fn history(seed: u64, wiped: bool) {
             let (shutdown, source_ended) = (shutdown.clone(), source_ended.clone());
             async move { deliver.run(&shutdown, &source_ended).await }
         });
-        for _ in 0..chance.random_range(5..60) {
+        // Many changes heal whatever was left undone.
+        let least = if last { 0 } else { 5 };
+        let most = if last && chance.random_bool(0.5) { 1 } else { 60 };
+        for _ in 0..chance.random_range(least..most) {
             story.transaction(&mut writer);
-            if story.chance.random_bool(if story.snapshot.is_some() { 0.4 } else { 0.1 }) {
+            // In the last run none begins: what a sweep before left undone stays.
+            let begins = if last && !wiped { 0.0 } else { 0.1 };
+            if story.chance.random_bool(if story.snapshot.is_some() { 0.4 } else { begins }) {
                 story.snapshot_step(&mut writer);
             }
             tokio::time::sleep(Duration::from_micros(chance.random_range(0..2000))).await;
             if chance.random_bool(0.05) {
                 // As retention does it: what was read before the sync is what is durable after it.
                 let mut store = cursor.clone();
-                let settled = store.load().unwrap().map_or(Seq(0), |cursor| cursor.seq);
+                let settled = store.load().unwrap().map_or(Seq(0), |cursor| cursor.done());
                 tokio::task::yield_now().await;
                 store.sync().unwrap();
                 log.retain(settled.next(), u64::MAX).unwrap();
+            }
+        }
+        if !last && chance.random_bool(0.5) {
+            // Killed in the middle of its sweep, most often.
+            loop {
+                story.snapshot_step(&mut writer);
+                if story.snapshot.is_none() {
+                    break;
+                }
+            }
+            let end = log.visible().seq;
+            let is_owed = |cursor: Cursor| !cursor.sweeps.is_empty() || cursor.seq >= end;
+            while !cursor.load().unwrap().is_some_and(is_owed) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
         if last {
@@ -522,6 +541,7 @@ async fn history(seed: u64, wiped: bool) {
             let settled = cursor.load().unwrap().unwrap();
             assert_eq!(settled.seq, log.visible().seq, "the cursor is at the log's end");
             assert_eq!(settled.gtids, *writer.position().unwrap(), "and so is its GTID set");
+            assert!(settled.sweeps.is_empty(), "nothing is owed");
         } else if chance.random_bool(0.3) {
             shutdown.request();
             task.await.unwrap().unwrap();

@@ -106,7 +106,7 @@ impl Folder {
     fn set_cursor(&self, seq: Seq, gtids: GtidSet) {
         let settled = Settled::open(&self.settled()).unwrap();
         let mut store = settled.cursor("main").unwrap();
-        store.commit(&Cursor { seq, gtids, indices: indices() }).unwrap();
+        store.commit(&Cursor { seq, gtids, indices: indices(), ..Cursor::default() }).unwrap();
         store.sync().unwrap();
     }
 

@@ -47,7 +47,7 @@ use crate::lifecycle::{Readiness, Shutdown};
 use crate::log::record::{Change, Commit, HEADER, Kind, Mark, SchemaRecord, State};
 use crate::log::{Frame, Gap, Location, Log, Reader, Visible};
 use crate::metrics::names;
-use crate::settled::CursorStore;
+use crate::settled::{CursorStore, OwedSweep};
 use crate::sink::{Index, IndexNo, Sink};
 use crate::source::pace::{Pace, Pacing};
 
@@ -67,6 +67,8 @@ pub struct Deliver<K, C, D: Disk, T> {
     learning: Option<Learning>,
     documents: Documents,
     sweeps: Sweeps<K>,
+    /// Sweeps that a former run left.
+    resumed: Vec<OwedSweep>,
     outstanding: Outstanding,
     building: Building,
     /// When the oldest action of the bulk being built was added.
@@ -112,6 +114,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             flights: Flights::new(Arc::clone(&sink), options.in_flight),
             documents: Documents::default(),
             sweeps: Sweeps::new(Arc::clone(&sink), readiness.clone()),
+            resumed: cursor.sweeps.clone(),
             building: Building::default(),
             building_since: None,
             id: String::new(),
@@ -176,15 +179,22 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut last_progress = ((Seq::default(), 0), Instant::now());
         loop {
+            self.resume_sweep()?;
             let caught_up = self.fill(&mut reader).await?;
             self.tell_reached();
-            self.sweeps.start(&self.documents, self.outstanding.settled(), &self.log);
+            let settled = self.outstanding.settled();
+            for (ticket, owed) in self.sweeps.start(&self.documents, settled, &self.log) {
+                // In this order: no cursor passes it that does not owe it.
+                self.progress.owe(owed);
+                self.outstanding.settle(ticket);
+            }
             if source_ended.is_cancelled() {
                 let progress = (self.outstanding.settled(), self.sweeps.pages());
                 if progress != last_progress.0 {
                     last_progress = (progress, Instant::now());
                 }
-                let idle = caught_up && self.outstanding.is_empty();
+                let swept = self.sweeps.is_idle() && self.resumed.is_empty();
+                let idle = caught_up && swept && self.outstanding.is_empty();
                 if idle || last_progress.1.elapsed() > self.options.drain {
                     return Ok(());
                 }

@@ -15,7 +15,7 @@ use crate::log::Frame;
 use crate::log::record::SweepRecord;
 use crate::mapping;
 use crate::metrics::names;
-use crate::settled::CursorStore;
+use crate::settled::{CursorStore, OwedSweep};
 use crate::sink::{Disposition, Sink};
 
 impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
@@ -97,13 +97,26 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         let record =
             SweepRecord::decode(frame.payload).map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
         let (bound, own) = (record.below(), frame.version);
-        let what_for = if record.of_snapshot { WhatFor::Snapshot(frame.seq) } else { WhatFor::Truncate };
-        if bound > own || (what_for == WhatFor::Truncate && bound < own) {
+        if bound > own || (bound < own && !record.of_snapshot) {
             let problem = format!("it is a sweep up to version {bound}, and its own is {own}");
             return Err(DeliverError::Record { seq: frame.seq, problem });
         }
         let ticket = self.outstanding.open(frame.seq);
-        let owed = Owed { table: record.table, bound, what_for, ticket };
+        let what_for =
+            if record.of_snapshot { WhatFor::Snapshot(Some(ticket)) } else { WhatFor::Truncate(ticket) };
+        self.owe(Owed { table: record.table, bound, seq: frame.seq, what_for })
+    }
+
+    /// Goes on with a sweep that a former run left, if there is one; reading waits for one at a time.
+    pub(super) fn resume_sweep(&mut self) -> Result<(), DeliverError> {
+        if self.sweeps.hold_reading() {
+            return Ok(());
+        }
+        let Some(OwedSweep { seq, table, below }) = self.resumed.pop() else { return Ok(()) };
+        self.owe(Owed { table, bound: Version(below), seq, what_for: WhatFor::Snapshot(None) })
+    }
+
+    fn owe(&mut self, owed: Owed) -> Result<(), DeliverError> {
         match self.tables.index(&owed.table).cloned() {
             Some(index) => self.sweeps.begin(Sweep { owed, index }, &mut self.documents),
             None => {
@@ -121,15 +134,23 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                 self.tables.check_identity(&alias, &owed.table, &index)?;
                 self.sweeps.begin(Sweep { owed, index }, &mut self.documents);
             }
-            Event::Found { owed: Owed { table, ticket, .. }, alias, index: None } => {
+            Event::Found { owed: Owed { table, seq, what_for, .. }, alias, index: None } => {
                 tracing::info!(%table, alias, "the table's older documents are to go, and it has no index");
-                self.outstanding.settle(ticket);
+                match what_for {
+                    WhatFor::Truncate(ticket) | WhatFor::Snapshot(Some(ticket)) => {
+                        self.outstanding.settle(ticket);
+                    }
+                    WhatFor::Snapshot(None) => self.progress.swept(seq),
+                }
             }
             Event::Ended(Sweep { owed, index }) => {
-                if owed.what_for == WhatFor::Truncate {
-                    self.documents.lift(index.no);
+                match owed.what_for {
+                    WhatFor::Truncate(ticket) => {
+                        self.documents.lift(index.no);
+                        self.outstanding.settle(ticket);
+                    }
+                    WhatFor::Snapshot(_) => self.progress.swept(owed.seq),
                 }
-                self.outstanding.settle(owed.ticket);
                 self.sweeps.ended(&mut self.documents);
             }
             Event::Stopped => {}

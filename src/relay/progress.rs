@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::event::{Gtid, GtidSet, Seq};
-use crate::settled::{Cursor, CursorStore, IndexId, SettledError};
+use crate::settled::{Cursor, CursorStore, IndexId, OwedSweep, SettledError};
 
 /// How an end of a transaction, or a mark, moves the position.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ struct End {
 pub struct Progress<C> {
     store: C,
     cursor: Cursor,
+    /// What is owed is not what was committed.
+    changed: bool,
     ends: VecDeque<End>,
 }
 
@@ -36,8 +38,10 @@ impl<C: CursorStore> Progress<C> {
     /// The cursor cannot be read.
     pub fn load(store: C, start: Seq) -> Result<Progress<C>, SettledError> {
         let cursor = store.load()?;
-        let cursor = cursor.unwrap_or_else(|| Cursor { seq: start.previous(), ..Cursor::default() });
-        Ok(Progress { store, cursor, ends: VecDeque::new() })
+        let mut cursor = cursor.unwrap_or_else(|| Cursor { seq: start.previous(), ..Cursor::default() });
+        // One that was not passed is read again.
+        cursor.sweeps.retain(|sweep| sweep.seq <= cursor.seq);
+        Ok(Progress { store, cursor, changed: false, ends: VecDeque::new() })
     }
 
     /// The settled prefix as last committed.
@@ -58,12 +62,24 @@ impl<C: CursorStore> Progress<C> {
         self.ends.push_back(End { seq, time_micros, moved });
     }
 
+    /// A sweep is due, and its frame may be passed.
+    pub fn owe(&mut self, sweep: OwedSweep) {
+        self.cursor.sweeps.push(sweep);
+        self.changed = true;
+    }
+
+    /// The sweep that the frame `seq` asks for was made.
+    pub fn swept(&mut self, seq: Seq) {
+        self.cursor.sweeps.retain(|sweep| sweep.seq != seq);
+        self.changed = true;
+    }
+
     /// Everything up to `settled` is settled, in `indices`: moves the cursor there, whole.
     ///
     /// # Errors
     /// The store does not take it.
     pub fn commit(&mut self, settled: Seq, indices: &BTreeMap<String, IndexId>) -> Result<(), SettledError> {
-        if settled <= self.cursor.seq {
+        if settled <= self.cursor.seq && !self.changed {
             return Ok(());
         }
         while let Some(end) = self.ends.front().filter(|end| end.seq <= settled) {
@@ -76,9 +92,11 @@ impl<C: CursorStore> Progress<C> {
             }
             self.ends.pop_front();
         }
-        self.cursor.seq = settled;
+        self.cursor.seq = settled.max(self.cursor.seq);
         self.cursor.indices.clone_from(indices);
-        self.store.commit(&self.cursor)
+        self.store.commit(&self.cursor)?;
+        self.changed = false;
+        Ok(())
     }
 
     /// Makes the committed cursor durable.

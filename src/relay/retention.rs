@@ -85,7 +85,7 @@ impl<C: CursorStore, D: Disk, T: Clock> Retention<C, D, T> {
     }
 
     fn retain(&mut self) -> Result<(), RelayError> {
-        let settled = self.store.load()?.map_or(Seq(0), |cursor| cursor.seq);
+        let settled = self.store.load()?.map_or(Seq(0), |cursor| cursor.done());
         if settled > self.synced {
             // The cursor is made durable first: a segment goes only behind a cursor that no power loss takes back. What is
             // committed meanwhile is higher, and does no harm.

@@ -6,8 +6,9 @@
 //!   was applied behind the scan would stay. No newer change of them is sent before it has ended ([`Documents::bar`]).
 //! - A snapshot's begins when the engine has answered for all that stands before it in the log, so that every row of the table has a document of a
 //!   version that it spares: none is missing even for a moment. Newer changes go on meanwhile: an index may be swept for minutes.
-//! - Its ticket, opened in its place among all others, is settled when a whole pass has been made: the cursor stands below it until
-//!   then, so a crash makes it again, after the older changes that are sent again before it.
+//! - A TRUNCATE's ticket, opened in its place among all others, is settled when a whole pass has been made: the cursor stands below it until
+//!   then, so a crash makes it again, after the older changes that are sent again before it. A snapshot's is settled when its pass begins, and the cursor
+//!   that passes it says that it is owed: so it is begun again after a crash, and holds nothing up meanwhile.
 //! - Other tables go on until a bound of the deliver side is reached: what waits for a sweep counts as waiting, what
 //!   follows it as unsettled. No bound makes it wait in turn, since it needs nothing that is yet to be read.
 //!
@@ -46,6 +47,7 @@ use crate::event::{Seq, TableName, Version};
 use crate::lifecycle::Readiness;
 use crate::log::{Log, NOT_BEFORE_MICROS};
 use crate::metrics::names;
+use crate::settled::OwedSweep;
 use crate::sink::{Expect, Index, Sink, SinkError, Swept};
 
 /// How often a long sweep says how far it is.
@@ -60,17 +62,18 @@ pub struct Owed {
     pub table: TableName,
     /// Documents below it go.
     pub bound: Version,
+    /// The frame that asks for it.
+    pub seq: Seq,
     pub what_for: WhatFor,
-    pub ticket: Ticket,
 }
 
 /// Why older documents go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhatFor {
-    /// The table was emptied, at the bound.
-    Truncate,
-    /// All rows of the table came since the bound. The frame where that is said.
-    Snapshot(Seq),
+    /// The table was emptied, at the bound. Settled when the sweep has ended.
+    Truncate(Ticket),
+    /// All rows of the table came since the bound. Settled when the sweep begins: from then on the cursor says that it is owed, and passes it.
+    Snapshot(Option<Ticket>),
 }
 
 /// A sweep whose index is known.
@@ -131,6 +134,12 @@ impl<K: Sink> Sweeps<K> {
         self.finding || self.next.is_some()
     }
 
+    /// Every sweep that was read has ended.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.open == 0 && !self.hold_reading()
+    }
+
     /// A task is under way.
     #[must_use]
     pub fn is_busy(&self) -> bool {
@@ -156,7 +165,7 @@ impl<K: Sink> Sweeps<K> {
 
     /// A sweep begins: its barrier is set, or reading waits until the one before it of the same table has ended.
     pub fn begin(&mut self, sweep: Sweep, documents: &mut Documents) {
-        if sweep.owed.what_for == WhatFor::Truncate {
+        if matches!(sweep.owed.what_for, WhatFor::Truncate(_)) {
             if documents.is_barred(sweep.index.no) {
                 self.next = Some(sweep);
                 return;
@@ -168,13 +177,27 @@ impl<K: Sink> Sweeps<K> {
         self.waiting.push(sweep);
     }
 
-    /// Starts the sweeps that nothing older stands before any more. Everything up to `settled` is settled.
-    pub fn start<D: Disk>(&mut self, documents: &Documents, settled: Seq, log: &Log<D>) {
+    /// Starts the sweeps that nothing older stands before any more. Everything up to `settled` is settled. Returns what is owed from here on in place of
+    /// these tickets.
+    pub fn start<D: Disk>(
+        &mut self,
+        documents: &Documents,
+        settled: Seq,
+        log: &Log<D>,
+    ) -> Vec<(Ticket, OwedSweep)> {
         let is_due = |sweep: &mut Sweep| match sweep.owed.what_for {
-            WhatFor::Truncate => documents.is_clear(sweep.index.no),
-            WhatFor::Snapshot(seq) => settled >= seq.previous(),
+            WhatFor::Truncate(_) => documents.is_clear(sweep.index.no),
+            WhatFor::Snapshot(Some(_)) => settled >= sweep.owed.seq.previous(),
+            WhatFor::Snapshot(None) => true,
         };
-        for sweep in self.waiting.extract_if(.., is_due) {
+        let mut owed = Vec::new();
+        for mut sweep in self.waiting.extract_if(.., is_due) {
+            if let WhatFor::Snapshot(ticket) = &mut sweep.owed.what_for
+                && let Some(ticket) = ticket.take()
+            {
+                let Owed { table, bound, seq, .. } = &sweep.owed;
+                owed.push((ticket, OwedSweep { seq: *seq, table: table.clone(), below: bound.0 }));
+            }
             let pass = Pass {
                 sink: Arc::clone(&self.sink),
                 readiness: self.readiness.clone(),
@@ -184,6 +207,7 @@ impl<K: Sink> Sweeps<K> {
             };
             self.tasks.spawn(pass.run(sweep));
         }
+        owed
     }
 
     /// Waits for the next event; for ever while no task is under way. Cancel safe.
@@ -229,7 +253,7 @@ impl<K: Sink, D: Disk> Pass<K, D> {
     async fn run(self, sweep: Sweep) -> Result<Event, DeliverError> {
         let Sweep { owed: Owed { table, bound, what_for, .. }, index } = &sweep;
         let why = match what_for {
-            WhatFor::Truncate => "the table was emptied",
+            WhatFor::Truncate(_) => "the table was emptied",
             WhatFor::Snapshot(_) => "every row of the table was read",
         };
         tracing::info!(%table, index = index.name, %bound, "{why}; deleting its older documents");

@@ -12,7 +12,7 @@ use crate::event::{GtidSet, Seq, TableName, codec};
 const TREE: &str = "cursors";
 
 /// Version of a stored cursor's encoding.
-const ENCODING: u8 = 2;
+const ENCODING: u8 = 3;
 
 /// Limit on what decoding a cursor may allocate, bytes.
 const DECODE_LIMIT: usize = 64 << 20;
@@ -26,6 +26,26 @@ pub struct Cursor {
     pub gtids: GtidSet,
     /// By alias, the index that documents went to: one deleted and made anew has another UUID.
     pub indices: BTreeMap<String, IndexId>,
+    /// Sweeps at the end of snapshots that were passed and go on.
+    pub sweeps: Vec<OwedSweep>,
+}
+
+impl Cursor {
+    /// What stands up to here nobody needs any more. A sweep that goes on stands in the log as long as that: a cursor may be lost.
+    #[must_use]
+    pub fn done(&self) -> Seq {
+        self.sweeps.iter().map(|sweep| sweep.seq.previous()).fold(self.seq, Seq::min)
+    }
+}
+
+/// Documents of a table that are yet to be deleted.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct OwedSweep {
+    /// The frame that asks for it.
+    pub seq: Seq,
+    pub table: TableName,
+    /// Those of a lower version.
+    pub below: u64,
 }
 
 /// One concrete index and the table that it belongs to.
@@ -187,7 +207,13 @@ mod tests {
             seq: Seq(seq),
             gtids: "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-7:9".parse().unwrap(),
             indices: [("shop.orders".into(), index)].into(),
+            sweeps: vec![OwedSweep { seq: Seq(5), table: TableName::new("shop", "orders"), below: 3 }],
         }
+    }
+
+    #[test]
+    fn what_asks_for_a_sweep_that_goes_on_is_needed() {
+        assert_eq!((cursor(7).done(), cursor(3).done(), Cursor::default().done()), (Seq(4), Seq(3), Seq(0)));
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub mod cursor;
 mod handle;
 pub mod reserved;
 
-pub use cursor::{Cursor, CursorStore, IndexId, MemoryCursor, SledCursor};
+pub use cursor::{Cursor, CursorStore, IndexId, MemoryCursor, OwedSweep, SledCursor};
 pub use reserved::{ROOM_BYTES, Reserved};
 
 /// The format that this version writes, and the only one that it reads.

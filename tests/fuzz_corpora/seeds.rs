@@ -9,7 +9,7 @@ use everrelay::event::{
 use everrelay::log::prepared::{Held, Outcome, Prepared, Xa};
 use everrelay::log::record::{Batch, Commit, HEADER, Kind, Mark, Position, SchemaRecord, State, Synced};
 use everrelay::log::{Location, Noted, Standing};
-use everrelay::settled::{Cursor, IndexId};
+use everrelay::settled::{Cursor, IndexId, OwedSweep};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -380,9 +380,11 @@ fn gtids() -> Vec<Vec<u8>> {
 fn cursors() -> Vec<Vec<u8>> {
     let index =
         IndexId { table: TableName::new("shop", "t"), name: "shop.t-000001".into(), uuid: "u1".into() };
-    let cursor = Cursor { seq: Seq(70_000), gtids: set(), indices: [("shop.t".to_owned(), index)].into() };
+    let sweeps = vec![OwedSweep { seq: Seq(300), table: TableName::new("shop", "t"), below: u64::MAX }];
+    let indices = [("shop.t".to_owned(), index)].into();
+    let cursor = Cursor { seq: Seq(70_000), gtids: set(), indices, sweeps };
     let stored = |cursor: &Cursor| {
-        let mut value = vec![1];
+        let mut value = vec![3];
         codec::encode(cursor, &mut value);
         value
     };

@@ -83,8 +83,9 @@ impl Copied {
         shown.push_str(&format!("position: {position}\nfound: {found}\n"));
         match cursor {
             None => shown.push_str("cursor: none\n"),
-            Some(Cursor { seq, gtids, indices }) => {
+            Some(Cursor { seq, gtids, indices, sweeps }) => {
                 shown.push_str(&format!("cursor: {seq}, {gtids}\n"));
+                sweeps.iter().for_each(|sweep| shown.push_str(&format!("owed: {sweep:?}\n")));
                 indices
                     .iter()
                     .for_each(|(alias, index)| shown.push_str(&format!("index: {alias} {index:?}\n")));

@@ -11,12 +11,14 @@ use everrelay::clock::Clock;
 use everrelay::disk::SystemDisk;
 use everrelay::event::codec::RowWriter;
 use everrelay::event::value::{Date, DateTime, Geometry, Instant, Time};
-use everrelay::event::{Column, ColumnType, Gtid, GtidSet, Op, TableName, TableNo, TableSchema, Value, Xid};
+use everrelay::event::{
+    Column, ColumnType, Gtid, GtidSet, Op, Seq, TableName, TableNo, TableSchema, Value, Xid,
+};
 use everrelay::log::prepared::{Outcome, Prepared, Xa};
 use everrelay::log::record::{Batch, Commit, Mark, Position, SchemaRecord, SweepRecord, Synced};
 use everrelay::log::snapshot::{Range, SnapshotNote, SnapshotStep};
 use everrelay::log::{Gap, LogOptions, Noted, Opened, Shape, open};
-use everrelay::settled::{Cursor, CursorStore, IndexId, Settled};
+use everrelay::settled::{Cursor, CursorStore, IndexId, OwedSweep, Settled};
 
 use super::SINK;
 
@@ -322,7 +324,7 @@ fn several_segments(folder: &Path) {
     };
     let indices = ["orders", "lines"].map(|table| (format!("shop.{table}"), index(table))).into();
     let gtids = format!("{A}:1-7:9-11,{A}:blue:3-4").parse().unwrap();
-    settle(folder, Some(&Cursor { seq: settled, gtids, indices }));
+    settle(folder, Some(&Cursor { seq: settled, gtids, indices, sweeps: Vec::new() }));
 }
 
 fn open_transaction(folder: &Path) {
@@ -480,5 +482,9 @@ fn snapshot(folder: &Path) {
     making.commit_rows();
     making.sync();
     assert!(making.opened.log.segments().len() > 2);
-    settle(folder, Some(&Cursor::default()));
+    // Behind the sweep, which goes on.
+    let visible = making.opened.log.visible().seq;
+    let sweep = OwedSweep { seq: Seq(15), table: TableName::new("shop", "lines"), below: NOW + 4 };
+    let gtids = format!("{A}:1-8").parse().unwrap();
+    settle(folder, Some(&Cursor { seq: visible, gtids, indices: Default::default(), sweeps: vec![sweep] }));
 }
