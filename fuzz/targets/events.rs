@@ -8,6 +8,7 @@ use everrelay::source::mysql::binlog::Binlog;
 use everrelay::source::mysql::catalog::{Asked, Column};
 use everrelay::source::mysql::event::{HEAD, Head, RawEvent, Within};
 use everrelay::source::mysql::patterns::Patterns;
+use everrelay::source::mysql::place::Way;
 use everrelay::source::mysql::server::{Family, Peer};
 use everrelay::source::mysql::{Address, MysqlOptions};
 
@@ -19,9 +20,15 @@ const LARGEST_ROW: usize = 1 << 16;
 const WITHIN: [Within; 4] =
     [Within::Stream, Within::Stream, Within::Payload { last: false }, Within::Payload { last: true }];
 
-/// Each event is its type, where it stands, its flags (2) and its body as a block.
+/// Each event is its type, where it stands, its flags (2) and its body as a block; all of them come by GTIDs, and once more by place.
 pub fn run(input: &[u8]) {
-    let mut input = Input(input);
+    let by_place = Way::ByPlace { file: "b".to_owned(), from: 4, offset: 4, before: GtidSet::default() };
+    for way in [Way::BySet, by_place] {
+        stream(Input(input), &way);
+    }
+}
+
+fn stream(mut input: Input<'_>, way: &Way) {
     let mut options = MysqlOptions::new(Address::Socket("/s".into()), "u", Secret::default(), 1);
     options.max_row_bytes = LARGEST_ROW;
     options.mark_transactions = 2;
@@ -30,6 +37,7 @@ pub fn run(input: &[u8]) {
     // Each family's events are of no use to the other, but for the table maps.
     let peer = Peer { family: Family::Mariadb, uuid: [1; 16] };
     binlog.restart(GtidSet::default(), peer, patterns, std::collections::BTreeSet::new());
+    binlog.goes(way, !way.is_by_place());
     let (mut standing, mut batch) = (Standing::default(), Batch::new());
     let mut taken = Taken::default();
     while !input.is_empty() {
@@ -115,8 +123,12 @@ impl Taken {
                 }
                 Kind::Commit => {
                     let commit = Commit::decode(payload).expect("a commit");
-                    let gtid = commit.gtid.as_ref().expect("a transaction of this stream has a GTID");
-                    assert!(!standing.gtids.contains(gtid), "no transaction counts twice");
+                    match &commit.gtid {
+                        Some(gtid) => {
+                            assert!(!standing.gtids.contains(gtid), "no transaction counts twice");
+                        }
+                        None => assert!(commit.position.by_place, "else nothing says where to go on"),
+                    }
                     assert!(
                         self.held == 0 || commit.noted.xa.len() == 1,
                         "held rows are of one XA transaction"

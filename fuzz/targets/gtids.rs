@@ -1,13 +1,17 @@
-//! GTID sets: the first byte says whether the rest is a text or a stored set; a second set, behind a zero byte, is reckoned with.
+//! GTID sets: the first byte says whether the rest is a text, a stored set or a PREVIOUS_GTIDS event; a second set, behind a zero byte, is reckoned with.
 
 use everrelay::event::{GtidSet, codec};
+use everrelay::source::mysql::previous::previous_gtids;
 
 /// What decoding may allocate, bytes.
 const LIMIT: usize = 1 << 20;
 
 pub fn run(input: &[u8]) {
     let Some((how, bytes)) = input.split_first() else { return };
-    if how & 1 == 0 {
+    if how & 2 != 0 {
+        let Ok(set) = previous_gtids(bytes) else { return };
+        reckon(&set, &GtidSet::default());
+    } else if how & 1 == 0 {
         let Ok(text) = std::str::from_utf8(bytes) else { return };
         let (one, other) = text.split_once('\0').unwrap_or((text, ""));
         let (Ok(one), Ok(other)) = (one.parse::<GtidSet>(), other.parse::<GtidSet>()) else { return };

@@ -374,6 +374,12 @@ fn gtids() -> Vec<Vec<u8>> {
         [&[(1, 8)], &[(9, 3)], &[(1, 4), (4, 6)], &[(5, 9), (1, 7)], &[(0, 1)], &[(1, u64::MAX)]];
     all.extend(sets.iter().map(|set| [&[1], &stored_set(set, 1)[..]].concat()));
     all.push([&[1], &stored_set(&[(1, 8)], 2)[..]].concat());
+    // Listed by a PREVIOUS_GTIDS event, without and with tags.
+    for (head, tag) in [(1, &b""[..]), (1 << 56 | 1 << 8 | 1, b"\x08blue")] {
+        let mut listed = [&[2], &u64::to_le_bytes(head)[..], &[7; 16], tag].concat();
+        [2_u64, 1, 6, 8, 9].iter().for_each(|number| listed.extend_from_slice(&number.to_le_bytes()));
+        all.push(listed);
+    }
     all
 }
 

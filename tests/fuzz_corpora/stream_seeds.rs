@@ -127,8 +127,30 @@ pub fn events() -> Vec<Vec<u8>> {
         gtid(4),
         query(0, "XA COMMIT X'69',X'',1"),
     ];
+    let anonymous = || {
+        let mut bytes = gtid(0);
+        bytes[0] = kind::ANONYMOUS_GTID;
+        bytes
+    };
+    let without_gtids = [
+        rotate.clone(),
+        event(kind::FORMAT_DESCRIPTION, 0, &[0; 98]),
+        event(kind::PREVIOUS_GTIDS, 0, &[0; 8]),
+        anonymous(),
+        query(0, "BEGIN"),
+        table_map(0, "shop"),
+        insert(0, 1),
+        xid(0),
+        gtid(1),
+        query(0, "BEGIN"),
+        table_map(0, "shop"),
+        insert(0, 2),
+        xid(0),
+        anonymous(),
+        query(0, "CREATE TABLE shop.u (id INT PRIMARY KEY)"),
+    ];
     let cut_short = [gtid(1), query(0, "BEGIN"), table_map(0, "shop"), insert(0, 1), rotate];
-    [&usual[..], &others[..], &payload[..], &xa[..], &xa_of_ours[..], &cut_short[..]]
+    [&usual[..], &others[..], &payload[..], &xa[..], &xa_of_ours[..], &cut_short[..], &without_gtids[..]]
         .iter()
         .map(|events| events.concat())
         .collect()

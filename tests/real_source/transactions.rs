@@ -39,42 +39,42 @@ async fn rows_come_with_their_operation_in_commit_order(at: At) {
     assert!(commits.iter().all(|commit| commit.time_micros > 1_600_000_000_000_000));
 }
 
+/// Statements of a group each; `!`: the first fails.
+pub const GROUPS: &[&str] = &[
+    "INSERT INTO t VALUES (1, 1), (2, 2); INSERT INTO m VALUES (1, 1), (2, 2)",
+    "BEGIN; INSERT INTO t VALUES (3, 3); SAVEPOINT s; INSERT INTO t VALUES (4, 4); ROLLBACK TO s; INSERT INTO t VALUES (5, 5); COMMIT",
+    "BEGIN; INSERT INTO t VALUES (6, 6); ROLLBACK",
+    "BEGIN; INSERT INTO t VALUES (7, 7); CREATE TABLE d (id INT PRIMARY KEY, a INT); ROLLBACK",
+    "CREATE TABLE c (PRIMARY KEY (id)) SELECT id + 10 AS id, a FROM t; DELETE FROM c WHERE id = 11",
+    // The rows before the one that fails stay where nothing rolls back.
+    "!INSERT INTO m VALUES (8, 8), (9, 9), (1, 0)",
+    "!INSERT INTO t VALUES (8, 8), (9, 9), (1, 0)",
+    "UPDATE m SET a = a + 1; UPDATE t SET a = a + 1 WHERE id < 3; REPLACE INTO m VALUES (1, 100)",
+];
+
+/// Of both kinds of tables, which MySQL refuses with GTIDs.
+pub const MIXED_GROUPS: &[&str] = &[
+    "BEGIN; INSERT INTO t VALUES (20, 1); INSERT INTO m VALUES (20, 1); INSERT INTO t VALUES (21, 1); ROLLBACK",
+    "BEGIN; INSERT INTO t VALUES (22, 1); SAVEPOINT `s``1`; INSERT INTO m VALUES (22, 1); INSERT INTO t VALUES (23, 1); \
+     ROLLBACK TO `S``1`; INSERT INTO t VALUES (24, 1); COMMIT",
+    "BEGIN; INSERT INTO t VALUES (30, 1); SAVEPOINT a; INSERT INTO m VALUES (30, 1); INSERT INTO t VALUES (31, 1); SAVEPOINT b; \
+     UPDATE t SET a = 0; ROLLBACK TO b; DELETE FROM t WHERE id = 1; SAVEPOINT b; UPDATE t SET a = 9; ROLLBACK TO b; \
+     ROLLBACK TO a; INSERT INTO t VALUES (32, 1); COMMIT",
+    "BEGIN; UPDATE t, m SET t.a = 5, m.a = 5 WHERE t.id = m.id; ROLLBACK",
+    "BEGIN; INSERT INTO t VALUES (50, 1); CREATE TEMPORARY TABLE x (id INT); DROP TEMPORARY TABLE x; ROLLBACK",
+    "BEGIN; INSERT INTO t VALUES (51, 1); SAVEPOINT s; UPDATE t, m SET t.a = 6, m.a = 6 WHERE t.id = m.id; ROLLBACK TO s; \
+     ROLLBACK",
+    "INSERT INTO t VALUES (60, 60)",
+];
+
 async fn fault_56_only_committed_rows_come_however_their_group_ends(at: At) {
-    const EITHER: &[&str] = &[
-        "INSERT INTO t VALUES (1, 1), (2, 2); INSERT INTO m VALUES (1, 1), (2, 2)",
-        "BEGIN; INSERT INTO t VALUES (3, 3); SAVEPOINT s; INSERT INTO t VALUES (4, 4); ROLLBACK TO s; INSERT INTO t VALUES (5, 5); COMMIT",
-        "BEGIN; INSERT INTO t VALUES (6, 6); ROLLBACK",
-        "BEGIN; INSERT INTO t VALUES (7, 7); CREATE TABLE d (id INT PRIMARY KEY, a INT); ROLLBACK",
-        "CREATE TABLE c (PRIMARY KEY (id)) SELECT id + 10 AS id, a FROM t; DELETE FROM c WHERE id = 11",
-        // The rows before the one that fails stay where nothing rolls back.
-        "!INSERT INTO m VALUES (8, 8), (9, 9), (1, 0)",
-        "!INSERT INTO t VALUES (8, 8), (9, 9), (1, 0)",
-        "UPDATE m SET a = a + 1; UPDATE t SET a = a + 1 WHERE id < 3; REPLACE INTO m VALUES (1, 100)",
-    ];
-    // With GTIDs MySQL refuses transactions of both kinds of tables.
-    const MARIADB: &[&str] = &[
-        "BEGIN; INSERT INTO t VALUES (20, 1); INSERT INTO m VALUES (20, 1); INSERT INTO t VALUES (21, 1); ROLLBACK",
-        "BEGIN; INSERT INTO t VALUES (22, 1); SAVEPOINT `s``1`; INSERT INTO m VALUES (22, 1); INSERT INTO t VALUES (23, 1); \
-         ROLLBACK TO `S``1`; INSERT INTO t VALUES (24, 1); COMMIT",
-        "BEGIN; INSERT INTO t VALUES (30, 1); SAVEPOINT a; INSERT INTO m VALUES (30, 1); INSERT INTO t VALUES (31, 1); SAVEPOINT b; \
-         UPDATE t SET a = 0; ROLLBACK TO b; DELETE FROM t WHERE id = 1; SAVEPOINT b; UPDATE t SET a = 9; ROLLBACK TO b; \
-         ROLLBACK TO a; INSERT INTO t VALUES (32, 1); COMMIT",
-        "BEGIN; UPDATE t, m SET t.a = 5, m.a = 5 WHERE t.id = m.id; ROLLBACK",
-        "BEGIN; INSERT INTO t VALUES (50, 1); CREATE TEMPORARY TABLE x (id INT); DROP TEMPORARY TABLE x; ROLLBACK",
-        "BEGIN; INSERT INTO t VALUES (51, 1); SAVEPOINT s; UPDATE t, m SET t.a = 6, m.a = 6 WHERE t.id = m.id; ROLLBACK TO s; \
-         ROLLBACK",
-        "INSERT INTO t VALUES (60, 60)",
-    ];
     let mut server = Server::on(at, "committed").await;
     server.run("CREATE TABLE t (id INT PRIMARY KEY, a INT)").await;
     server.run("CREATE TABLE m (id INT PRIMARY KEY, a INT) ENGINE = MyISAM").await;
     let mut follower = server.follow().await;
-    let own = if at.is_mariadb() { MARIADB } else { &[] };
-    for script in EITHER.iter().chain(own) {
-        let (script, fails) = script.strip_prefix('!').map_or((*script, false), |script| (script, true));
-        for sql in script.split("; ") {
-            assert_eq!(server.conn.query_drop(sql).await.is_err(), fails, "{sql}");
-        }
+    let own = if at.is_mariadb() { MIXED_GROUPS } else { &[] };
+    for group in GROUPS.iter().chain(own) {
+        carry_out(&mut server, group).await;
     }
     let again = follower.catch_up_again(&mut server).await;
     let of = |name| (name, vec!["id", "a"]);
@@ -86,6 +86,13 @@ async fn fault_56_only_committed_rows_come_however_their_group_ends(at: At) {
     );
     // Those whose rows were read before they were rolled back, each once.
     assert_eq!(again, if at.is_mariadb() { 3 } else { 0 });
+}
+
+pub async fn carry_out(server: &mut Server, group: &str) {
+    let (group, fails) = group.strip_prefix('!').map_or((group, false), |group| (group, true));
+    for sql in group.split("; ") {
+        assert_eq!(server.conn.query_drop(sql).await.is_err(), fails, "{sql}");
+    }
 }
 
 async fn create_select_and_temporary_tables_and_other_engines_are_followed(at: At) {

@@ -11,7 +11,9 @@ use mysql_async::prelude::Queryable;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
 
+use crate::outcome::compare;
 use crate::server::{At, Follower, Own, Server, definite_in_time};
+use crate::transactions::{GROUPS, MIXED_GROUPS, carry_out};
 
 /// The server is that of one test at a time.
 static ALONE: Mutex<()> = Mutex::const_new(());
@@ -389,6 +391,28 @@ async fn fault_47_a_file_that_a_crash_shortened_is_refused_without_gtids() {
     off.server.connect_again().await;
     let text = off.refusal(&follower).await;
     assert!(text.contains(&format!("its file ends at {length}")) && text.contains("in a crash"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_56_only_committed_rows_come_without_gtids_of_mixed_tables_too() {
+    let mut off = Off::up("off_groups").await;
+    off.server.run("DROP TABLE t").await;
+    off.server.run("CREATE TABLE t (id INT PRIMARY KEY, a INT)").await;
+    off.server.run("CREATE TABLE m (id INT PRIMARY KEY, a INT) ENGINE = MyISAM").await;
+    let mut follower = off.server.follow().await;
+    for group in GROUPS.iter().chain(MIXED_GROUPS) {
+        carry_out(&mut off.server, group).await;
+    }
+    off.catch_up(&mut follower).await;
+    let of = |name| (name, vec!["id", "a"]);
+    let right =
+        compare(&mut off.server, &[of("t"), of("m"), of("c"), of("d"), ("done", vec!["id"])], &follower.read)
+            .await;
+    assert!(
+        right >= 10 && follower.read.standing.gaps.is_empty(),
+        "{right} {:?}",
+        follower.read.standing.gaps
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -78,6 +78,22 @@ impl Servers {
         Servers::up_with(database, &instance).await
     }
 
+    /// An empty MySQL without GTIDs, in an instance of its own, and the tests' Elasticsearch.
+    ///
+    /// # Errors
+    /// `dev/servers` fails; its own words are on standard error.
+    pub async fn without_gtids() -> Result<Servers> {
+        let of_tests = std::env::var("EVERRELAY_TEST_INSTANCE").unwrap_or_else(|_| "test".to_owned());
+        let instance = format!("{of_tests}-off");
+        let engine = dev_servers(&["up", "elasticsearch", "--instance", &of_tests, "--json"], "").await?;
+        let options = "--gtid-mode=OFF --enforce-gtid-consistency=OFF";
+        let mysql = ["up", "mysql", "--instance", &instance, "--fresh", "--json"];
+        let mysql = dev_servers(&mysql, options).await?;
+        let mut both: serde_json::Value = serde_json::from_str(&mysql)?;
+        both["elasticsearch"] = serde_json::from_str::<serde_json::Value>(&engine)?["elasticsearch"].take();
+        Servers::named(&both.to_string(), Database::Mysql, &instance)
+    }
+
     /// The servers of an instance, started where they are not up.
     ///
     /// # Errors
@@ -90,9 +106,13 @@ impl Servers {
     /// As [`Servers::up`].
     pub async fn up_with(database: Database, instance: &str) -> Result<Servers> {
         let names = [database.name(), "elasticsearch"];
-        let answer = dev_servers(&["up", names[0], names[1], "--instance", instance, "--json"]).await?;
+        let answer = dev_servers(&["up", names[0], names[1], "--instance", instance, "--json"], "").await?;
+        Servers::named(&answer, database, instance)
+    }
+
+    fn named(answer: &str, database: Database, instance: &str) -> Result<Servers> {
         let up: Up =
-            serde_json::from_str(&answer).with_context(|| format!("dev/servers up --json said {answer}"))?;
+            serde_json::from_str(answer).with_context(|| format!("dev/servers up --json said {answer}"))?;
         Ok(Servers {
             instance: instance.to_owned(),
             database,
@@ -142,16 +162,19 @@ impl Servers {
             Server::Mysql => self.database.name(),
             Server::Elasticsearch => "elasticsearch",
         };
-        dev_servers(&[command, name, "--instance", &self.instance]).await?;
+        dev_servers(&[command, name, "--instance", &self.instance], "").await?;
         Ok(())
     }
 }
 
-/// Standard output of `dev/servers ARGUMENT…`; what it says to people is shown when it fails.
-async fn dev_servers(arguments: &[&str]) -> Result<String> {
+/// Standard output of `dev/servers ARGUMENT…`; what it says to people is shown when it fails. `options`: more of them for a MySQL that it starts.
+async fn dev_servers(arguments: &[&str], options: &str) -> Result<String> {
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("dev/servers");
     let mut command = Command::new(&script);
     command.args(arguments).stdin(Stdio::null());
+    if !options.is_empty() {
+        command.env("MYSQL_EXTRA", options);
+    }
     let output = spawn_blocking(move || command.output())
         .await?
         .with_context(|| format!("starting {}", script.display()))?;

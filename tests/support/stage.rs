@@ -48,9 +48,21 @@ impl Stage {
     /// # Errors
     /// As [`Stage::set`].
     pub async fn set_with(database: Database, test: &'static str, rows: u64) -> Result<Stage> {
+        Stage::set_on(|| Servers::of_tests(database), test, rows).await
+    }
+
+    /// The same with these servers.
+    ///
+    /// # Errors
+    /// As [`Stage::set`].
+    pub async fn set_on<F: Future<Output = Result<Servers>>>(
+        servers: impl FnOnce() -> F,
+        test: &'static str,
+        rows: u64,
+    ) -> Result<Stage> {
         let alone = ALONE.lock().await;
         let seed = Seed::take(test)?;
-        let servers = Servers::of_tests(database).await?;
+        let servers = servers().await?;
         let engine = Engine::new(&servers.engine_url)?;
         // No run meets what an earlier one left, in the engine or in the binlog.
         let started = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
