@@ -46,6 +46,7 @@ const FAULTS: &[(u8, &str)] = &[
     (56, "savepoints, engines mixed, groups that end with ROLLBACK, CREATE … SELECT"),
     (57, "DDL between rows, tables that change places or are made anew, table ids given again"),
     (58, "TRUNCATE, DROP TABLE, DROP DATABASE, partition DDL"),
+    (59, "ALTER or failover while a table is snapshotted"),
     (60, "a server that gives up on a reader that is held up"),
     (61, "two replicas of one identity"),
     (62, "a replica as the source that lags"),

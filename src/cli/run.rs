@@ -118,7 +118,7 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
     let options = MysqlOptions { relay_id: folder_id, ..settings.source };
     let source = MysqlSource::new(options).map_err(|error| Failure::new(Exit::Usage, error))?;
     let upstream = source.upstream();
-    let (orders, _order_queue) = orders::channel();
+    let (orders, order_queue) = orders::channel();
     // The folder's part of the prefix is stable: what a former run left in the engine can be told by it.
     let run_id: u32 = rand::random();
     let opaque_prefix = format!("everrelay-{folder_id:016x}-{run_id:08x}-");
@@ -150,6 +150,7 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
         readiness.clone(),
     )
     .map_err(|error| failure(RelayError::from(error)))?;
+    let source = source.paced_by(deliver.pace()).ordered_by(order_queue);
     let ingest = Ingest::new(source, committer, settings.start, SystemClock, readiness.clone());
 
     let pipeline = crate::relay::run(ingest, deliver, retention, readiness.clone(), &shutdown);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use serde::de::{SeqAccess, Visitor};
@@ -17,6 +18,8 @@ pub struct File {
     pub sink: Sink,
     #[serde(default)]
     pub state: State,
+    #[serde(default)]
+    pub snapshot: Snapshot,
     #[serde(default)]
     pub log: Log,
     #[serde(default)]
@@ -38,8 +41,8 @@ pub struct Source {
     pub password_file: Option<PathBuf>,
     /// Patterns `schema.table` with `*` and `?`; with a leading `!` they take tables out again.
     pub tables: Vec<String>,
-    /// Where an empty log begins: `earliest`, `now` or a GTID set.
-    #[serde(default = "earliest")]
+    /// Where an empty log begins: `snapshot`, `earliest`, `now` or a GTID set.
+    #[serde(default = "with_snapshot")]
     pub start: String,
     pub tls: Option<Tls>,
     /// PEM file with the authorities to trust instead of the system's.
@@ -79,8 +82,8 @@ fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Stri
     deserializer.deserialize_any(OneOrSeveral)
 }
 
-fn earliest() -> String {
-    "earliest".to_owned()
+fn with_snapshot() -> String {
+    "snapshot".to_owned()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -137,6 +140,16 @@ impl Default for State {
     fn default() -> Self {
         State { dir: state_dir(), disk_reserve_bytes: disk_reserve_bytes() }
     }
+}
+
+/// What snapshots may ask of the source.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Snapshot {
+    /// Connections that read at a time.
+    pub connections: Option<usize>,
+    /// Most rows that are read in a second.
+    pub rows_per_second: Option<NonZeroU64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -65,6 +65,8 @@ impl Settings {
 /// The one pipeline's folder in the state folder.
 const PIPELINE: &str = "main";
 
+/// Most connections that read snapshots: each holds rows in memory.
+const MOST_CONNECTIONS: usize = 16;
 /// Largest `max_row_bytes`.
 const MAX_ROW_BYTES: u64 = 1 << 30;
 /// What a row may grow by on its way into a frame: names, keys, JSON text.
@@ -90,7 +92,7 @@ pub fn resolve(file: file::File, path: &str) -> Result<Settings, ConfigError> {
     let max_row = file.source.max_row_bytes;
     Ok(Settings {
         start: start(&file.source, path)?,
-        source: source(file.source, path)?,
+        source: source(file.source, &file.snapshot, path)?,
         sink: sink(file.sink, path)?,
         log: log(&file.log, max_row, path)?,
         state_dir: file.state.dir,
@@ -112,7 +114,7 @@ fn start(source: &file::Source, path: &str) -> Result<Start, ConfigError> {
     })
 }
 
-fn source(source: file::Source, path: &str) -> Result<MysqlOptions, ConfigError> {
+fn source(source: file::Source, snapshot: &file::Snapshot, path: &str) -> Result<MysqlOptions, ConfigError> {
     let at = At { path, section: "source" };
     let (address, others, user) = servers::named(&at, &source.url)?;
     if source.tables.is_empty() {
@@ -132,6 +134,14 @@ fn source(source: file::Source, path: &str) -> Result<MysqlOptions, ConfigError>
     crate::source::mysql::patterns::Patterns::parse(&source.tables)
         .map_err(|error| at.wrong("tables", error.to_string()))?;
     options.tables = source.tables;
+    if let Some(connections) = snapshot.connections {
+        if !(1..=MOST_CONNECTIONS).contains(&connections) {
+            let at = At { path, section: "snapshot" };
+            return Err(at.wrong("connections", format!("{connections} is not from 1 to {MOST_CONNECTIONS}")));
+        }
+        options.snapshot.connections = connections;
+    }
+    options.snapshot.rows_per_second = snapshot.rows_per_second;
     Ok(options)
 }
 

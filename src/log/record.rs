@@ -290,7 +290,12 @@ impl Batch {
 
     /// The frames' kinds and payloads, in order: for tests and for whoever takes a batch elsewhere than into a log.
     pub fn payloads(&self) -> impl Iterator<Item = (Kind, &[u8])> {
-        let mut rest = self.bytes.as_slice();
+        self.payloads_from(0)
+    }
+
+    /// The same of the frames behind the first `length` bytes, which [`Batch::len`] was once.
+    pub fn payloads_from(&self, length: usize) -> impl Iterator<Item = (Kind, &[u8])> {
+        let mut rest = self.bytes.get(length..).unwrap_or_default();
         std::iter::from_fn(move || {
             let (head, after) = rest.split_first_chunk::<HEADER>()?;
             let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;

@@ -19,7 +19,7 @@ fn the_usual_file_is_enough() {
     assert_eq!(settings.source.address, Address::Tcp { host: "db.internal".into(), port: 3307 });
     assert_eq!(settings.source.user, "relay");
     assert_eq!(settings.source.tls, Tls::VerifyIdentity);
-    assert_eq!(settings.start, Start::Earliest);
+    assert_eq!(settings.start, Start::Snapshot);
     assert_eq!(settings.state_dir, PathBuf::from("/var/lib/everrelay"));
     assert_eq!(settings.admin_listen.to_string(), "127.0.0.1:9609");
     assert_eq!(settings.log.segment_bytes, 128 << 20);

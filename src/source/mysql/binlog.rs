@@ -37,6 +37,8 @@ mod place;
 mod rollbacks;
 #[path = "binlog_rows.rs"]
 mod rows;
+#[path = "binlog_snapshot.rs"]
+mod snapshot;
 #[path = "binlog_statements.rs"]
 mod statements;
 #[path = "binlog_xa.rs"]
@@ -54,6 +56,8 @@ use crate::metrics::names;
 
 use self::place::Going;
 use self::rollbacks::{Found, Rollbacks};
+pub use self::snapshot::Disturbance;
+use self::snapshot::Observed;
 use super::compressed::Inflate;
 use super::decode::{Change, Decoder};
 use super::error::{MysqlError, Place};
@@ -113,6 +117,7 @@ pub struct Binlog {
     undecided: Undecided,
     going: Going,
     gives_gtids: bool,
+    observed: Observed,
     marks: Marks,
     events: metrics::Counter,
     replaced: metrics::Counter,
@@ -187,6 +192,7 @@ impl Binlog {
             undecided: Undecided::default(),
             going: Going::default(),
             gives_gtids: true,
+            observed: Observed::default(),
             marks: Marks::new(options.mark_interval, options.mark_transactions),
             events: metrics::counter!("everrelay_source_events_total"),
             replaced: metrics::counter!("everrelay_source_replaced_values_total"),
@@ -277,6 +283,7 @@ impl Binlog {
 
     /// The open transaction changed rows of a followed table and no row event says how: recorded with the position that passes it.
     fn gap(&mut self, table: TableName, why: impl Into<String>) {
+        self.observed.disturb(&table, Disturbance::Gap);
         if let Some(Transaction { noted, time_micros, .. }) = &mut self.transaction {
             noted.gaps.push(Gap { table, why: why.into(), time_micros: *time_micros });
         }

@@ -10,7 +10,7 @@ use super::super::decode::{Change, RowsHeader};
 use super::super::error::MysqlError;
 use super::super::event::RawEvent;
 use super::super::tables::{News, Target};
-use super::{Binlog, TOO_LARGE};
+use super::{Binlog, Disturbance, TOO_LARGE};
 
 /// The table id of a rows event without rows, which only ends its statement (MySQL, Table_id's dummy).
 const NO_TABLE: u64 = 0x00ff_ffff;
@@ -63,6 +63,8 @@ impl Binlog {
                 };
                 if let Some(News { shape, gap }) = news.map(|news| *news) {
                     let (table, time_micros) = (shape.table.clone(), transaction.time_micros);
+                    let how = if gap.is_some() { Disturbance::Gap } else { Disturbance::Altered };
+                    self.observed.disturb(&table, how);
                     transaction.noted.gaps.extend(gap.map(|why| Gap { table, why, time_micros }));
                     transaction.noted.shapes.push(shape);
                 }

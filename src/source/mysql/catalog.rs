@@ -50,7 +50,7 @@ pub struct Column {
     pub nullable: bool,
     /// The longest value of a string column, bytes.
     pub octets: Option<u64>,
-    /// Of what is no text that of bytes; asked of MariaDB alone, whose maps may leave it out.
+    /// Of what is no text that of bytes.
     pub collation: Option<u64>,
 }
 
@@ -130,6 +130,30 @@ impl Asked {
         })
     }
 
+    /// A description of it without any table map: of rows as they would be written now.
+    ///
+    /// # Errors
+    /// There is no such table, or a column is of a type that is not known here.
+    pub fn whole(&self, family: Family) -> Result<Vec<u8>, Unlike> {
+        let (mut types, mut metadata, mut nulls) =
+            (Vec::new(), Vec::new(), vec![0; self.columns.len().div_ceil(8)]);
+        for (index, column) in self.columns.iter().enumerate() {
+            let (ty, bytes) = column.storage(family).ok_or_else(|| Unlike::Column(column.name.clone()))?;
+            types.push(ty);
+            metadata.extend_from_slice(&bytes);
+            if let Some(byte) = nulls.get_mut(index / 8).filter(|_| column.nullable) {
+                *byte |= 1_u8 << (index % 8);
+            }
+        }
+        let mut map = Vec::new();
+        description::length(types.len(), &mut map);
+        map.extend_from_slice(&types);
+        description::string(&metadata, &mut map);
+        map.extend_from_slice(&nulls);
+        let map = Description::parse(&map).map_err(|_| Unlike::NoTable)?;
+        self.describe(&map, family)
+    }
+
     /// The collations of the columns that have one, where the map leaves them out (MariaDB's NO_LOG).
     fn collations(&self, map: &Description<'_>, family: Family) -> Result<Vec<u8>, Unlike> {
         let mut collations = Vec::new();
@@ -180,6 +204,50 @@ impl Column {
             "vector" => Native::Vector { dimensions: u16::try_from(*self.digits().first()?).ok()? },
             _ => return None,
         })
+    }
+
+    /// The type byte and metadata by which rows written now have it; `None` for a type that is not known here.
+    fn storage(&self, family: Family) -> Option<(u8, Vec<u8>)> {
+        let digits = self.digits();
+        let digit = |place: usize| digits.get(place).map_or(Some(0), |digit| u8::try_from(*digit).ok());
+        let octets = self.octets.unwrap_or(0);
+        let string = |ty: u8| Some((ty, u16::try_from(octets).ok()?.to_le_bytes().to_vec()));
+        let blob = |prefix: u8| Some((252, vec![prefix]));
+        match self.data_type.as_str() {
+            "tinyint" => Some((1, Vec::new())),
+            "smallint" => Some((2, Vec::new())),
+            "mediumint" => Some((9, Vec::new())),
+            "int" => Some((3, Vec::new())),
+            "bigint" => Some((8, Vec::new())),
+            "float" => Some((4, vec![4])),
+            "double" => Some((5, vec![8])),
+            "decimal" => Some((246, vec![digit(0)?, digit(1)?])),
+            "bit" => Some((16, vec![digit(0)? % 8, digit(0)? / 8])),
+            "year" => Some((13, Vec::new())),
+            "date" => Some((10, Vec::new())),
+            "datetime" => Some((18, vec![digit(0)?])),
+            "timestamp" => Some((17, vec![digit(0)?])),
+            "time" => Some((19, vec![digit(0)?])),
+            "varchar" | "varbinary" => string(15),
+            "char" | "binary" => Some((254, vec![0xfe ^ (octets >> 4 & 0x30) as u8, octets as u8])),
+            "tinytext" | "tinyblob" => blob(1),
+            "text" | "blob" => blob(2),
+            "mediumtext" | "mediumblob" => blob(3),
+            "longtext" | "longblob" => blob(4),
+            "json" => Some((245, vec![4])),
+            "uuid" | "inet6" => Some((254, vec![254, 16])),
+            "inet4" => Some((254, vec![254, 4])),
+            "vector" if family == Family::Mysql => Some((242, vec![4])),
+            "vector" => string(15),
+            "enum" => Some((254, vec![247, if self.labels().len() > 255 { 2 } else { 1 }])),
+            "set" => {
+                let bytes = self.labels().len().div_ceil(8);
+                Some((254, vec![248, if bytes > 4 { 8 } else { bytes as u8 }]))
+            }
+            "geometry" | "point" | "linestring" | "polygon" | "multipoint" | "multilinestring"
+            | "multipolygon" | "geomcollection" | "geometrycollection" => Some((255, vec![4])),
+            _ => None,
+        }
     }
 
     /// Whether rows may have it by this type byte and metadata. A type that is not known here is not compared.
@@ -315,7 +383,7 @@ const DOING: &str = "reading the columns of a followed table";
 
 impl Control {
     /// A primary key that MySQL made by itself is a column of rows like any other, whatever the server is set to show.
-    async fn show_all_columns(&mut self) -> Result<(), MysqlError> {
+    pub(super) async fn show_all_columns(&mut self) -> Result<(), MysqlError> {
         let known: Vec<[String; 2]> = self
             .ask_within(
                 METADATA_PATIENCE,
@@ -337,7 +405,10 @@ impl Control {
     pub async fn table(&mut self, table: &TableName) -> Result<Asked, MysqlError> {
         let (schema, name) = (literal(&table.schema), literal(&table.table));
         let (collation, join) = match self.server().peer.family {
-            Family::Mysql => ("''", ""),
+            Family::Mysql => (
+                "CASE WHEN c.collation_name IS NULL THEN 63 ELSE COALESCE(a.id, '') END",
+                "LEFT JOIN information_schema.collations a ON a.collation_name = c.collation_name",
+            ),
             Family::Mariadb => (
                 "CASE WHEN c.collation_name IS NULL THEN 63 ELSE COALESCE(a.id, '') END",
                 "LEFT JOIN information_schema.collation_character_set_applicability a ON a.full_collation_name = c.collation_name",

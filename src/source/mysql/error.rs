@@ -64,6 +64,14 @@ pub enum MysqlError {
     )]
     NoKey { table: TableName },
     #[error(
+        "{table} cannot be read for its snapshot: {why}; exclude it by the pattern \"!{table}\", or mend it"
+    )]
+    Snapshot { table: TableName, why: String },
+    #[error("the snapshot of {table}: {source}")]
+    Unreadable { table: TableName, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("{table} cannot be read for its snapshot: {source}; exclude it by the pattern \"!{table}\"")]
+    Described { table: TableName, source: super::catalog::Unlike },
+    #[error(
         "the followed table {table} has system versioning, and rows of its past would be taken for rows: exclude it by the pattern \
          \"!{table}\""
     )]

@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+use crate::event::Value;
 use crate::event::value::{Date, DateTime, Time};
 
 use super::decode::ColumnKind;
@@ -66,6 +67,50 @@ pub fn push(sql: &mut String, kind: &ColumnKind, raw: &[u8]) -> Option<()> {
         ColumnKind::Uuid => write!(sql, "'{}'", fixed_binary::uuid(raw)?.as_str()).ok(),
         ColumnKind::Inet4 => write!(sql, "'{}'", fixed_binary::inet4(raw)?.as_str()).ok(),
         ColumnKind::Inet6 => write!(sql, "'{}'", fixed_binary::inet6(raw)?.as_str()).ok(),
+    }
+}
+
+/// Appends a value of a key column so that it can be compared as the column is ordered; `None` as for [`push`].
+pub fn push_value(sql: &mut String, kind: &ColumnKind, value: &Value<'_>) -> Option<()> {
+    match (kind, value) {
+        // Ordered by their numbers, whatever their labels are.
+        (ColumnKind::Enum(labels), Value::Enum(label)) => {
+            let mut found =
+                labels.iter().enumerate().filter(|(_, known)| known == label).map(|(place, _)| place + 1);
+            match (found.next(), label.is_empty()) {
+                // The error value reads alike.
+                (Some(_), true) => None,
+                (number, _) => write!(sql, "{}", number.or(label.is_empty().then_some(0))?).ok(),
+            }
+        }
+        (ColumnKind::Set(labels), Value::Set(chosen)) => {
+            let mut members = 0_u64;
+            for label in chosen.split(',').filter(|label| !label.is_empty()) {
+                let place = labels.iter().position(|known| known == label)?;
+                members |= 1_u64.checked_shl(u32::try_from(place).ok()?)?;
+            }
+            write!(sql, "{members}").ok()
+        }
+        (ColumnKind::Uuid | ColumnKind::Inet4 | ColumnKind::Inet6, Value::Text(printed)) => {
+            let harmless = printed.bytes().all(|byte| byte.is_ascii_hexdigit() || b"-.:".contains(&byte));
+            harmless.then(|| write!(sql, "'{printed}'").ok())?
+        }
+        (_, Value::I64(number)) => write!(sql, "{number}").ok(),
+        (_, Value::U64(number)) => write!(sql, "{number}").ok(),
+        // Compared as the DOUBLE that it equals.
+        (_, Value::F32(number)) => double(sql, f64::from(*number)),
+        (_, Value::F64(number)) => double(sql, *number),
+        (_, Value::Decimal(digits)) => {
+            sql.push_str(digits);
+            Some(())
+        }
+        (_, Value::Text(value)) => text(sql, value),
+        (_, Value::Bytes(bytes)) => hex(sql, bytes, bytes.len()),
+        (_, Value::Date(Date { year, month, day })) => write!(sql, "'{year:04}-{month:02}-{day:02}'").ok(),
+        (_, Value::DateTime(value)) => date_time(sql, *value),
+        (_, Value::Instant(value)) => date_time(sql, temporal::utc_of(*value)),
+        (_, Value::Time(value)) => time(sql, *value),
+        _ => None,
     }
 }
 

@@ -48,6 +48,8 @@
 //! | [`decode`] | row images to log bytes |
 //! | [`owed`] [`reread`] [`literal`] | rows that were not said whole, read again by key |
 //! | [`select`] | rows of SELECT to the same log bytes |
+//! | [`read_after_write`] | when a SELECT shows all that the stream did |
+//! | [`snapshot`] | whole tables, read beside the stream |
 //! | [`numbers`] [`temporal`] [`charset`] [`json`] [`json_diff`] [`fixed_binary`] | the types |
 //! | [`wire`] | checked reading |
 
@@ -91,12 +93,14 @@ pub mod payload;
 pub mod place;
 pub mod previous;
 pub mod query;
+pub mod read_after_write;
 pub mod replica;
 pub mod reread;
 pub mod schema;
 pub mod select;
 pub mod server;
 pub mod silence;
+pub mod snapshot;
 pub mod statement;
 pub mod tables;
 pub mod temporal;
@@ -112,10 +116,12 @@ use std::time::Duration;
 use tokio::sync::watch as channel;
 use tokio::time::Instant;
 
-use crate::event::GtidSet;
+use crate::event::{GtidSet, TableName};
 use crate::log::Standing;
 use crate::log::record::Batch;
-use crate::source::{Source, SourceError, Start, Upstream};
+use crate::log::snapshot::Snapshot;
+use crate::source::orders::OrderQueue;
+use crate::source::{Pace, Source, SourceError, Start, Upstream};
 
 use binlog::Binlog;
 use catalog::Catalog;
@@ -124,10 +130,11 @@ use control::Control;
 pub use error::{MysqlError, Place};
 use evictions::Evictions;
 use hosts::{Hosts, verdict};
-pub use options::{Address, ClientCertificate, Host, MysqlOptions, Tls};
+pub use options::{Address, ClientCertificate, Host, MysqlOptions, SnapshotOptions, Tls};
 use patterns::Patterns;
 use reread::{Reread, Step};
 use silence::Silence;
+use snapshot::Snapshots;
 use watch::Watch;
 
 /// For a server to show as executed what it has sent already.
@@ -153,6 +160,7 @@ pub struct MysqlSource {
     catalog: Catalog,
     /// It was said what is weaker without GTIDs.
     warned: bool,
+    snapshots: Snapshots,
 }
 
 impl MysqlSource {
@@ -162,6 +170,7 @@ impl MysqlSource {
         let patterns = Patterns::parse(&options.tables)?;
         let binlog = Binlog::new(&options);
         let (silence, reread) = (Silence::new(options.heartbeat), Reread::new(&options));
+        let snapshots = Snapshots::new(&options);
         let (hosts, evictions) = (Hosts::new(&options), Evictions::default());
         let upstream = channel::Sender::new(Upstream { hosts: hosts.states(), ..Upstream::default() });
         Ok(MysqlSource {
@@ -177,6 +186,7 @@ impl MysqlSource {
             upstream,
             catalog: Catalog::default(),
             warned: false,
+            snapshots,
         })
     }
 
@@ -190,6 +200,20 @@ impl MysqlSource {
     #[must_use]
     pub fn upstream(&self) -> channel::Receiver<Upstream> {
         self.upstream.subscribe()
+    }
+
+    /// How fast rows of snapshots may come.
+    #[must_use]
+    pub fn paced_by(mut self, pace: Pace) -> MysqlSource {
+        self.snapshots.paced_by(pace);
+        self
+    }
+
+    /// Where orders for snapshots come from.
+    #[must_use]
+    pub fn ordered_by(mut self, orders: OrderQueue) -> MysqlSource {
+        self.snapshots.ordered_by(orders);
+        self
     }
 
     /// Everything read so far, committed transactions only.
@@ -217,6 +241,7 @@ impl MysqlSource {
         (self.stream, self.watch) = (None, None);
         self.catalog.close();
         self.reread.disconnect();
+        self.snapshots.disconnect();
         self.hosts.none_is_read();
         self.upstream.send_modify(|upstream| upstream.hosts = self.hosts.states());
     }
@@ -243,6 +268,7 @@ impl MysqlSource {
         self.binlog.recall(after);
         self.binlog.restart_xa(&after.prepared);
         self.reread.restart(&self.options, server.peer);
+        self.snapshots.restart(&self.options, server.peer, after);
         let mut stream = control.stream(way.begin(after), &self.options).await?;
         self.first_event(&mut stream).await?;
         if !way.is_by_place() && files::is_older(&after.position.file, &self.binlog.place().file) {
@@ -285,7 +311,13 @@ impl MysqlSource {
             return Ok(Standing::after(set.clone()));
         }
         if matches!(start, Start::Now | Start::Snapshot) {
-            return Ok(Standing::after(control.executed().await?));
+            let mut standing = Standing::after(control.executed().await?);
+            if *start == Start::Snapshot {
+                let patterns = self.patterns.clone().with_case(control.server().name_case());
+                let followed = control.followed(&patterns).await?;
+                standing.snapshots = followed.into_iter().map(wanted).collect();
+            }
+            return Ok(standing);
         }
         let purged = control.purged().await?;
         if !purged.is_empty() {
@@ -299,7 +331,7 @@ impl MysqlSource {
     }
 
     async fn fill_batch(&mut self, batch: &mut Batch) -> Result<(), MysqlError> {
-        let MysqlSource { options, stream, binlog, reread, silence, catalog, .. } = self;
+        let MysqlSource { options, stream, binlog, reread, silence, catalog, snapshots, .. } = self;
         let stream = stream.as_mut().ok_or(MysqlError::NotConnected)?;
         let mut waited = false;
         while batch.len() < BATCH_BYTES {
@@ -310,6 +342,10 @@ impl MysqlSource {
                 }
                 continue;
             }
+            let between = !binlog.in_transaction();
+            if between {
+                snapshots.work(binlog, batch)?;
+            }
             let next = match stream.at_hand(binlog.place())? {
                 Some(event) => Next::Event(event),
                 // In the middle of a transaction its rest is on its way: what has not ended is not worth handing over.
@@ -317,7 +353,12 @@ impl MysqlSource {
                 None => {
                     let until = binlog.mark_due().unwrap_or_else(|| Instant::now() + FAR);
                     let inside = binlog.may_be_silent();
-                    let next = stream.wait(until, silence.patience(inside), binlog.place()).await;
+                    waited = true;
+                    let next = tokio::select! {
+                        biased;
+                        next = stream.wait(until, silence.patience(inside), binlog.place()) => next,
+                        () = snapshots.news(), if between => continue,
+                    };
                     if let Err(MysqlError::Silent { .. }) = next {
                         silence.fell(inside);
                     }
@@ -347,6 +388,10 @@ impl MysqlSource {
         }
         Ok(())
     }
+}
+
+fn wanted(table: TableName) -> Snapshot {
+    Snapshot { table, filter: None, paused: false, begun: None }
 }
 
 /// Further away than any deadline that matters.
@@ -391,7 +436,9 @@ impl Source for MysqlSource {
     }
 
     async fn fill(&mut self, batch: &mut Batch) -> Result<(), SourceError> {
+        self.snapshots.begin_batch();
         let result = self.fill_batch(batch).await;
+        self.snapshots.collect(&self.binlog, batch);
         if let Some(micros) = self.watch.as_ref().and_then(|watch| watch.passed(self.binlog.place())) {
             self.upstream.send_modify(|upstream| upstream.read_until_micros = micros);
         }

@@ -1,6 +1,7 @@
 //! What a configuration says about a MySQL server.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -109,8 +110,24 @@ pub struct MysqlOptions {
     pub denial_grace: Duration,
     /// For connecting and for each answer before the stream begins; questions about tables have 5 minutes.
     pub connect_timeout: Duration,
+    pub snapshot: SnapshotOptions,
     /// Stable for this state folder and unlike any other's: server id and replica UUID follow from it.
     pub relay_id: u64,
+}
+
+/// What snapshots may ask of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotOptions {
+    /// Connections that read at a time; one more looks where chunks end.
+    pub connections: usize,
+    /// `None`: as fast as the log and the sinks take them.
+    pub rows_per_second: Option<NonZeroU64>,
+}
+
+impl Default for SnapshotOptions {
+    fn default() -> SnapshotOptions {
+        SnapshotOptions { connections: 2, rows_per_second: None }
+    }
 }
 
 impl MysqlOptions {
@@ -131,6 +148,7 @@ impl MysqlOptions {
             mark_interval: Duration::from_secs(10),
             mark_transactions: 10_000,
             max_row_bytes: 64 << 20,
+            snapshot: SnapshotOptions::default(),
             failover_grace: Duration::from_secs(60),
             denial_grace: Duration::from_secs(600),
             connect_timeout: Duration::from_secs(10),

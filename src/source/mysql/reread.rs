@@ -17,7 +17,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use crate::event::{GtidSet, Op, TableNo};
 use crate::log::record::Batch;
@@ -26,21 +26,17 @@ use super::binlog::Binlog;
 use super::control::Control;
 use super::decode::{Decoder, Key, MAX_KEY_PARTS, RowPlan};
 use super::error::MysqlError;
-use super::files::in_order;
 use super::link::LinkError;
 use super::link::prepared::Prepared;
 use super::options::MysqlOptions;
 use super::owed::{Owed, Sorted, parts};
 use super::select::{self, RowReader, SelectError};
-use super::server::{Family, Peer};
+use super::server::Peer;
 use super::tables::Version;
 use super::{BATCH_BYTES, literal};
 
 /// For everything that is waited for: an answer, a row, the server's own commit.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Between looks at what the server has executed: at first, and at most.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
 
 /// A connection that was not used for so long is not trusted to be there: servers end idle ones.
 const IDLE: Duration = Duration::from_secs(60);
@@ -308,29 +304,8 @@ impl Reread {
     /// Waits until the second connection shows the transaction.
     async fn until_executed(&mut self, work: &Work) -> Result<(), MysqlError> {
         self.connect().await?;
-        let (deadline, mut pause) = (Instant::now() + PATIENCE, PAUSES.0);
-        let family = self.peer.family;
-        loop {
-            let (control, _) = self.control("waiting for what the server streams")?;
-            let shown = match family {
-                Family::Mysql => work.after.is_subset(&control.executed().await?),
-                Family::Mariadb => {
-                    control.snapshot().await?.is_some_and(|place| reaches(&place, &work.place))
-                }
-            };
-            if shown {
-                // What is read from now on is as new. In a snapshot a table that was altered meanwhile could not be read at all.
-                return if family == Family::Mariadb { control.end_snapshot().await } else { Ok(()) };
-            }
-            if Instant::now() >= deadline {
-                return Err(MysqlError::NotExecuted {
-                    server: self.options.address.to_string(),
-                    seconds: PATIENCE.as_secs(),
-                });
-            }
-            sleep(pause).await;
-            pause = (pause * 2).min(PAUSES.1);
-        }
+        let (control, _) = self.control("waiting for what the server streams")?;
+        control.until_shown(&work.after, &work.place, PATIENCE).await
     }
 
     /// What the server has executed now.
@@ -346,15 +321,7 @@ impl Reread {
         if self.control.is_some() {
             return Ok(());
         }
-        let mut control = Control::connect(&self.options).await?;
-        if control.server().peer != self.peer {
-            // Behind a balancer: another connection may meet the one that streams.
-            return Err(MysqlError::OtherServer { server: self.options.address.to_string() });
-        }
-        for statement in select::session(self.peer.family) {
-            let set = timeout(PATIENCE, control.link().ask(statement)).await;
-            answered(set, "preparing to read rows again", &self.options)?;
-        }
+        let control = Control::to_read(&self.options, self.peer, "preparing to read rows again").await?;
         self.control = Some((control, Instant::now()));
         Ok(())
     }
@@ -365,11 +332,6 @@ impl Reread {
             None => Err(MysqlError::NotConnected),
         }
     }
-}
-
-/// A place in the binlog is not before another.
-fn reaches((file, offset): &(String, u64), (other, end): &(String, u64)) -> bool {
-    in_order(file, *offset) >= in_order(other, *end)
 }
 
 /// Appends what a row with this key fulfils.

@@ -236,13 +236,24 @@ impl Tables {
             schema::build(&name, &described, self.server.family).map_err(TableError::Schema)?;
         let shape = Shape { table: name.clone(), described, asked_at, altered: false };
         let news = self.news(shape, (&schema, &plan));
-        let known = self.versions.iter().position(|old| old.record.schema == schema && old.plan == plan);
-        let version = known.unwrap_or_else(|| self.add(schema, plan));
+        let version = self.version_of(&schema, &plan).0 as usize;
         if let Some(version) = self.versions.get_mut(version) {
             version.news = news;
         }
         self.known.insert(map.names.into(), Known::Followed { shape: map.shape.to_vec(), version });
         Ok(Target::Followed(version))
+    }
+
+    /// The number of the version of a table that has these columns.
+    pub fn version_of(&mut self, schema: &TableSchema, plan: &RowPlan) -> TableNo {
+        let known = self.versions.iter().position(|old| old.record.schema == *schema && old.plan == *plan);
+        TableNo(known.unwrap_or_else(|| self.add(schema.clone(), plan.clone())) as u32)
+    }
+
+    /// A version by its number.
+    #[must_use]
+    pub fn known(&self, version: usize) -> Option<&Version> {
+        self.versions.get(version)
     }
 
     /// The map completed by the description of the table's last rows, and where what that does not say of itself was asked for.

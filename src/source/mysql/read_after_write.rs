@@ -1,0 +1,76 @@
+//! Reading rows by SELECT beside the stream: a connection whose rows are the stream's, and that shows all that the log holds.
+//!
+//! A server sends a transaction to its replicas before its own engine has committed it: a row that is read at once could be the one before.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::event::GtidSet;
+
+use super::control::Control;
+use super::error::MysqlError;
+use super::files::in_order;
+use super::options::MysqlOptions;
+use super::select;
+use super::server::{Family, Peer};
+
+/// Between looks at what the server has executed: at first, and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
+
+impl Control {
+    /// A connection to the server `peer`, of which rows are to be read. `doing`: what for, in errors.
+    ///
+    /// # Errors
+    /// It cannot be made, or leads to another server.
+    pub async fn to_read(
+        options: &MysqlOptions,
+        peer: Peer,
+        doing: &'static str,
+    ) -> Result<Control, MysqlError> {
+        let mut control = Control::connect(options).await?;
+        if control.server().peer != peer {
+            // Behind a balancer: another connection may meet the one that streams.
+            return Err(MysqlError::OtherServer { server: options.address.to_string() });
+        }
+        for statement in select::session(peer.family) {
+            let _: Vec<[String; 0]> = control.ask(doing, statement).await?;
+        }
+        Ok(control)
+    }
+
+    /// Waits until what is read over this connection shows all transactions in `after`, of which the last ends at `place`, file and offset.
+    /// MySQL: its executed set is read until they are in it. MariaDB, whose binlog state moves before its engines do: transactions with a consistent
+    /// snapshot are begun until the snapshot's place in the binlog is not before the end.
+    ///
+    /// # Errors
+    /// They are not shown within `patience`, or the connection's.
+    pub async fn until_shown(
+        &mut self,
+        after: &GtidSet,
+        (file, end): &(String, u64),
+        patience: Duration,
+    ) -> Result<(), MysqlError> {
+        let (deadline, mut pause) = (Instant::now() + patience, PAUSES.0);
+        let family = self.server().peer.family;
+        loop {
+            let shown = match family {
+                Family::Mysql => after.is_subset(&self.executed().await?),
+                Family::Mariadb => {
+                    let place = self.snapshot().await?;
+                    place.is_some_and(|(at, offset)| in_order(&at, offset) >= in_order(file, *end))
+                }
+            };
+            if shown {
+                // What is read from now on is as new. In a snapshot a table that was altered meanwhile could not be read at all.
+                return if family == Family::Mariadb { self.end_snapshot().await } else { Ok(()) };
+            }
+            if Instant::now() >= deadline {
+                let server = self.name().to_owned();
+                return Err(MysqlError::NotExecuted { server, seconds: patience.as_secs() });
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! One chunk: the rows between two places of a table's key, read by SELECT.
+//!
+//! # Operation
+//!
+//! The connection shows all that the log held when the chunk was opened ([`Control::until_shown`]) before anything is selected. Where the binlog ended
+//! after the last row is *high*: whatever the rows show was in the binlog by then, since a server writes a transaction there before its engine shows it.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::event::{GtidSet, TableName};
+
+use super::super::control::Control;
+use super::super::error::MysqlError;
+use super::super::files::BinlogStatus;
+use super::super::link::LinkError;
+use super::super::options::MysqlOptions;
+use super::super::select::{RowReader, SelectError};
+use super::super::server::Peer;
+use super::subject::Subject;
+
+/// For everything that is waited for: an answer, a row, the server's own commit.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a statement may take, milliseconds: one that is stopped by it is asked again for fewer rows.
+const STATEMENT_MILLIS: u64 = 20_000;
+
+/// Bytes of rows beyond which a chunk is cut smaller and read again, unless it is one row.
+pub const LARGEST: usize = 8 << 20;
+
+/// *ER_QUERY_TIMEOUT* (MySQL), *ER_STATEMENT_TIMEOUT* (MariaDB).
+const STOPPED: [u16; 2] = [3024, 1969];
+
+/// No such database, table or column.
+const CHANGED: [u16; 3] = [1049, 1146, 1054];
+
+/// A connection for reading, kept between chunks.
+#[derive(Debug)]
+pub struct Session {
+    control: Control,
+    /// It has shown all of these.
+    shown: GtidSet,
+}
+
+/// What is to be read.
+#[derive(Debug)]
+pub struct Wanted {
+    /// ` WHERE …`
+    pub condition: String,
+    /// All that the log held when the chunk was opened, and where that ended in the binlog.
+    pub low: GtidSet,
+    pub place: (String, u64),
+    /// More rows than these are another chunk's.
+    pub most_rows: usize,
+}
+
+/// The rows of a chunk.
+#[derive(Debug, Default)]
+pub struct Rows {
+    /// Values as the log has them, row after row.
+    pub bytes: Vec<u8>,
+    /// Where each row ends in `bytes`.
+    pub ends: Vec<usize>,
+    /// Where the binlog ended after the last one.
+    pub high: BinlogStatus,
+    /// Values with bytes that are none of their character set.
+    pub replaced: u64,
+}
+
+/// Why there are no rows.
+#[derive(Debug)]
+pub enum Unread {
+    /// The table is not as it was described.
+    Changed,
+    /// They are too many, too large, or took too long.
+    TooMuch,
+    Error(MysqlError),
+}
+
+impl From<MysqlError> for Unread {
+    fn from(error: MysqlError) -> Unread {
+        Unread::Error(error)
+    }
+}
+
+impl Session {
+    /// # Errors
+    /// It cannot be made, or leads to another server.
+    pub async fn connect(options: &MysqlOptions, peer: Peer) -> Result<Session, MysqlError> {
+        let doing = "preparing to read a snapshot";
+        let mut control = Control::to_read(options, peer, doing).await?;
+        let mut settings = vec!["SET SESSION TRANSACTION READ ONLY".to_owned()];
+        settings.push(match peer.family {
+            super::super::server::Family::Mysql => {
+                format!("SET SESSION max_execution_time = {STATEMENT_MILLIS}")
+            }
+            super::super::server::Family::Mariadb => {
+                format!("SET SESSION max_statement_time = {}", STATEMENT_MILLIS / 1000)
+            }
+        });
+        for statement in settings {
+            let _: Vec<[String; 0]> = control.ask(doing, &statement).await?;
+        }
+        Ok(Session { control, shown: GtidSet::default() })
+    }
+
+    /// For questions.
+    pub fn control(&mut self) -> &mut Control {
+        &mut self.control
+    }
+
+    /// Reads a chunk's rows; `max_row_bytes`: the largest row in the log.
+    ///
+    /// # Errors
+    /// See [`Unread`]; the connection is of no more use then.
+    pub async fn read(
+        &mut self,
+        subject: &Subject,
+        wanted: &Wanted,
+        max_row_bytes: usize,
+    ) -> Result<Rows, Unread> {
+        if self.shown.is_empty() || !wanted.low.is_subset(&self.shown) {
+            self.control.until_shown(&wanted.low, &wanted.place, PATIENCE).await?;
+            self.shown.clone_from(&wanted.low);
+        }
+        let doing = "reading rows of a snapshot";
+        let sql = format!("{}{}", subject.select, wanted.condition);
+        let server = self.control.name().to_owned();
+        let statement = timeout(PATIENCE, self.control.link().prepare(&sql)).await;
+        let statement = answered(statement, doing, &server)?;
+        let definitions = timeout(PATIENCE, self.control.link().execute(&statement)).await;
+        let definitions = answered(definitions, doing, &server)?;
+        let family = self.control.server().peer.family;
+        let mut reader = RowReader::new(family, &subject.plan, &definitions, max_row_bytes)
+            .map_err(|_| Unread::Changed)?;
+        let mut rows = Rows::default();
+        let most_held = super::super::connection::most_held(max_row_bytes);
+        loop {
+            let row = timeout(PATIENCE, self.control.link().next_row(most_held)).await;
+            if let Ok(Err(LinkError::LongRow { .. })) = row {
+                let source = SelectError::TooLarge { limit: max_row_bytes };
+                return Err(selected(&subject.schema.name, &server, source));
+            }
+            let Some(row) = answered(row, doing, &server)? else { break };
+            reader
+                .read(row, &mut rows.bytes)
+                .map_err(|source| selected(&subject.schema.name, &server, source))?;
+            rows.ends.push(rows.bytes.len());
+            if rows.ends.len() > wanted.most_rows || rows.bytes.len() > LARGEST && rows.ends.len() > 1 {
+                return Err(Unread::TooMuch);
+            }
+        }
+        rows.replaced = reader.replaced;
+        answered(timeout(PATIENCE, self.control.link().close(statement)).await, doing, &server)?;
+        rows.high = self.control.binlog_status().await?;
+        Ok(rows)
+    }
+}
+
+pub(super) fn selected(table: &TableName, server: &str, source: SelectError) -> Unread {
+    MysqlError::Selected { table: table.clone(), server: server.to_owned(), source }.into()
+}
+
+pub(super) fn answered<T>(
+    result: Result<Result<T, LinkError>, tokio::time::error::Elapsed>,
+    doing: &'static str,
+    server: &str,
+) -> Result<T, Unread> {
+    match result {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(LinkError::Server(said))) if CHANGED.contains(&said.code) => Err(Unread::Changed),
+        Ok(Err(LinkError::Server(said))) if STOPPED.contains(&said.code) => Err(Unread::TooMuch),
+        Ok(Err(source)) => Err(MysqlError::link(doing, server, source).into()),
+        Err(_) => {
+            Err(MysqlError::NoAnswer { doing, server: server.to_owned(), seconds: PATIENCE.as_secs() }.into())
+        }
+    }
+}
