@@ -60,6 +60,9 @@ pub struct PipelineStatus {
     /// Snapshots that are not over, in the order in which they were wanted.
     #[serde(default)]
     pub snapshots: Vec<SnapshotStatus>,
+    /// Tables that a snapshot was read of, and whose documents without a row are being deleted.
+    #[serde(default)]
+    pub swept: Vec<String>,
     /// The servers that it is filled from; of a relay that does not run, none.
     #[serde(default)]
     pub source: Upstream,
@@ -156,6 +159,7 @@ impl PipelineStatus {
             room,
             gtids: cursor.gtids.to_string(),
             needs_snapshot: log.gaps().borrow().iter().map(NeedsSnapshot::from).collect(),
+            swept: cursor.sweeps.iter().map(|sweep| sweep.table.to_string()).collect(),
             snapshots: log.snapshots().borrow().iter().map(SnapshotStatus::from).collect(),
             source: Upstream::default(),
             purge_left_seconds: None,

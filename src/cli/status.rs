@@ -145,6 +145,9 @@ fn print(status: &Status, running: bool) {
         (gtids, None) => println!("          {gtids}"),
     }
     print_snapshots(&pipeline.snapshots);
+    for table in &pipeline.swept {
+        println!("snapshot  {table} was read; deleting documents whose rows are gone");
+    }
     for NeedsSnapshot { table, why, time_micros } in &pipeline.needs_snapshot {
         let since =
             if *time_micros > 0 { rfc3339_seconds(*time_micros) } else { "an unknown time".to_owned() };

@@ -295,7 +295,10 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             Kind::Commit => {
                 let commit =
                     Commit::decode(frame.payload).map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
-                self.progress.end(frame.seq, commit.time_micros, Moved::By(commit.gtid));
+                // Rows of a snapshot, and what is carried forward, have no time of their own: nothing moved at the source.
+                let moved = commit.gtid.is_some() || !commit.position.file.is_empty();
+                let time_micros = if moved { commit.time_micros } else { 0 };
+                self.progress.end(frame.seq, time_micros, Moved::By(commit.gtid));
             }
             Kind::Mark => {
                 let mark =

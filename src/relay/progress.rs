@@ -57,7 +57,7 @@ impl<C: CursorStore> Progress<C> {
         }
     }
 
-    /// An end was read; `time_micros`: the server's time of it.
+    /// An end was read; `time_micros`: the server's time of it, 0 where it has none.
     pub fn end(&mut self, seq: Seq, time_micros: u64, moved: Moved) {
         self.ends.push_back(End { seq, time_micros, moved });
     }
@@ -113,9 +113,48 @@ impl<C: CursorStore> Progress<C> {
         self.ends.len()
     }
 
-    /// The server's time of the oldest end not passed; `None` when all are.
+    /// The server's time of the oldest end not passed whose time is known; `None` when there is none.
     #[must_use]
     pub fn oldest_micros(&self) -> Option<u64> {
-        self.ends.front().map(|end| end.time_micros)
+        self.ends.iter().map(|end| end.time_micros).find(|micros| *micros > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::TableName;
+    use crate::settled::MemoryCursor;
+
+    fn sweep(seq: u64) -> OwedSweep {
+        OwedSweep { seq: Seq(seq), table: TableName::new("shop", "orders"), below: 3 }
+    }
+
+    #[test]
+    fn a_sweep_is_owed_from_when_its_frame_is_passed_until_it_was_made() {
+        let store = MemoryCursor::default();
+        let load = || Progress::load(store.clone(), Seq(1)).unwrap();
+        let mut progress = load();
+        progress.owe(sweep(9));
+        progress.commit(Seq(8), &BTreeMap::new()).unwrap();
+        assert!(load().cursor().sweeps.is_empty(), "its frame is read again");
+        progress.commit(Seq(9), &BTreeMap::new()).unwrap();
+        assert_eq!(load().cursor().sweeps, [sweep(9)]);
+        progress.swept(Seq(9));
+        progress.commit(Seq(9), &BTreeMap::new()).unwrap();
+        assert_eq!((load().cursor().seq, load().cursor().sweeps.len()), (Seq(9), 0));
+    }
+
+    #[test]
+    fn the_oldest_time_is_that_of_the_first_end_that_has_one() {
+        let mut progress = Progress::load(MemoryCursor::default(), Seq(1)).unwrap();
+        for (seq, time) in [(1, 0), (2, 70), (3, 0), (4, 90)] {
+            progress.end(Seq(seq), time, Moved::By(None));
+        }
+        assert_eq!(progress.oldest_micros(), Some(70));
+        progress.commit(Seq(2), &BTreeMap::new()).unwrap();
+        assert_eq!(progress.oldest_micros(), Some(90));
+        progress.commit(Seq(4), &BTreeMap::new()).unwrap();
+        assert_eq!(progress.oldest_micros(), None);
     }
 }
