@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use support::relay::relay_binary;
-use support::servers::{Database, Server};
+use support::servers::{Database, Server, Servers};
 use support::stage::Stage;
 use support::{eventually, mysql};
 
@@ -90,7 +90,10 @@ async fn what_was_there_before_is_read_while_it_is_written_at_mariadb_too() -> R
 }
 
 async fn agrees_after_kills(database: Database, test: &'static str, kills: u32) -> Result<()> {
-    let mut stage = with_snapshot(database, test, 20_000, Some(8000)).await?;
+    goes_on_after_kills(with_snapshot(database, test, 20_000, Some(8000)).await?, kills).await
+}
+
+async fn goes_on_after_kills(mut stage: Stage, kills: u32) -> Result<()> {
     let mut rng = StdRng::seed_from_u64(stage.seed.number);
     let workload = stage.workload(Some(300));
     for _ in 0..kills {
@@ -122,6 +125,84 @@ async fn a_snapshot_goes_on_after_kills_of_the_relay() -> Result<()> {
 async fn a_snapshot_goes_on_after_kills_of_the_relay_at_mariadb_too() -> Result<()> {
     agrees_after_kills(Database::Mariadb, "a_snapshot_goes_on_after_kills_of_the_relay_at_mariadb_too", 6)
         .await
+}
+
+/// What a commit that is under way holds says what a SELECT shows.
+#[tokio::test]
+async fn a_snapshot_without_gtids_goes_on_after_kills_too() -> Result<()> {
+    let test = "a_snapshot_without_gtids_goes_on_after_kills_too";
+    goes_on_after_kills(beginning(Stage::set_on(Servers::without_gtids, test, 20_000).await?, Some(8000))?, 6)
+        .await
+}
+
+/// A table's key columns, and an expression for each of the key's values by a number `n`.
+const KEYS: [(&str, &str); 15] = [
+    ("a BIGINT", "(n - 1000) * 9007199254740993"),
+    ("a BIGINT UNSIGNED", "18446744073709551615 - n * 7"),
+    ("a DECIMAL(20,5)", "n / 3 - 400"),
+    ("a DOUBLE", "n / 7 - 100"),
+    ("a VARCHAR(60) COLLATE utf8mb4_0900_ai_ci", "CONCAT(CHAR(97 + n % 26), 'Ä ', n)"),
+    ("a VARCHAR(60) CHARACTER SET latin1 COLLATE latin1_german1_ci", "CONCAT('ß', n % 9, 'é', n)"),
+    ("a CHAR(40) COLLATE utf8mb4_bin", "CONCAT(IF(n % 2, 'a', 'A'), n)"),
+    ("a VARCHAR(768) COLLATE utf8mb4_bin", "CONCAT(REPEAT('x', 750), n)"),
+    ("a BINARY(16)", "UNHEX(MD5(n))"),
+    ("a VARBINARY(30)", "CONCAT(UNHEX(MD5(n)), UNHEX('00'))"),
+    ("a DATETIME(6)", "'2026-11-23' + INTERVAL n * 1000003 MICROSECOND"),
+    ("a TIMESTAMP(3)", "'2026-03-29 00:30:00' + INTERVAL n SECOND"),
+    ("a TIME(2)", "SEC_TO_TIME(n * 11 - 5000)"),
+    ("a INT, b VARCHAR(20), c DATE", "n % 4, CONCAT('k', n % 300), '2026-01-01' + INTERVAL n DAY"),
+    ("a ENUM('z','y','x'), b SET('q','r'), c BIT(20)", "1 + n % 3, n % 4, n"),
+];
+
+#[tokio::test]
+async fn a_key_of_any_type_and_any_number_of_columns_is_read_whole() -> Result<()> {
+    let test = "a_key_of_any_type_and_any_number_of_columns_is_read_whole";
+    let mut stage = with_snapshot(Database::Mysql, test, 0, None).await?;
+    let (schema, url) = (stage.shop.schema.clone(), stage.shop.mysql_url.clone());
+    mysql::execute(&url, numbers(&schema)).await?;
+    for (number, (columns, values)) in KEYS.iter().enumerate() {
+        let names: Vec<_> = columns.split(", ").filter_map(|column| column.split(' ').next()).collect();
+        let names = names.join(", ");
+        let statements = [
+            format!("CREATE TABLE `{schema}`.k{number} ({columns}, n INT NOT NULL, PRIMARY KEY ({names}))"),
+            format!("INSERT INTO `{schema}`.k{number} SELECT {values}, n FROM `{schema}`.numbers"),
+        ];
+        mysql::execute(&url, statements).await.with_context(|| (*columns).to_owned())?;
+        stage.tables.push(format!("k{number}"));
+    }
+    let more = [
+        // Found by a unique key where there is no primary one; empty, and of one row.
+        format!(
+            "CREATE TABLE `{schema}`.unique_key (n INT, a INT NOT NULL, b VARCHAR(9) NOT NULL, UNIQUE (b, a))"
+        ),
+        format!("INSERT INTO `{schema}`.unique_key SELECT NULL, n % 50, n FROM `{schema}`.numbers"),
+        format!("CREATE TABLE `{schema}`.empty_one (a INT PRIMARY KEY)"),
+        format!("CREATE TABLE `{schema}`.one (a INT PRIMARY KEY)"),
+        format!("INSERT INTO `{schema}`.one VALUES (7)"),
+        format!(
+            "CREATE TABLE `{schema}`.parted (a INT PRIMARY KEY, n INT) PARTITION BY HASH(a) PARTITIONS 5"
+        ),
+        format!("INSERT INTO `{schema}`.parted SELECT n * 3, n FROM `{schema}`.numbers"),
+    ];
+    mysql::execute(&url, more).await?;
+    stage.tables.extend(["numbers", "unique_key", "empty_one", "one", "parted"].map(str::to_owned));
+    stage.relay.start()?;
+    over(&mut stage).await?;
+    let comparison = stage.agree(SOON).await?;
+    eprintln!("{comparison:?}");
+    stage.clear().await
+}
+
+/// A table of the numbers below 4,000.
+fn numbers(schema: &str) -> [String; 2] {
+    let digits = "(SELECT 0 d UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 UNION SELECT 5 UNION SELECT 6 UNION SELECT 7 UNION SELECT 8 UNION SELECT 9)";
+    let sum = "x.d + 10 * y.d + 100 * z.d + 1000 * w.d";
+    [
+        format!("CREATE TABLE `{schema}`.numbers (n INT PRIMARY KEY)"),
+        format!(
+            "INSERT INTO `{schema}`.numbers SELECT {sum} FROM {digits} x, {digits} y, {digits} z, {digits} w WHERE {sum} < 4000"
+        ),
+    ]
 }
 
 #[tokio::test]

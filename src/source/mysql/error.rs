@@ -67,6 +67,12 @@ pub enum MysqlError {
         "{table} cannot be read for its snapshot: {why}; exclude it by the pattern \"!{table}\", or mend it"
     )]
     Snapshot { table: TableName, why: String },
+    #[error(
+        "{server} gives no GTIDs, and its performance_schema does not show commits that are under way, which is how a snapshot without GTIDs \
+         knows what it sees: set gtid_mode = ON, or run UPDATE performance_schema.setup_instruments SET enabled = 'YES' WHERE name = \
+         'wait/lock/metadata/sql/mdl'"
+    )]
+    CommitsUnseen { server: String },
     #[error("the snapshot of {table}: {source}")]
     Unreadable { table: TableName, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("{table} cannot be read for its snapshot: {source}; exclude it by the pattern \"!{table}\"")]

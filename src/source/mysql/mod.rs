@@ -304,21 +304,21 @@ impl MysqlSource {
     async fn start_at(&mut self, start: &Start) -> Result<Standing, MysqlError> {
         let mut control = Control::connect(&self.options).await?;
         control.server().check()?;
-        if !control.server().gives_gtids() {
-            return control.start_by_place(start, &self.options).await;
+        let mut standing = match start {
+            _ if !control.server().gives_gtids() => control.start_by_place(start, &self.options).await?,
+            Start::After(set) => Standing::after(set.clone()),
+            Start::Now | Start::Snapshot => Standing::after(control.executed().await?),
+            Start::Earliest => self.earliest(&mut control).await?,
+        };
+        if *start == Start::Snapshot {
+            let patterns = self.patterns.clone().with_case(control.server().name_case());
+            let followed = control.followed(&patterns).await?;
+            standing.snapshots = followed.into_iter().map(wanted).collect();
         }
-        if let Start::After(set) = start {
-            return Ok(Standing::after(set.clone()));
-        }
-        if matches!(start, Start::Now | Start::Snapshot) {
-            let mut standing = Standing::after(control.executed().await?);
-            if *start == Start::Snapshot {
-                let patterns = self.patterns.clone().with_case(control.server().name_case());
-                let followed = control.followed(&patterns).await?;
-                standing.snapshots = followed.into_iter().map(wanted).collect();
-            }
-            return Ok(standing);
-        }
+        Ok(standing)
+    }
+
+    async fn earliest(&self, control: &mut Control) -> Result<Standing, MysqlError> {
         let purged = control.purged().await?;
         if !purged.is_empty() {
             tracing::warn!(

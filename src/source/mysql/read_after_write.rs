@@ -2,6 +2,7 @@
 //!
 //! A server sends a transaction to its replicas before its own engine has committed it: a row that is read at once could be the one before.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -40,7 +41,7 @@ impl Control {
     }
 
     /// Waits until what is read over this connection shows all transactions in `after`, of which the last ends at `place`, file and offset.
-    /// MySQL: its executed set is read until they are in it. MariaDB, whose binlog state moves before its engines do: transactions with a consistent
+    /// MySQL without GTIDs: see [`Control::until_committed`]; with them: its executed set is read until they are in it. MariaDB, whose binlog state moves before its engines do: transactions with a consistent
     /// snapshot are begun until the snapshot's place in the binlog is not before the end.
     ///
     /// # Errors
@@ -51,6 +52,9 @@ impl Control {
         (file, end): &(String, u64),
         patience: Duration,
     ) -> Result<(), MysqlError> {
+        if !self.server().gives_gtids() {
+            return self.until_committed(patience).await;
+        }
         let (deadline, mut pause) = (Instant::now() + patience, PAUSES.0);
         let family = self.server().peer.family;
         loop {
@@ -65,6 +69,43 @@ impl Control {
                 // What is read from now on is as new. In a snapshot a table that was altered meanwhile could not be read at all.
                 return if family == Family::Mariadb { self.end_snapshot().await } else { Ok(()) };
             }
+            if Instant::now() >= deadline {
+                let server = self.name().to_owned();
+                return Err(MysqlError::NotExecuted { server, seconds: patience.as_secs() });
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    /// Waits until every transaction that is in MySQL's binlog by now is shown: each commit holds a metadata lock from before it is
+    /// written to the binlog until its engine has committed (MySQL, sql/handler.cc, *ha_commit_trans*), and performance_schema shows these
+    /// locks. So those of now are waited for, each until it is gone; nothing is locked for it.
+    ///
+    /// # Errors
+    /// performance_schema does not show them, one is held for longer than `patience`, or the connection's.
+    async fn until_committed(&mut self, patience: Duration) -> Result<(), MysqlError> {
+        let doing = "reading which commits are under way";
+        let instrument = "SELECT enabled FROM performance_schema.setup_instruments WHERE name = 'wait/lock/metadata/sql/mdl'";
+        let enabled: Vec<[String; 1]> = self.ask(doing, instrument).await?;
+        if enabled.iter().all(|[enabled]| enabled != "YES") {
+            return Err(MysqlError::CommitsUnseen { server: self.name().to_owned() });
+        }
+        let (deadline, mut pause) = (Instant::now() + patience, PAUSES.0);
+        let mut open: Option<BTreeSet<[String; 2]>> = None;
+        loop {
+            let held = "SELECT owner_thread_id, COALESCE(owner_event_id, 0) FROM performance_schema.metadata_locks \
+                        WHERE object_type = 'COMMIT' AND lock_status = 'GRANTED'";
+            let held: BTreeSet<[String; 2]> = self.ask(doing, held).await?.into_iter().collect();
+            // What is gone and comes again is another commit.
+            let still = match open {
+                Some(open) => open.intersection(&held).cloned().collect(),
+                None => held,
+            };
+            if still.is_empty() {
+                return Ok(());
+            }
+            open = Some(still);
             if Instant::now() >= deadline {
                 let server = self.name().to_owned();
                 return Err(MysqlError::NotExecuted { server, seconds: patience.as_secs() });
