@@ -229,7 +229,7 @@ mod tests {
             assert_eq!(a.load().unwrap(), Some(cursor(7)));
             a.sync().unwrap();
         }
-        let settled = Settled::open(dir.path()).unwrap();
+        let settled = crate::settled::tests::again(dir.path()).unwrap();
         assert_eq!(settled.cursor("a").unwrap().load().unwrap(), Some(cursor(7)));
         assert_eq!(settled.cursor("b").unwrap().load().unwrap(), Some(cursor(8)));
         assert_eq!(settled.cursor("c").unwrap().load().unwrap(), None);
