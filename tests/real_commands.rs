@@ -73,6 +73,25 @@ async fn check_names_a_keyless_table_and_an_engine_that_is_not_there() -> Result
 }
 
 #[tokio::test]
+async fn fault_47_check_says_that_a_crash_may_take_back_what_was_sent() -> Result<()> {
+    let stage = Stage::set("fault_47_check_says_that_a_crash_may_take_back_what_was_sent", 0).await?;
+    let before: u64 = mysql::one(&stage.shop.mysql_url, "SELECT @@GLOBAL.sync_binlog").await?;
+    mysql::execute(&stage.shop.mysql_url, ["SET GLOBAL sync_binlog = 0"]).await?;
+    let checked = everrelay(&stage, &["check", "--json"]).await;
+    mysql::execute(&stage.shop.mysql_url, [format!("SET GLOBAL sync_binlog = {before}")]).await?;
+    let (code, text) = checked?;
+    ensure!(code == 0, "a warning is no failure: {text}");
+    let findings = json_lines(&text)?;
+    let finding = findings.iter().find(|finding| finding["what"] == "durability").context(text.clone())?;
+    ensure!(finding["verdict"] == "warning", "{finding}");
+    let said = finding.to_string();
+    for part in ["sync_binlog = 0", "SET PERSIST sync_binlog = 1"] {
+        ensure!(said.contains(part), "{part}: {said}");
+    }
+    stage.clear().await
+}
+
+#[tokio::test]
 async fn status_and_the_log_are_read_beside_a_relay_and_without_one() -> Result<()> {
     let mut stage = Stage::set("status_and_the_log_are_read_beside_a_relay_and_without_one", 500).await?;
     let (code, text) = everrelay(&stage, &["status"]).await?;

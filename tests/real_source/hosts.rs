@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use everrelay::event::Version;
 use everrelay::log::Standing;
-use everrelay::log::record::Batch;
+use everrelay::log::record::{Batch, Commit, Kind};
 use everrelay::source::mysql::{Address, Host, MysqlOptions, MysqlSource, Tls};
 use everrelay::source::upstream::HostUse;
 use everrelay::source::{Source, SourceError};
@@ -97,6 +98,46 @@ async fn fault_46_a_failover_that_lost_transactions_is_refused_with_the_differen
     let mut source = MysqlSource::new(alone).unwrap();
     let text = definite_in_time(&mut source, &follower.read.standing).await;
     assert!(text.contains(&lost.to_string()) && text.contains("never executed"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_46_a_failover_that_lost_what_was_only_seen_by_select_is_refused_too() {
+    let mut pair = Pair::up("horizon").await;
+    pair.primary.run("CREATE TABLE t (id INT PRIMARY KEY, v INT, w TEXT)").await;
+    pair.primary.run("INSERT INTO t VALUES (1, 0, 'w')").await;
+    let follower = pair.primary.follow().await;
+    let start = follower.read.standing.clone();
+    pair.primary.run("SET binlog_row_image = 'MINIMAL'").await;
+    pair.primary.run("UPDATE t SET v = 1").await;
+    pair.replicated().await;
+    pair.replica.run("STOP REPLICA").await;
+    let before = pair.primary.executed().await;
+    pair.primary.run("UPDATE t SET v = 2").await;
+    let lost = pair.primary.executed().await.subtract(&before);
+    // Read only now: the first transaction's row is that of the second. And the log ends with the first.
+    let mut source = MysqlSource::new(pair.primary.options()).unwrap();
+    source.connect(&start).await.unwrap();
+    let first = loop {
+        let mut batch = Batch::new();
+        source.fill(&mut batch).await.unwrap();
+        let mut ends = batch.payloads().filter(|(kind, _)| *kind == Kind::Commit);
+        if let Some((_, payload)) = ends.next() {
+            break Commit::decode(payload).unwrap();
+        }
+    };
+    let mut standing = start;
+    standing.committed(first, Version(1));
+    assert_eq!(standing.horizon, lost);
+    drop(source);
+    // The replica has all that the log holds, and not what its document shows.
+    let mut at_replica = MysqlSource::new(pair.replica.options()).unwrap();
+    let text = definite_in_time(&mut at_replica, &standing).await;
+    assert!(text.contains(&lost.to_string()) && text.contains("never executed"), "{text}");
+    // Once it has that too, it is followed.
+    pair.replica.run("START REPLICA").await;
+    pair.replicated().await;
+    pair.fail_over().await;
+    at_replica.connect(&standing).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
