@@ -30,7 +30,7 @@ pub(super) async fn servers(settings: &Settings, standing: Option<&Standing>, fi
     let hosts = options.hosts();
     for host in &hosts {
         findings.of = (hosts.len() > 1).then(|| host.address.to_string());
-        if let Err(error) = server(&options.only(host), &settings.rules, standing, findings).await {
+        if let Err(error) = server(&options.only(host), settings, standing, findings).await {
             findings.failed("source", Exit::Source, &error);
         }
     }
@@ -39,7 +39,7 @@ pub(super) async fn servers(settings: &Settings, standing: Option<&Standing>, fi
 
 async fn server(
     options: &MysqlOptions,
-    rules: &Rules,
+    Settings { rules, start, .. }: &Settings,
     standing: Option<&Standing>,
     findings: &mut Findings,
 ) -> Result<(), MysqlError> {
@@ -103,9 +103,15 @@ async fn server(
         }
         None if server.gives_gtids() => (Standing::after(control.executed().await?), Way::BySet),
         None => {
-            let now = control.start_by_place(&Start::Now, options).await?;
-            let way = control.way(&now).await?;
-            (now, way)
+            let begin = match control.start_by_place(start, options).await {
+                Err(error @ MysqlError::StartWithoutGtids { .. }) => {
+                    findings.failed("start", Exit::Source, &error);
+                    control.start_by_place(&Start::Now, options).await?
+                }
+                begin => begin?,
+            };
+            let way = control.way(&begin).await?;
+            (begin, way)
         }
     };
     // Under a number of its own: a relay that runs on the same folder keeps its stream.

@@ -35,6 +35,8 @@ impl Binlog {
             .gtid()
             .map_err(|error| self.garbled(format!("an ANONYMOUS_GTID event is malformed: {error}")))?;
         self.going.no_gtid();
+        // Whatever the server said when it was asked.
+        self.gives_gtids = false;
         self.open(event, None, event.committed_micros(&parsed))?;
         Ok(())
     }

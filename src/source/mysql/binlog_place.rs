@@ -75,6 +75,12 @@ impl Binlog {
         };
     }
 
+    /// Every transaction has a GTID, so that sets tell what a connection shows.
+    #[must_use]
+    pub fn gives_gtids(&self) -> bool {
+        self.gives_gtids
+    }
+
     /// Where the last transaction ended; its file is empty before there was one.
     #[must_use]
     pub fn position(&self) -> &Position {

@@ -443,7 +443,8 @@ impl Snapshots {
 
     /// Begins what may be begun.
     fn dispatch(&mut self, binlog: &mut Binlog) {
-        if self.resting {
+        // What a connection shows is compared by GTIDs: without them what is wanted waits.
+        if self.resting || !binlog.gives_gtids() {
             return;
         }
         if self.reading.is_none() {
