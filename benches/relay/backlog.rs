@@ -126,6 +126,33 @@ pub async fn giant(url: &str, megabytes: u64, compression: Compression) -> Resul
     Ok(Stretch { schema: GIANT_SCHEMA, after, until, transactions: 1, changes: rows })
 }
 
+/// Makes a table of orders of so many rows, and nothing else.
+///
+/// # Errors
+/// The server refuses.
+pub async fn table(url: &str, rows: u64) -> Result<Stretch> {
+    const SCHEMA: &str = "bench_snapshot";
+    note!("making {rows} rows");
+    fresh(url, SCHEMA).await?;
+    for first in (0..rows).step_by(100_000) {
+        let last = (first + 100_000).min(rows);
+        execute(
+            url,
+            [
+                "SET cte_max_recursion_depth = 1000000000".to_owned(),
+                format!(
+                    "INSERT INTO {SCHEMA}.orders WITH RECURSIVE n (id) AS (SELECT {first} + 1 UNION ALL SELECT id + 1 FROM n WHERE id < {last}) \
+                     SELECT id, id % 100000, 'packed', id / 100, CONCAT('Leave it with the neighbour at number ', id % 10000, ', bell 12; call before. Thanks'), \
+                     '2026-01-02 03:04:05.678', '2026-01-02 03:04:05', JSON_OBJECT('tags', JSON_ARRAY('a', 'b12'), 'source', 'web', 'priority', id % 60) FROM n"
+                ),
+            ],
+        )
+        .await?;
+    }
+    let after = executed(url).await?;
+    Ok(Stretch { schema: SCHEMA, until: after.clone(), after, transactions: 0, changes: rows })
+}
+
 /// An empty schema with the orders table; the server's log syncs no more than it must.
 async fn fresh(url: &str, schema: &str) -> Result<()> {
     let statements = [

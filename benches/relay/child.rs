@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -9,7 +10,7 @@ use everrelay::clock::SystemClock;
 use everrelay::disk::SystemDisk;
 use everrelay::event::GtidSet;
 use everrelay::lifecycle::{Readiness, Shutdown};
-use everrelay::log::{LogOptions, open};
+use everrelay::log::{LogOptions, Visible, open};
 use everrelay::relay::committer::Committer;
 use everrelay::relay::ingest::Ingest;
 use everrelay::secret::Secret;
@@ -18,12 +19,24 @@ use everrelay::source::mysql::connection::Next;
 use everrelay::source::mysql::control::Control;
 use everrelay::source::mysql::error::Place;
 use everrelay::source::mysql::event::kind;
+use everrelay::source::mysql::select::session;
 use everrelay::source::mysql::{Address, MysqlOptions, MysqlSource};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
 use crate::backlog::Stretch;
 use crate::measure::{own_cpu, own_peak};
+
+/// What is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum What {
+    /// The transactions behind a place.
+    Stream,
+    /// All rows of the table, by a snapshot into the log.
+    Snapshot,
+    /// The same rows, dropped.
+    Select,
+}
 
 /// What a child is to read.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -33,6 +46,9 @@ pub struct Task {
     pub schema: String,
     pub after: String,
     pub transactions: u64,
+    /// Rows of the table.
+    pub rows: u64,
+    pub what: What,
     /// An empty folder for the log; none to drop what is read.
     pub log: Option<PathBuf>,
 }
@@ -54,6 +70,8 @@ impl Task {
             schema: stretch.schema.to_owned(),
             after: stretch.after.clone(),
             transactions: stretch.transactions,
+            rows: stretch.changes,
+            what: What::Stream,
             log: log.map(Path::to_owned),
         }
     }
@@ -92,9 +110,10 @@ pub fn main(task: &str) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let _metrics = everrelay::metrics::install()?;
     let (wall, cpu) = (Instant::now(), own_cpu());
-    match &task.log {
-        Some(log) => runtime.block_on(ingest(&task, log))?,
-        None => runtime.block_on(wire(&task))?,
+    match (&task.log, task.what) {
+        (Some(log), _) => runtime.block_on(ingest(&task, log))?,
+        (None, What::Select) => runtime.block_on(select(&task))?,
+        (None, _) => runtime.block_on(wire(&task))?,
     }
     let taken = Taken {
         wall_seconds: wall.elapsed().as_secs_f64(),
@@ -111,11 +130,20 @@ async fn ingest(task: &Task, log: &Path) -> Result<()> {
     let opened = open(&SystemDisk, &SystemClock, log, LogOptions::default())?;
     let source = MysqlSource::new(task.options())?;
     let committer = Committer::start(opened.writer)?;
-    let (shutdown, start) = (Shutdown::new(), Start::After(task.after.parse()?));
+    let start = match task.what {
+        What::Snapshot => Start::Snapshot,
+        _ => Start::After(task.after.parse()?),
+    };
+    let shutdown = Shutdown::new();
     let ingest = Ingest::new(source, committer, start, SystemClock, Readiness::new());
     let mut visible = opened.log.watch();
-    // The start of an empty log is a mark.
-    let whole = visible.wait_for(|visible| visible.commits > task.transactions);
+    let snapshots = opened.log.snapshots();
+    let is_whole = |visible: &Visible| match task.what {
+        What::Snapshot => visible.seq.0 > task.rows && snapshots.borrow().is_empty(),
+        // The start of an empty log is a mark.
+        _ => visible.commits > task.transactions,
+    };
+    let whole = visible.wait_for(is_whole);
     tokio::select! {
         ended = ingest.run(&shutdown) => {
             ended?;
@@ -126,6 +154,44 @@ async fn ingest(task: &Task, log: &Path) -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// The rows alone: by as many connections as a snapshot has, in chunks of the usual size.
+async fn select(task: &Task) -> Result<()> {
+    const CHUNK: u64 = 4_000;
+    let options = task.options();
+    let next = std::sync::Arc::new(AtomicU64::new(0));
+    let mut connections = tokio::task::JoinSet::new();
+    for _ in 0..options.snapshot.connections {
+        let (options, next, rows, schema) = (options.clone(), next.clone(), task.rows, task.schema.clone());
+        connections.spawn(async move {
+            let mut control = Control::connect(&options).await?;
+            for statement in session(control.server().peer.family) {
+                control.link().ask(statement).await?;
+            }
+            let mut found = 0;
+            loop {
+                let first = next.fetch_add(CHUNK, Ordering::Relaxed);
+                if first >= rows {
+                    return anyhow::Ok(found);
+                }
+                let sql =
+                    format!("SELECT * FROM {schema}.orders WHERE id > {first} AND id <= {}", first + CHUNK);
+                let statement = control.link().prepare(&sql).await?;
+                control.link().execute(&statement).await?;
+                while control.link().next_row(1 << 20).await?.is_some() {
+                    found += 1;
+                }
+                control.link().close(statement).await?;
+            }
+        });
+    }
+    let mut found = 0;
+    while let Some(ended) = connections.join_next().await {
+        found += ended??;
+    }
+    ensure!(found == task.rows, "{found} of {} rows", task.rows);
+    Ok(())
 }
 
 /// The stream alone: events are received, their checksums compared, and dropped.

@@ -1,4 +1,4 @@
-//! What the whole relay costs, on real servers: `dev/bench ingest end-to-end latency`.
+//! What the whole relay costs, on real servers: `dev/bench ingest snapshot end-to-end latency`.
 //!
 //! Each line is `name value unit`. Limit and subject are measured in turn, after a throw-away pass, and medians are printed; what
 //! each round took, and how far rounds lay apart, goes to standard error.
@@ -9,6 +9,7 @@
 //! | [`shapes`] | other tables: JSON, many columns |
 //! | [`ingest`] | `ingest.*` |
 //! | [`end_to_end`] | `end_to_end.*` |
+//! | [`snapshot`] | `snapshot.*` |
 //! | [`latency`] | `latency.*` |
 //! | [`child`] | the source side, or the bare stream, as a process of its own |
 //! | [`prepared`] | the same actions as ready-made bodies: what the engine can take |
@@ -26,6 +27,7 @@ mod measure;
 mod prepared;
 mod process;
 mod shapes;
+mod snapshot;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 mod tap;
@@ -42,7 +44,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
 struct Options {
-    /// ingest, end-to-end, latency; all of them when none is named.
+    /// ingest, snapshot, end-to-end, latency; all of them when none is named.
     names: Vec<String>,
     /// A tenth of everything: to see that it works, not how fast.
     #[arg(long)]
@@ -113,9 +115,9 @@ async fn run(options: &Options, scale: Scale) -> Result<()> {
     let dir = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench-relay"));
     let mut names: Vec<&str> = options.names.iter().map(String::as_str).collect();
     if names.is_empty() {
-        names = vec!["ingest", "end-to-end", "latency"];
+        names = vec!["ingest", "snapshot", "end-to-end", "latency"];
     }
-    if names.iter().any(|name| *name != "ingest") {
+    if names.iter().any(|name| !matches!(*name, "ingest" | "snapshot")) {
         prepared::warm(&servers.engine_url, scale.warm_actions).await?;
     }
     for name in names {
@@ -124,9 +126,10 @@ async fn run(options: &Options, scale: Scale) -> Result<()> {
         note!("{name}; load {}", measure::load());
         match name {
             "ingest" => ingest::run(&servers, &dir, scale).await?,
+            "snapshot" => snapshot::run(&servers, &dir, scale).await?,
             "end-to-end" => end_to_end::run(&servers, &dir, scale).await?,
             "latency" => latency::run(&servers, &dir, scale).await?,
-            other => bail!("there is no bench {other:?}: ingest, end-to-end, latency"),
+            other => bail!("there is no bench {other:?}: ingest, snapshot, end-to-end, latency"),
         }
     }
     let _ = std::fs::remove_dir_all(&dir);
