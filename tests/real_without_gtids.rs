@@ -102,15 +102,6 @@ async fn the_commands_show_places_where_there_are_no_gtids_and_say_what_is_weake
             stage.relay_ends_with(0, SOON).await?;
         }
     }
-    // What needs GTIDs says so.
-    stage.relay.start()?;
-    stage.agree(SOON).await?;
-    let table = format!("{}.orders", stage.shop.schema);
-    let (code, text) = everrelay(&stage, &["snapshot", &table]).await?;
-    ensure!(code != 0, "{text}");
-    ensure_says(&text, &["gtid_mode is not ON", "SET PERSIST gtid_mode = ON"])?;
-    stage.relay.signal(Signal::TERM)?;
-    stage.relay_ends_with(0, SOON).await?;
     let status = status(&stage).await?;
     let place = status["pipeline"]["source"]["place"].as_str().unwrap_or_default().to_owned();
     ensure!(place.starts_with("binlog.0"), "{status}");

@@ -41,7 +41,7 @@ impl Control {
     }
 
     /// Waits until what is read over this connection shows all transactions in `after`, of which the last ends at `place`, file and offset.
-    /// MySQL without GTIDs: see [`Control::until_committed`]; with them: its executed set is read until they are in it. MariaDB, whose binlog state moves before its engines do: transactions with a consistent
+    /// MySQL: its executed set is read until they are in it. MariaDB, whose binlog state moves before its engines do: transactions with a consistent
     /// snapshot are begun until the snapshot's place in the binlog is not before the end.
     ///
     /// # Errors
@@ -52,9 +52,6 @@ impl Control {
         (file, end): &(String, u64),
         patience: Duration,
     ) -> Result<(), MysqlError> {
-        if !self.server().gives_gtids() {
-            return self.until_committed(patience).await;
-        }
         let (deadline, mut pause) = (Instant::now() + patience, PAUSES.0);
         let family = self.server().peer.family;
         loop {
@@ -84,7 +81,7 @@ impl Control {
     ///
     /// # Errors
     /// performance_schema does not show them, one is held for longer than `patience`, or the connection's.
-    async fn until_committed(&mut self, patience: Duration) -> Result<(), MysqlError> {
+    pub async fn until_committed(&mut self, patience: Duration) -> Result<(), MysqlError> {
         let doing = "reading which commits are under way";
         let instrument = "SELECT enabled FROM performance_schema.setup_instruments WHERE name = 'wait/lock/metadata/sql/mdl'";
         let enabled: Vec<[String; 1]> = self.ask(doing, instrument).await?;

@@ -146,8 +146,7 @@ impl Server {
             let mode = shown(self.gtid_mode().as_bytes());
             format!(
                 "gtid_mode is {mode}: the binlog is read by file and position, which mean something at this server alone. No other server can take its \
-                 place, a crash that takes transactions back is noticed only where others stand in their place or the file is shorter, no snapshot \
-                 of a table can be read, and rows that come without all their columns (binlog_row_image other than FULL) end the relay. {GTIDS_ON} turn GTIDs on while everything runs, and the \
+                 place, a crash that takes transactions back is noticed only where others stand in their place or the file is shorter, and rows that come without all their columns (binlog_row_image other than FULL) end the relay. {GTIDS_ON} turn GTIDs on while everything runs, and the \
                  relay goes over by itself"
             )
         })

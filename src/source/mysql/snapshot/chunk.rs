@@ -4,6 +4,7 @@
 //!
 //! The connection shows all that the log held when the chunk was opened ([`Control::until_shown`]) before anything is selected. Where the binlog ended
 //! after the last row is *high*: whatever the rows show was in the binlog by then, since a server writes a transaction there before its engine shows it.
+//! Where every transaction has a GTID the executed set says so as well, which a stream that has read all at once contains at once; its place it hears from a quiet server with a heartbeat.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tokio::time::timeout;
 use crate::event::{GtidSet, TableName};
 
 use super::super::control::Control;
-use super::super::error::MysqlError;
+use super::super::error::{MysqlError, Place};
 use super::super::files::BinlogStatus;
 use super::super::link::LinkError;
 use super::super::options::MysqlOptions;
@@ -51,6 +52,8 @@ pub struct Wanted {
     /// All that the log held when the chunk was opened, and where that ended in the binlog.
     pub low: GtidSet,
     pub place: (String, u64),
+    /// All those transactions have GTIDs.
+    pub by_set: bool,
     /// More rows than these are another chunk's.
     pub most_rows: usize,
 }
@@ -62,10 +65,27 @@ pub struct Rows {
     pub bytes: Vec<u8>,
     /// Where each row ends in `bytes`.
     pub ends: Vec<usize>,
-    /// Where the binlog ended after the last one.
-    pub high: BinlogStatus,
+    pub high: High,
     /// Values with bytes that are none of their character set.
     pub replaced: u64,
+}
+
+/// What the rows can show, at most.
+#[derive(Debug, Default)]
+pub struct High {
+    /// Where the binlog ended after the last row.
+    end: BinlogStatus,
+    /// What was executed by then, where every transaction has a GTID: a quiet server says no place for a while.
+    executed: Option<GtidSet>,
+}
+
+impl High {
+    /// Whether the stream has passed it, at a place with these transactions read.
+    #[must_use]
+    pub fn is_passed_at(&self, place: &Place, read: &GtidSet) -> bool {
+        self.end.is_passed_at(place)
+            || self.executed.as_ref().is_some_and(|executed| executed.is_subset(read))
+    }
 }
 
 /// Why there are no rows.
@@ -120,7 +140,10 @@ impl Session {
         wanted: &Wanted,
         max_row_bytes: usize,
     ) -> Result<Rows, Unread> {
-        if self.shown.is_empty() || !wanted.low.is_subset(&self.shown) {
+        let by_set = wanted.by_set && self.control.server().gives_gtids();
+        if !by_set {
+            self.control.until_committed(PATIENCE).await?;
+        } else if self.shown.is_empty() || !wanted.low.is_subset(&self.shown) {
             self.control.until_shown(&wanted.low, &wanted.place, PATIENCE).await?;
             self.shown.clone_from(&wanted.low);
         }
@@ -153,7 +176,8 @@ impl Session {
         }
         rows.replaced = reader.replaced;
         answered(timeout(PATIENCE, self.control.link().close(statement)).await, doing, &server)?;
-        rows.high = self.control.binlog_status().await?;
+        let end = self.control.binlog_status().await?;
+        rows.high = High { end, executed: if by_set { Some(self.control.seen().await?) } else { None } };
         Ok(rows)
     }
 }

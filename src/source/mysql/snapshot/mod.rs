@@ -394,9 +394,8 @@ impl Snapshots {
             let Some(Reading { table, filter, progress: Some(progress), .. }) = &mut self.reading else {
                 return;
             };
-            let place = binlog.place().clone();
             let Some(Piece { after: _, upto, state, .. }) =
-                progress.take_due(|high| high.is_passed_at(&place))
+                progress.take_due(|high| high.is_passed_at(binlog.place(), binlog.gtids()))
             else {
                 return;
             };
@@ -443,8 +442,7 @@ impl Snapshots {
 
     /// Begins what may be begun.
     fn dispatch(&mut self, binlog: &mut Binlog) {
-        // What a connection shows is compared by GTIDs: without them what is wanted waits.
-        if self.resting || !binlog.gives_gtids() {
+        if self.resting {
             return;
         }
         if self.reading.is_none() {

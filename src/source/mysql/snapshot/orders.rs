@@ -6,7 +6,6 @@ use crate::log::snapshot::{SnapshotNote, SnapshotStep};
 use crate::source::orders::{Refused, SnapshotOrder, Tables, Taken};
 
 use super::super::binlog::Binlog;
-use super::super::server::GTIDS_ON;
 use super::Snapshots;
 
 impl Snapshots {
@@ -59,11 +58,6 @@ impl Snapshots {
 
 /// Those that are followed.
 fn followed(binlog: &Binlog, tables: &Tables) -> Result<Vec<TableName>, Refused> {
-    if !binlog.gives_gtids() {
-        return Err(Refused(format!(
-            "the server's gtid_mode is not ON, and without GTIDs nothing tells that rows are as new as the log: {GTIDS_ON}, and start the relay again"
-        )));
-    }
     let followed = binlog.followed();
     match tables {
         Tables::All => Ok(followed),

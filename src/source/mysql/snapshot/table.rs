@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use crate::event::TableNo;
 
-use super::super::files::BinlogStatus;
-use super::chunk::Rows;
+use super::chunk::{High, Rows};
 use super::subject::{Cut, Subject};
 use super::touched::Opened;
 
@@ -144,7 +143,7 @@ impl Progress {
     }
 
     /// Takes out the next chunk in order, if its rows have come and `has_passed` its *high*.
-    pub fn take_due(&mut self, has_passed: impl Fn(&BinlogStatus) -> bool) -> Option<Piece> {
+    pub fn take_due(&mut self, has_passed: impl Fn(&High) -> bool) -> Option<Piece> {
         let due = matches!(&self.pieces.front()?.state, State::Read(_, rows) if has_passed(&rows.high));
         if due { self.pieces.pop_front() } else { None }
     }

@@ -83,7 +83,7 @@ impl Snapshots {
             let most_rows = progress.most_rows();
             let Some((number, condition)) = progress.begin_read(opened, filter.as_deref()) else { return };
             let subject = Arc::clone(&progress.subject);
-            let (low, place) = binlog.reached();
+            let ((low, place), by_set) = (binlog.reached(), binlog.gives_gtids());
             let session = self.idle.pop();
             let (options, peer) = (options.clone(), self.peer);
             self.tasks.spawn(async move {
@@ -95,7 +95,7 @@ impl Snapshots {
                     Ok(session) => session,
                     Err(error) => return Done::Read(number, Err(error.into()), None),
                 };
-                let wanted = Wanted { condition, low, place, most_rows };
+                let wanted = Wanted { condition, low, place, by_set, most_rows };
                 let rows = session.read(&subject, &wanted, options.max_row_bytes).await;
                 let session = rows.is_ok().then_some(session);
                 Done::Read(number, rows, session)
