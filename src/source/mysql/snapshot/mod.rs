@@ -34,6 +34,8 @@
 //! | [`orders`] | what an operator asks for |
 
 pub mod chunk;
+#[cfg(test)]
+mod model_tests;
 pub mod order;
 pub mod orders;
 pub mod subject;

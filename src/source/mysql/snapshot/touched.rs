@@ -23,7 +23,7 @@ const KEY_COST: usize = 64;
 pub struct Opened(u64);
 
 /// The keys of one table that the stream touched while chunks were open.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Touched {
     /// The chunk that was opened last before the key was touched last.
     keys: HashMap<Box<[u8]>, Opened>,
