@@ -50,6 +50,7 @@ const FAULTS: &[(u8, &str)] = &[
     (60, "a server that gives up on a reader that is held up"),
     (61, "two replicas of one identity"),
     (62, "a replica as the source that lags"),
+    (63, "values at the edges of their types, by the stream and by a snapshot"),
     (67, "the state folder lost"),
 ];
 

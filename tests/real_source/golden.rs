@@ -1,11 +1,12 @@
 //! Every type with its edges: what the source read equals what the server prints.
 
+use everrelay::event::Op;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Row as ServerRow, Value as ServerValue};
 
 use crate::server::{At, Follower, Own, Server};
 
-at_every!(every_type_reads_as_the_server_prints_it_through_every_carrier);
+at_every!(fault_63_every_type_reads_as_the_server_prints_it_through_every_carrier_and_by_snapshot);
 at_each!(it_is_the_same_where_table_maps_have_no_names_and_events_no_checksums);
 
 /// Column name, type, and SQL expressions for its edges.
@@ -223,8 +224,8 @@ async fn compare(at: At, server: &mut Server, follower: &mut Follower) {
     for row in &follower.read.changes {
         let id = row.values[0].1.parse().unwrap();
         match row.op {
-            everrelay::event::Op::Delete | everrelay::event::Op::Tombstone => drop(read.remove(&id)),
-            everrelay::event::Op::Rekey => {
+            Op::Delete | Op::Tombstone => drop(read.remove(&id)),
+            Op::Rekey => {
                 read.remove(&row.old_key[0].parse().unwrap());
                 read.insert(id, row.values.clone());
             }
@@ -274,7 +275,7 @@ const CARRIERS: &[Carrier] = &[
 /// Of sessions that write; what is compared is read in UTC.
 const ZONES: [&str; 3] = ["+00:00", "+05:45", "-11:30"];
 
-async fn every_type_reads_as_the_server_prints_it_through_every_carrier(at: At) {
+async fn fault_63_every_type_reads_as_the_server_prints_it_through_every_carrier_and_by_snapshot(at: At) {
     through_each(at, at.url()).await;
 }
 
@@ -354,4 +355,10 @@ async fn carried(at: At, server: &mut Server, turn: usize) {
     server.run("DELETE FROM golden WHERE id % 7 = 0").await;
     server.run("UPDATE golden SET id = id + 100000 WHERE id % 5 = 0").await;
     compare(at, server, &mut follower).await;
+    let mut snapshot = server.follow().await;
+    snapshot.snapshot(&server.schema, "golden").await;
+    assert!(snapshot.read.changes.iter().all(|row| row.op == Op::Read));
+    compare(at, server, &mut snapshot).await;
+    let schemas = [&follower, &snapshot].map(|follower| follower.read.schemas.values().next().cloned());
+    assert_eq!(schemas[0], schemas[1]);
 }

@@ -6,9 +6,10 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use everrelay::event::value::{Date, DateTime};
-use everrelay::event::{GtidSet, Op, Seq, TableNo, TableSchema, Value, Version, Xid, codec};
+use everrelay::event::{GtidSet, Op, Seq, TableName, TableNo, TableSchema, Value, Version, Xid, codec};
 use everrelay::log::prepared::{Held, Outcome, Xa};
 use everrelay::log::record::{Batch, Change, Commit, Kind, Mark, SchemaRecord, SweepRecord};
+use everrelay::log::snapshot::Snapshot;
 use everrelay::log::{Location, Noted, Standing};
 use everrelay::secret::Secret;
 use everrelay::source::mysql::{Address, MysqlOptions, MysqlSource};
@@ -346,6 +347,21 @@ impl Follower {
         again
     }
 
+    /// Reads a snapshot of the table, until it is over.
+    pub async fn snapshot(&mut self, schema: &str, table: &str) {
+        let table = TableName::new(schema, table);
+        self.read.standing.snapshots = vec![Snapshot { table, filter: None, paused: false, begun: None }];
+        self.connect_again().await;
+        let work = async {
+            while !self.read.standing.snapshots.is_empty() {
+                let mut batch = Batch::new();
+                self.source.fill(&mut batch).await.expect("the stream goes on");
+                self.read.batch(&batch);
+            }
+        };
+        tokio::time::timeout(PATIENCE, work).await.expect("it is over in time");
+    }
+
     /// Reads up to the error that must come.
     pub async fn error(&mut self, server: &mut Server) -> SourceError {
         let target = server.executed().await;
@@ -419,14 +435,17 @@ impl Read {
                     if kind == Kind::Change { self.open.push(row) } else { self.open_held.push(row) }
                 }
                 Kind::Sweep => {
-                    assert!(self.open.is_empty(), "a TRUNCATE is a transaction of its own");
-                    let sweep = Happened::Sweep(SweepRecord::decode(payload).unwrap().table.table);
+                    let sweep = SweepRecord::decode(payload).unwrap();
+                    let alone = sweep.of_snapshot || self.open.is_empty();
+                    assert!(alone, "a TRUNCATE is a transaction of its own");
+                    let sweep = Happened::Sweep(sweep.table.table);
                     self.happened.push((self.changes.len(), sweep));
                 }
                 Kind::Commit => {
                     let (mut commit, _) = codec::decode_owned::<Commit, 1_000_000>(payload).unwrap();
                     match &commit.gtid {
                         Some(gtid) => assert!(self.gtids.insert(gtid), "no transaction twice"),
+                        None if !commit.noted.snapshots.is_empty() => {}
                         None => assert!(commit.position.by_place, "nothing else says where to go on"),
                     }
                     self.note(&commit.noted);

@@ -11,7 +11,7 @@ use crate::log::record::Position;
 
 use super::control::{Control, METADATA_PATIENCE, literal};
 use super::description::{
-    self, CHARSETS, Description, ENUM_LABELS, KEY, NAMES, NATIVES, Native, SET_LABELS, SIGNS,
+    self, CHARSETS, DIMENSIONS, Description, ENUM_LABELS, KEY, NAMES, NATIVES, Native, SET_LABELS, SIGNS,
 };
 use super::error::MysqlError;
 use super::options::MysqlOptions;
@@ -150,6 +150,16 @@ impl Asked {
         map.extend_from_slice(&types);
         description::string(&metadata, &mut map);
         map.extend_from_slice(&nulls);
+        let mut dimensions = Vec::new();
+        for column in
+            self.columns.iter().filter(|column| column.data_type == "vector" && family == Family::Mysql)
+        {
+            description::length(column.digits().first().map_or(0, |count| *count as usize), &mut dimensions);
+        }
+        if !dimensions.is_empty() {
+            map.push(DIMENSIONS);
+            description::string(&dimensions, &mut map);
+        }
         let map = Description::parse(&map).map_err(|_| Unlike::NoTable)?;
         self.describe(&map, family)
     }

@@ -9,7 +9,7 @@ use crate::event::ColumnType;
 
 use super::charset::Charset;
 use super::decode::{ColumnKind, Store};
-use super::description::{NATIVES, Native};
+use super::description::{DIMENSIONS, NATIVES, Native};
 use super::numbers::Decimal;
 use super::schema::SchemaError;
 use super::server::Family;
@@ -95,7 +95,7 @@ impl<'a> Optional<'a> {
                 }
                 10 => optional.label_charsets = Charsets::with_default(value)?,
                 11 => optional.label_charsets.each = Some(list),
-                13 => optional.dimensions = list,
+                DIMENSIONS => optional.dimensions = list,
                 NATIVES if family == Family::Mariadb => {
                     while !list.is_empty() {
                         optional.natives.push(Native::take(&mut list)?);

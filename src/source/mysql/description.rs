@@ -20,6 +20,8 @@ pub const SET_LABELS: u8 = 5;
 pub const ENUM_LABELS: u8 = 6;
 pub const KEY: u8 = 8;
 pub const LABEL_CHARSETS: u8 = 10;
+/// Of each of MySQL's vectors, how many numbers it has; maps say it whatever they leave out.
+pub const DIMENSIONS: u8 = 13;
 
 /// What no server's table map says: which columns are of MariaDB's types that it has as BINARY and VARBINARY. For each its number in the table, the [type](Native), and
 /// for a vector how many numbers it has, else 0. It is there and empty where no column is.
