@@ -307,6 +307,8 @@ pub struct Row {
     pub table: String,
     pub values: Vec<(String, String)>,
     pub old_key: Vec<String>,
+    /// The values as the log has them.
+    pub bytes: Vec<u8>,
 }
 
 impl Row {
@@ -417,6 +419,7 @@ impl Read {
                         Op::Tombstone => key.collect(),
                         _ => schema.columns.iter().collect(),
                     };
+                    let all = change.row.rest();
                     let values = columns.into_iter().map(|column| {
                         (
                             column.name.clone(),
@@ -424,6 +427,7 @@ impl Read {
                         )
                     });
                     let values = values.collect();
+                    let bytes = all[..all.len() - change.row.rest().len()].to_vec();
                     let mut old_key = Vec::new();
                     if change.op == Op::Rekey {
                         for _ in &schema.key {
@@ -431,7 +435,7 @@ impl Read {
                         }
                     }
                     assert!(change.row.rest().is_empty(), "nothing follows the row");
-                    let row = Row { op: change.op, table: schema.name.table.clone(), values, old_key };
+                    let row = Row { op: change.op, table: schema.name.table.clone(), values, old_key, bytes };
                     if kind == Kind::Change { self.open.push(row) } else { self.open_held.push(row) }
                 }
                 Kind::Sweep => {
