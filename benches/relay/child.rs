@@ -137,13 +137,17 @@ async fn ingest(task: &Task, log: &Path) -> Result<()> {
     let shutdown = Shutdown::new();
     let ingest = Ingest::new(source, committer, start, SystemClock, Readiness::new());
     let mut visible = opened.log.watch();
-    let snapshots = opened.log.snapshots();
-    let is_whole = |visible: &Visible| match task.what {
-        What::Snapshot => visible.seq.0 > task.rows && snapshots.borrow().is_empty(),
-        // The start of an empty log is a mark.
-        _ => visible.commits > task.transactions,
+    let mut snapshots = opened.log.snapshots();
+    let whole = async {
+        let is_whole = |visible: &Visible| match task.what {
+            What::Snapshot => visible.seq.0 > task.rows,
+            // The start of an empty log is a mark.
+            _ => visible.commits > task.transactions,
+        };
+        visible.wait_for(is_whole).await?;
+        // They are told behind what is visible.
+        snapshots.wait_for(Vec::is_empty).await
     };
-    let whole = visible.wait_for(is_whole);
     tokio::select! {
         ended = ingest.run(&shutdown) => {
             ended?;
