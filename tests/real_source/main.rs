@@ -50,6 +50,7 @@ mod random;
 mod reused;
 mod select;
 mod server;
+mod snapshots;
 mod stalls;
 mod storm;
 mod tls;

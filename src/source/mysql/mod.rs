@@ -345,6 +345,8 @@ impl MysqlSource {
             let between = !binlog.in_transaction();
             if between {
                 snapshots.work(binlog, batch)?;
+                // What it added is handed over before anything is waited for.
+                waited |= !batch.is_empty();
             }
             let next = match stream.at_hand(binlog.place())? {
                 Some(event) => Next::Event(event),
