@@ -25,7 +25,8 @@ use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
 use crate::backlog::Stretch;
-use crate::measure::{own_cpu, own_peak};
+use crate::measure::{MB, load, own_cpu, own_peak};
+use crate::note;
 
 /// What is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +60,20 @@ pub struct Taken {
     pub wall_seconds: f64,
     pub cpu_seconds: f64,
     pub peak_bytes: f64,
+}
+
+impl Taken {
+    /// Notes a round: this, and what the bare minimum took, called `alone`.
+    pub fn note(&self, round: usize, alone: &str, limit: Taken) {
+        let Taken { wall_seconds, cpu_seconds, peak_bytes } = self;
+        note!(
+            "round {round}: {wall_seconds:.2} s wall, {cpu_seconds:.2} s CPU, {:.1} MB peak; {alone} alone {:.2} s wall, {:.2} s CPU; load {}",
+            peak_bytes / MB,
+            limit.wall_seconds,
+            limit.cpu_seconds,
+            load()
+        );
+    }
 }
 
 impl Task {

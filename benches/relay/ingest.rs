@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::backlog::{Compression, Stretch, backlog, giant};
 use crate::child::{Taken, Task};
-use crate::measure::{MB, line, load, median};
+use crate::measure::{MB, line, median};
 use crate::support::servers::Servers;
 use crate::{Scale, note, shapes};
 
@@ -34,14 +34,8 @@ pub async fn run(servers: &Servers, dir: &Path, scale: Scale) -> Result<()> {
     for round in 0..=scale.ingest_rounds {
         let wire = limit.run().await?;
         let taken = subject.run().await?;
+        taken.note(round, "the wire", wire);
         let Taken { wall_seconds, cpu_seconds, peak_bytes } = taken;
-        note!(
-            "round {round}: {wall_seconds:.2} s wall, {cpu_seconds:.2} s CPU, {:.1} MB peak; the wire alone {:.2} s wall, {:.2} s CPU; load {}",
-            peak_bytes / MB,
-            wire.wall_seconds,
-            wire.cpu_seconds,
-            load()
-        );
         peak = peak.max(peak_bytes);
         if round > 0 {
             rates.push(stretch.changes as f64 / cpu_seconds);

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::backlog::{Stretch, table};
 use crate::child::{Taken, Task, What};
-use crate::measure::{MB, line, load, median};
+use crate::measure::{MB, line, median};
 use crate::support::servers::Servers;
 use crate::{Scale, note};
 
@@ -21,14 +21,9 @@ pub async fn run(servers: &Servers, dir: &Path, scale: Scale) -> Result<()> {
     let (mut rates, mut shares, mut peak) = (Vec::new(), Vec::new(), 0_f64);
     for round in 0..=scale.rounds {
         let select = limit.run().await?;
-        let Taken { wall_seconds, cpu_seconds, peak_bytes } = subject.run().await?;
-        note!(
-            "round {round}: {wall_seconds:.2} s wall, {cpu_seconds:.2} s CPU, {:.1} MB peak; the rows alone {:.2} s wall, {:.2} s CPU; load {}",
-            peak_bytes / MB,
-            select.wall_seconds,
-            select.cpu_seconds,
-            load()
-        );
+        let taken = subject.run().await?;
+        taken.note(round, "the rows", select);
+        let Taken { wall_seconds, peak_bytes, .. } = taken;
         peak = peak.max(peak_bytes);
         if round > 0 {
             rates.push(rows as f64 / wall_seconds);

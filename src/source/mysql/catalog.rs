@@ -79,7 +79,7 @@ impl Asked {
             return Err(Unlike::Count { has, rows });
         }
         for (index, (column, found)) in self.columns.iter().zip(map.columns()).enumerate() {
-            let same = found.is_ok_and(|(ty, metadata)| column.is_stored_as(ty, metadata));
+            let same = found.is_ok_and(|(ty, metadata)| column.is_stored_as(ty, metadata, family));
             if !same || column.nullable != bit(map.nulls, index) {
                 return Err(Unlike::Column(column.name.clone()));
             }
@@ -261,49 +261,23 @@ impl Column {
     }
 
     /// Whether rows may have it by this type byte and metadata. A type that is not known here is not compared.
-    fn is_stored_as(&self, ty: u8, metadata: &[u8]) -> bool {
-        let digits = self.digits();
-        let decimals = digits.first().copied().unwrap_or(0);
-        let octets = self.octets.unwrap_or(0);
-        let of = |expected: u8, bytes: &[u8]| ty == expected && metadata == bytes;
-        let byte = |number: u64| u8::try_from(number).unwrap_or(u8::MAX);
-        match self.data_type.as_str() {
-            "tinyint" => ty == 1,
-            "smallint" => ty == 2,
-            "mediumint" => ty == 9,
-            "int" => ty == 3,
-            "bigint" => ty == 8,
-            "float" => of(4, &[4]),
-            "double" => of(5, &[8]),
-            "decimal" => of(246, &[byte(decimals), byte(digits.get(1).copied().unwrap_or(0))]),
-            "bit" => of(16, &[byte(decimals % 8), byte(decimals / 8)]),
-            "year" => ty == 13,
-            "date" => matches!(ty, 10 | 14),
-            // The second of each is of tables made before MySQL 5.6.
-            "datetime" => of(18, &[byte(decimals)]) || (ty == 12 && decimals == 0),
-            "timestamp" => of(17, &[byte(decimals)]) || (ty == 7 && decimals == 0),
-            "time" => of(19, &[byte(decimals)]) || (ty == 11 && decimals == 0),
-            "varchar" | "varbinary" => {
-                let bytes = octets as u16;
-                of(15, &bytes.to_le_bytes()) || of(141, &bytes.to_le_bytes())
-            }
-            "char" | "binary" => of(254, &[0xfe ^ (octets >> 4 & 0x30) as u8, octets as u8]),
-            "tinytext" | "tinyblob" => is_blob(ty, metadata, 1),
-            "text" | "blob" => is_blob(ty, metadata, 2),
-            "mediumtext" | "mediumblob" => is_blob(ty, metadata, 3),
-            "longtext" | "longblob" => is_blob(ty, metadata, 4),
-            "json" => of(245, &[4]),
-            "uuid" | "inet6" => of(254, &[254, 16]),
-            "inet4" => of(254, &[254, 4]),
-            // MySQL's is a type of its own.
-            "vector" => ty == 242 || of(15, &(octets as u16).to_le_bytes()),
-            "enum" => of(254, &[247, if self.labels().len() > 255 { 2 } else { 1 }]),
-            "set" => {
-                let bytes = self.labels().len().div_ceil(8);
-                of(254, &[248, if bytes > 4 { 8 } else { bytes as u8 }])
-            }
-            _ => true,
-        }
+    fn is_stored_as(&self, ty: u8, metadata: &[u8], family: Family) -> bool {
+        let no_fraction = self.digits().first().is_none_or(|decimals| *decimals == 0);
+        let as_of_old = match self.data_type.as_str() {
+            "date" => ty == 14,
+            // Of tables made before MySQL 5.6.
+            "datetime" => ty == 12 && no_fraction,
+            "timestamp" => ty == 7 && no_fraction,
+            "time" => ty == 11 && no_fraction,
+            _ => false,
+        };
+        let plain = match ty {
+            // MariaDB's COMPRESSED columns.
+            141 => 15,
+            140 | 249..=251 => 252,
+            ty => ty,
+        };
+        as_of_old || self.storage(family).is_none_or(|written| written == (plain, metadata.to_vec()))
     }
 
     /// The numbers in the type's parentheses.
@@ -324,10 +298,6 @@ impl Column {
         }
         labels
     }
-}
-
-fn is_blob(ty: u8, metadata: &[u8], prefix: u8) -> bool {
-    matches!(ty, 249..=252 | 140) && metadata == [prefix]
 }
 
 /// `\\0`, `\\n`, `\\r` and `\\\\` are what the server escapes.

@@ -48,9 +48,12 @@ fn types_are_compared_with_what_the_rows_have() {
         ("vector(3)", Some(12), 15, &[12, 0]),
     ] {
         let column = column("a", full_type, octets);
-        assert!(column.is_stored_as(ty, metadata), "{full_type}");
+        assert!(column.is_stored_as(ty, metadata, Family::Mariadb), "{full_type}");
         let others = [(8, &[][..]), (246, &[10, 3]), (15, &[0xb0, 5]), (254, &[247, 2]), (18, &[2])];
-        assert!(others.iter().all(|(ty, metadata)| !column.is_stored_as(*ty, metadata)), "{full_type}");
+        assert!(
+            others.iter().all(|(ty, metadata)| !column.is_stored_as(*ty, metadata, Family::Mariadb)),
+            "{full_type}"
+        );
     }
 }
 

@@ -17,6 +17,7 @@ use super::error::{Hope, MysqlError};
 use super::link::{Link, LinkError, Row};
 use super::options::MysqlOptions;
 use super::patterns::Patterns;
+use super::place::FILE_HEAD;
 use super::server::{Family, Server};
 
 /// Pause between looks at a server that lacks transactions of ours.
@@ -180,10 +181,8 @@ impl Control {
             server: server.clone(),
             problem: format!("{doing}: {problem}"),
         };
-        let oldest =
-            oldest.ok_or_else(|| unusable("there is none"))?.replace('\\', "\\\\").replace('\'', "''");
-        let asked = format!("SHOW BINLOG EVENTS IN '{oldest}' LIMIT 4");
-        let events: Vec<[String; 6]> = self.ask(doing, &asked).await?;
+        let oldest = oldest.ok_or_else(|| unusable("there is none"))?;
+        let events = self.binlog_events(doing, oldest, FILE_HEAD, 4).await?;
         let list = events.iter().find(|[_, _, kind, ..]| kind == "Gtid_list");
         let [.., list] = list.ok_or_else(|| unusable("it has no list of GTIDs"))?;
         let list = list.trim_start_matches('[').trim_end_matches(']');

@@ -275,6 +275,12 @@ impl MysqlError {
         if self.class() == Class::Definite { MysqlError::Unverified(self.into()) } else { self }
     }
 
+    /// A row of `table`, read by SELECT at `server`, that cannot become log bytes.
+    #[must_use]
+    pub fn selected(table: &TableName, server: &str, source: SelectError) -> MysqlError {
+        MysqlError::Selected { table: table.clone(), server: server.to_owned(), source }
+    }
+
     /// An error of the connection while `doing` something at `server`: definite with advice, or worth another try.
     #[must_use]
     pub fn link(doing: &'static str, server: &str, source: LinkError) -> MysqlError {

@@ -102,6 +102,21 @@ impl Control {
         })
     }
 
+    /// The first `count` events of a binlog file from an offset on, as the server prints them: file, offset, type, server, end and content.
+    ///
+    /// # Errors
+    /// The question fails: there is no such file, or no event begins at the offset.
+    pub async fn binlog_events(
+        &mut self,
+        doing: &'static str,
+        file: &str,
+        from: u64,
+        count: usize,
+    ) -> Result<Vec<[String; 6]>, MysqlError> {
+        let file = file.replace('\\', "\\\\").replace('\'', "''");
+        self.ask(doing, &format!("SHOW BINLOG EVENTS IN '{file}' FROM {from} LIMIT {count}")).await
+    }
+
     /// What time it is there, microseconds since 1970 UTC.
     ///
     /// # Errors

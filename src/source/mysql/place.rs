@@ -176,10 +176,8 @@ impl Control {
 
     /// The offset of the first transaction behind an offset, if it has no GTID.
     async fn first_anonymous(&mut self, file: &str, from: u64) -> Result<Option<u64>, MysqlError> {
-        let quoted = file.replace('\\', "\\\\").replace('\'', "''");
         // A description and the list of GTIDs come first in a file.
-        let asked = format!("SHOW BINLOG EVENTS IN '{quoted}' FROM {from} LIMIT 3");
-        let events: Vec<[String; 6]> = self.ask("looking at what its stream passes over", &asked).await?;
+        let events = self.binlog_events("looking at what its stream passes over", file, from, 3).await?;
         let heads = ["Format_desc", "Previous_gtids"];
         let first = events.into_iter().find(|[_, _, kind, ..]| !heads.contains(&kind.as_str()));
         Ok(first.and_then(

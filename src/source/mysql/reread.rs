@@ -17,7 +17,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::event::{GtidSet, Op, TableNo};
 use crate::log::record::Batch;
@@ -26,17 +26,14 @@ use super::binlog::Binlog;
 use super::control::Control;
 use super::decode::{Decoder, Key, MAX_KEY_PARTS, RowPlan};
 use super::error::MysqlError;
-use super::link::LinkError;
 use super::link::prepared::Prepared;
 use super::options::MysqlOptions;
 use super::owed::{Owed, Sorted, parts};
-use super::select::{self, RowReader, SelectError};
+use super::read_after_write::Unanswered;
+use super::select::{self, RowReader};
 use super::server::Peer;
 use super::tables::Version;
 use super::{BATCH_BYTES, literal};
-
-/// For everything that is waited for: an answer, a row, the server's own commit.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A connection that was not used for so long is not trusted to be there: servers end idle ones.
 const IDLE: Duration = Duration::from_secs(60);
@@ -44,6 +41,9 @@ const IDLE: Duration = Duration::from_secs(60);
 /// Most keys in a question, and most bytes of it.
 const CHUNK: usize = 512;
 const CHUNK_BYTES: usize = 512 << 10;
+
+/// What is done, in errors.
+const DOING: &str = "reading rows again";
 
 /// Why a table needs a snapshot.
 const CHANGED: &str =
@@ -191,19 +191,14 @@ impl Reread {
             None => match self.ask(version, &mut table.keys).await {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => return Ok(None),
-                Err(Refusal::Changed) => {
-                    binlog.lost(table.version, CHANGED);
-                    return Ok(None);
-                }
-                Err(Refusal::Unspelt) => {
-                    binlog.lost(table.version, UNSPELT);
-                    return Ok(None);
-                }
-                Err(Refusal::Error(error)) => return Err(error),
+                Err(refusal) => return given_up(binlog, table.version, refusal),
             },
         };
         let number = version.record.table;
-        let ended = self.rows(&mut chunk, version, batch).await?;
+        let ended = match self.rows(&mut chunk, version, batch).await {
+            Ok(ended) => ended,
+            Err(refusal) => return given_up(binlog, table.version, refusal),
+        };
         binlog.replaced(std::mem::take(&mut chunk.reader.replaced));
         if !ended {
             table.chunk = Some(chunk);
@@ -212,10 +207,10 @@ impl Reread {
         for key in chunk.wanted.drain() {
             tombstone(number, &key, batch);
         }
-        let (control, doing) = self.control("reading rows again")?;
-        let closed = timeout(PATIENCE, control.link().close(chunk.statement)).await;
-        answered(closed, doing, &self.options)?;
-        Ok(Some(table))
+        match self.control()?.forget(chunk.statement, DOING).await {
+            Ok(()) => Ok(Some(table)),
+            Err(unanswered) => given_up(binlog, table.version, unanswered.into()),
+        }
     }
 
     /// Asks for the next rows; `None` where no key is left.
@@ -238,17 +233,13 @@ impl Reread {
         if sql.len() == head {
             return Ok(None);
         }
-        let doing = "reading rows again";
-        let statement = timeout(PATIENCE, self.control(doing)?.0.link().prepare(&sql)).await;
-        let statement = of_table(statement, doing, &self.options)?;
-        let definitions = timeout(PATIENCE, self.control(doing)?.0.link().execute(&statement)).await;
-        let definitions = of_table(definitions, doing, &self.options)?;
-        match RowReader::new(self.peer.family, plan, &definitions, self.options.max_row_bytes) {
-            Ok(reader) => Ok(Some(Chunk { statement, reader, wanted })),
-            Err(_) => {
-                // Its answer is not read to the end.
+        let most = self.options.max_row_bytes;
+        match self.control()?.select(&sql, plan, most, DOING).await {
+            Ok((statement, reader)) => Ok(Some(Chunk { statement, reader, wanted })),
+            Err(unanswered) => {
+                // Its answer may not be read to the end.
                 self.control = None;
-                Err(Refusal::Changed)
+                Err(unanswered.into())
             }
         }
     }
@@ -266,27 +257,18 @@ impl Reread {
         chunk: &mut Chunk,
         version: &Version,
         batch: &mut Batch,
-    ) -> Result<bool, MysqlError> {
+    ) -> Result<bool, Refusal> {
         let Chunk { reader, wanted, .. } = chunk;
-        let (most, server) =
-            (super::connection::most_held(self.options.max_row_bytes), &self.options.address);
-        let doing = "reading rows again";
+        let (most, table) = (self.options.max_row_bytes, &version.record.schema.name);
         let mut key = Vec::new();
         while batch.len() < BATCH_BYTES {
-            let Some((control, _)) = &mut self.control else { return Err(MysqlError::NotConnected) };
-            let selected = |source| MysqlError::Selected {
-                table: version.record.schema.name.clone(),
-                server: server.to_string(),
-                source,
-            };
-            let row = timeout(PATIENCE, control.link().next_row(most)).await;
-            if let Ok(Err(LinkError::LongRow { .. })) = row {
-                return Err(selected(SelectError::TooLarge { limit: self.options.max_row_bytes }));
-            }
-            let Some(row) = answered(row, doing, &self.options)? else { return Ok(true) };
+            let control = self.control()?;
+            let Some(row) = control.row(table, most, DOING).await? else { return Ok(true) };
             let mut change = batch.change(version.record.table);
             let from = change.values().len();
-            reader.read(row, change.values()).map_err(selected)?;
+            reader
+                .read(row, change.values())
+                .map_err(|source| MysqlError::selected(table, control.name(), source))?;
             key.clear();
             reader
                 .key(change.values().get(from..).unwrap_or_default())
@@ -304,14 +286,12 @@ impl Reread {
     /// Waits until the second connection shows the transaction.
     async fn until_executed(&mut self, work: &Work) -> Result<(), MysqlError> {
         self.connect().await?;
-        let (control, _) = self.control("waiting for what the server streams")?;
-        control.until_shown(&work.after, &work.place, PATIENCE).await
+        self.control()?.until_shown(&work.after, &work.place).await
     }
 
     /// What the server has executed now.
     async fn finish(&mut self) -> Result<GtidSet, MysqlError> {
-        let (control, _) = self.control("reading what was executed")?;
-        control.seen().await
+        self.control()?.seen().await
     }
 
     async fn connect(&mut self) -> Result<(), MysqlError> {
@@ -326,14 +306,20 @@ impl Reread {
         Ok(())
     }
 
-    fn control(&mut self, doing: &'static str) -> Result<(&mut Control, &'static str), MysqlError> {
-        match &mut self.control {
-            Some((control, _)) => Ok((control, doing)),
-            None => Err(MysqlError::NotConnected),
-        }
+    fn control(&mut self) -> Result<&mut Control, MysqlError> {
+        self.control.as_mut().map(|(control, _)| control).ok_or(MysqlError::NotConnected)
     }
 }
 
+/// Rows of a table's version are not read: those that it owes are lost, or it is tried again as a whole.
+fn given_up(binlog: &mut Binlog, version: TableNo, refusal: Refusal) -> Result<Option<Table>, MysqlError> {
+    match refusal {
+        Refusal::Changed => binlog.lost(version, CHANGED),
+        Refusal::Unspelt => binlog.lost(version, UNSPELT),
+        Refusal::Error(error) => return Err(error),
+    }
+    Ok(None)
+}
 /// Appends what a row with this key fulfils.
 fn condition(sql: &mut String, version: &Version, key: &[u8]) -> Option<()> {
     let schema = &version.record.schema;
@@ -357,22 +343,12 @@ fn tombstone(table: TableNo, key: &[u8], batch: &mut Batch) {
     change.finish(Op::Tombstone);
 }
 
-type Timed<T> = Result<Result<T, LinkError>, tokio::time::error::Elapsed>;
-
-fn answered<T>(result: Timed<T>, doing: &'static str, options: &MysqlOptions) -> Result<T, MysqlError> {
-    let server = options.address.to_string();
-    match result {
-        Ok(result) => result.map_err(|source| MysqlError::link(doing, &server, source)),
-        Err(_) => Err(MysqlError::NoAnswer { doing, server, seconds: PATIENCE.as_secs() }),
-    }
-}
-
-/// The same of a question about a table, which may be another one by now, or gone.
-fn of_table<T>(result: Timed<T>, doing: &'static str, options: &MysqlOptions) -> Result<T, Refusal> {
-    match result {
-        // No such database, column or table.
-        Ok(Err(LinkError::Server(said))) if matches!(said.code, 1049 | 1054 | 1146) => Err(Refusal::Changed),
-        result => answered(result, doing, options).map_err(Refusal::Error),
+impl From<Unanswered> for Refusal {
+    fn from(unanswered: Unanswered) -> Refusal {
+        match unanswered {
+            Unanswered::Changed => Refusal::Changed,
+            Unanswered::Stopped(error) | Unanswered::Error(error) => Refusal::Error(error),
+        }
     }
 }
 

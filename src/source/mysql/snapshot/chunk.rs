@@ -6,23 +6,15 @@
 //! after the last row is *high*: whatever the rows show was in the binlog by then, since a server writes a transaction there before its engine shows it.
 //! Where every transaction has a GTID the executed set says so as well, which a stream that has read all at once contains at once; its place it hears from a quiet server with a heartbeat.
 
-use std::time::Duration;
-
-use tokio::time::timeout;
-
-use crate::event::{GtidSet, TableName};
+use crate::event::GtidSet;
 
 use super::super::control::Control;
 use super::super::error::{MysqlError, Place};
 use super::super::files::BinlogStatus;
-use super::super::link::LinkError;
 use super::super::options::MysqlOptions;
-use super::super::select::{RowReader, SelectError};
-use super::super::server::Peer;
+use super::super::read_after_write::Unanswered;
+use super::super::server::{Family, Peer};
 use super::subject::Subject;
-
-/// For everything that is waited for: an answer, a row, the server's own commit.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a statement may take, milliseconds: one that is stopped by it is asked again for fewer rows.
 const STATEMENT_MILLIS: u64 = 20_000;
@@ -30,11 +22,8 @@ const STATEMENT_MILLIS: u64 = 20_000;
 /// Bytes of rows beyond which a chunk is cut smaller and read again, unless it is one row.
 pub const LARGEST: usize = 8 << 20;
 
-/// *ER_QUERY_TIMEOUT* (MySQL), *ER_STATEMENT_TIMEOUT* (MariaDB).
-const STOPPED: [u16; 2] = [3024, 1969];
-
-/// No such database, table or column.
-const CHANGED: [u16; 3] = [1049, 1146, 1054];
+/// Rows beyond which it is so too: some may have come since it was cut off.
+const MOST_ROWS: usize = 80_000;
 
 /// A connection for reading, kept between chunks.
 #[derive(Debug)]
@@ -54,8 +43,6 @@ pub struct Wanted {
     pub place: (String, u64),
     /// All those transactions have GTIDs.
     pub by_set: bool,
-    /// More rows than these are another chunk's.
-    pub most_rows: usize,
 }
 
 /// The rows of a chunk.
@@ -98,6 +85,16 @@ pub enum Unread {
     Error(MysqlError),
 }
 
+impl From<Unanswered> for Unread {
+    fn from(unanswered: Unanswered) -> Unread {
+        match unanswered {
+            Unanswered::Changed => Unread::Changed,
+            Unanswered::Stopped(_) => Unread::TooMuch,
+            Unanswered::Error(error) => Unread::Error(error),
+        }
+    }
+}
+
 impl From<MysqlError> for Unread {
     fn from(error: MysqlError) -> Unread {
         Unread::Error(error)
@@ -112,10 +109,10 @@ impl Session {
         let mut control = Control::to_read(options, peer, doing).await?;
         let mut settings = vec!["SET SESSION TRANSACTION READ ONLY".to_owned()];
         settings.push(match peer.family {
-            super::super::server::Family::Mysql => {
+            Family::Mysql => {
                 format!("SET SESSION max_execution_time = {STATEMENT_MILLIS}")
             }
-            super::super::server::Family::Mariadb => {
+            Family::Mariadb => {
                 format!("SET SESSION max_statement_time = {}", STATEMENT_MILLIS / 1000)
             }
         });
@@ -142,62 +139,28 @@ impl Session {
     ) -> Result<Rows, Unread> {
         let by_set = wanted.by_set && self.control.server().gives_gtids();
         if !by_set {
-            self.control.until_committed(PATIENCE).await?;
+            self.control.until_committed().await?;
         } else if self.shown.is_empty() || !wanted.low.is_subset(&self.shown) {
-            self.control.until_shown(&wanted.low, &wanted.place, PATIENCE).await?;
+            self.control.until_shown(&wanted.low, &wanted.place).await?;
             self.shown.clone_from(&wanted.low);
         }
         let doing = "reading rows of a snapshot";
         let sql = format!("{}{}", subject.select, wanted.condition);
-        let server = self.control.name().to_owned();
-        let statement = timeout(PATIENCE, self.control.link().prepare(&sql)).await;
-        let statement = answered(statement, doing, &server)?;
-        let definitions = timeout(PATIENCE, self.control.link().execute(&statement)).await;
-        let definitions = answered(definitions, doing, &server)?;
-        let family = self.control.server().peer.family;
-        let mut reader = RowReader::new(family, &subject.plan, &definitions, max_row_bytes)
-            .map_err(|_| Unread::Changed)?;
-        let mut rows = Rows::default();
-        let most_held = super::super::connection::most_held(max_row_bytes);
-        loop {
-            let row = timeout(PATIENCE, self.control.link().next_row(most_held)).await;
-            if let Ok(Err(LinkError::LongRow { .. })) = row {
-                let source = SelectError::TooLarge { limit: max_row_bytes };
-                return Err(selected(&subject.schema.name, &server, source));
-            }
-            let Some(row) = answered(row, doing, &server)? else { break };
+        let (statement, mut reader) = self.control.select(&sql, &subject.plan, max_row_bytes, doing).await?;
+        let (mut rows, table) = (Rows::default(), &subject.schema.name);
+        while let Some(row) = self.control.row(table, max_row_bytes, doing).await? {
             reader
                 .read(row, &mut rows.bytes)
-                .map_err(|source| selected(&subject.schema.name, &server, source))?;
+                .map_err(|source| MysqlError::selected(table, self.control.name(), source))?;
             rows.ends.push(rows.bytes.len());
-            if rows.ends.len() > wanted.most_rows || rows.bytes.len() > LARGEST && rows.ends.len() > 1 {
+            if rows.ends.len() > MOST_ROWS || rows.bytes.len() > LARGEST && rows.ends.len() > 1 {
                 return Err(Unread::TooMuch);
             }
         }
         rows.replaced = reader.replaced;
-        answered(timeout(PATIENCE, self.control.link().close(statement)).await, doing, &server)?;
+        self.control.forget(statement, doing).await?;
         let end = self.control.binlog_status().await?;
         rows.high = High { end, executed: if by_set { Some(self.control.seen().await?) } else { None } };
         Ok(rows)
-    }
-}
-
-pub(super) fn selected(table: &TableName, server: &str, source: SelectError) -> Unread {
-    MysqlError::Selected { table: table.clone(), server: server.to_owned(), source }.into()
-}
-
-pub(super) fn answered<T>(
-    result: Result<Result<T, LinkError>, tokio::time::error::Elapsed>,
-    doing: &'static str,
-    server: &str,
-) -> Result<T, Unread> {
-    match result {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(LinkError::Server(said))) if CHANGED.contains(&said.code) => Err(Unread::Changed),
-        Ok(Err(LinkError::Server(said))) if STOPPED.contains(&said.code) => Err(Unread::TooMuch),
-        Ok(Err(source)) => Err(MysqlError::link(doing, server, source).into()),
-        Err(_) => {
-            Err(MysqlError::NoAnswer { doing, server: server.to_owned(), seconds: PATIENCE.as_secs() }.into())
-        }
     }
 }

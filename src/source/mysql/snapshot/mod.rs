@@ -383,11 +383,16 @@ impl Snapshots {
 
     /// Writes what becomes of snapshots, between two transactions.
     fn note(&mut self, notes: Vec<SnapshotNote>, binlog: &mut Binlog, batch: &mut Batch) {
-        for note in &notes {
-            let _ = take(&mut self.owed, note.clone(), Version(0), false);
-        }
+        self.owes(&notes);
         binlog.note_snapshots(notes, batch);
         self.scanned = batch.len();
+    }
+
+    /// Takes in what the log will with these notes. Neither versions nor gaps matter here.
+    fn owes(&mut self, notes: &[SnapshotNote]) {
+        for note in notes {
+            let _closes_a_gap = take(&mut self.owed, note.clone(), Version(0), false);
+        }
     }
 
     /// Appends the chunks whose turn has come and whose *high* the stream has passed.
@@ -396,7 +401,7 @@ impl Snapshots {
             let Some(Reading { table, filter, progress: Some(progress), .. }) = &mut self.reading else {
                 return;
             };
-            let Some(Piece { after: _, upto, state, .. }) =
+            let Some(Piece { upto, state, .. }) =
                 progress.take_due(|high| high.is_passed_at(binlog.place(), binlog.gtids()))
             else {
                 return;
@@ -430,9 +435,7 @@ impl Snapshots {
                 notes.push(note(SnapshotStep::Ended));
                 tracing::info!(%table, "a snapshot is read");
             }
-            for note in &notes {
-                let _ = take(&mut self.owed, note.clone(), Version(0), false);
-            }
+            self.owes(&notes);
             binlog.end_chunk(notes, batch);
             self.scanned = batch.len();
             if ended {

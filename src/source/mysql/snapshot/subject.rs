@@ -3,22 +3,21 @@
 //! Chunks are cut one behind the other, by walking over as many keys as a chunk has rows: that balances them whatever the key's values are,
 //! and takes the server a small part of the time that sending the rows does.
 
-use tokio::time::timeout;
-
 use crate::event::{TableName, TableSchema};
 
 use super::super::catalog::Unlike;
 use super::super::control::{METADATA_PATIENCE, literal};
 use super::super::decode::{ColumnPlan, RowPlan};
 use super::super::error::MysqlError;
-use super::super::link::LinkError;
-use super::super::select::{self, RowReader};
-use super::super::{connection, schema};
-use super::chunk::{PATIENCE, Session, Unread};
+use super::super::{schema, select};
+use super::chunk::{Session, Unread};
 use super::order::KeyOrder;
 
 /// Keys that are tried one after the other where a chunk is to end and a key cannot be spelt.
 const TRIES: usize = 16;
+
+/// More than a key can take, in the log too.
+const KEY_BYTES: usize = 1 << 20;
 
 /// A table as it is read.
 #[derive(Debug)]
@@ -108,26 +107,17 @@ impl Session {
     /// The place of the one key that a statement finds, and whether bytes of it were replaced.
     async fn key(&mut self, subject: &Subject, sql: &str) -> Result<Option<(Vec<u8>, bool)>, Unread> {
         let doing = "cutting a table into chunks";
-        let server = self.control().name().to_owned();
-        let family = self.control().server().peer.family;
-        let link = self.control().link();
-        let statement = super::chunk::answered(timeout(PATIENCE, link.prepare(sql)).await, doing, &server)?;
-        let definitions =
-            super::chunk::answered(timeout(PATIENCE, link.execute(&statement)).await, doing, &server)?;
-        let mut reader = RowReader::new(family, &subject.key_plan, &definitions, usize::MAX)
-            .map_err(|_| Unread::Changed)?;
+        let (control, table) = (self.control(), &subject.schema.name);
+        let (statement, mut reader) = control.select(sql, &subject.key_plan, KEY_BYTES, doing).await?;
         let mut found = None;
-        loop {
-            let row: Result<Result<_, LinkError>, _> =
-                timeout(PATIENCE, link.next_row(connection::most_held(0))).await;
-            let Some(row) = super::chunk::answered(row, doing, &server)? else { break };
+        while let Some(row) = control.row(table, KEY_BYTES, doing).await? {
             let mut values = Vec::new();
             reader
                 .read(row, &mut values)
-                .map_err(|source| super::chunk::selected(&subject.schema.name, &server, source))?;
+                .map_err(|source| MysqlError::selected(table, control.name(), source))?;
             found = Some(subject.order.place(reader.key(&values)));
         }
-        super::chunk::answered(timeout(PATIENCE, link.close(statement)).await, doing, &server)?;
+        control.forget(statement, doing).await?;
         Ok(found.map(|place| (place, reader.replaced > 0)))
     }
 }

@@ -23,7 +23,7 @@ const FIRST_ROWS: usize = 500;
 pub struct Piece {
     number: u64,
     /// Exclusive, and inclusive; `None`: the table's beginning, and its end.
-    pub after: Option<Vec<u8>>,
+    after: Option<Vec<u8>>,
     pub upto: Option<Vec<u8>>,
     pub state: State,
 }
@@ -86,12 +86,6 @@ impl Progress {
     #[must_use]
     pub fn is_smallest(&self) -> bool {
         self.rows == 1
-    }
-
-    /// More rows than these are too many: rows may have come since it was cut off.
-    #[must_use]
-    pub fn most_rows(&self) -> usize {
-        4 * MOST_ROWS
     }
 
     /// Where the next chunk begins and how many rows it is to have, if one is wanted; one is cut at a time, and a few ahead.

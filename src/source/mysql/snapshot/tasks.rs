@@ -80,7 +80,6 @@ impl Snapshots {
             && progress.may_read(options.snapshot.connections)
         {
             let opened = self.touched.open();
-            let most_rows = progress.most_rows();
             let Some((number, condition)) = progress.begin_read(opened, filter.as_deref()) else { return };
             let subject = Arc::clone(&progress.subject);
             let ((low, place), by_set) = (binlog.reached(), binlog.gives_gtids());
@@ -95,7 +94,7 @@ impl Snapshots {
                     Ok(session) => session,
                     Err(error) => return Done::Read(number, Err(error.into()), None),
                 };
-                let wanted = Wanted { condition, low, place, by_set, most_rows };
+                let wanted = Wanted { condition, low, place, by_set };
                 let rows = session.read(&subject, &wanted, options.max_row_bytes).await;
                 let session = rows.is_ok().then_some(session);
                 Done::Read(number, rows, session)
