@@ -73,6 +73,12 @@ pub enum MysqlError {
          'wait/lock/metadata/sql/mdl'"
     )]
     CommitsUnseen { server: String },
+    #[error(
+        "{tables} tables are followed, and a log begins with snapshots of {} at most: set start = \"now\" and order snapshots of some after others \
+         (everrelay snapshot TABLE…), or follow fewer by a relay",
+        crate::log::snapshot::MAX_SNAPSHOTS
+    )]
+    ManySnapshots { tables: usize },
     #[error("the snapshot of {table}: {source}")]
     Unreadable { table: TableName, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("{table} cannot be read for its snapshot: {source}; exclude it by the pattern \"!{table}\"")]

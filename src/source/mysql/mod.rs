@@ -119,7 +119,7 @@ use tokio::time::Instant;
 use crate::event::{GtidSet, TableName};
 use crate::log::Standing;
 use crate::log::record::Batch;
-use crate::log::snapshot::Snapshot;
+use crate::log::snapshot::{MAX_SNAPSHOTS, Snapshot};
 use crate::source::orders::OrderQueue;
 use crate::source::{Pace, Source, SourceError, Start, Upstream};
 
@@ -313,6 +313,9 @@ impl MysqlSource {
         if *start == Start::Snapshot {
             let patterns = self.patterns.clone().with_case(control.server().name_case());
             let followed = control.followed(&patterns).await?;
+            if followed.len() > MAX_SNAPSHOTS {
+                return Err(MysqlError::ManySnapshots { tables: followed.len() });
+            }
             standing.snapshots = followed.into_iter().map(wanted).collect();
         }
         Ok(standing)

@@ -1,12 +1,17 @@
 //! What an operator asks for, between two transactions.
 
-use crate::event::TableName;
+use std::collections::BTreeMap;
+
+use crate::event::{TableName, Version};
 use crate::log::record::Batch;
-use crate::log::snapshot::{SnapshotNote, SnapshotStep};
+use crate::log::snapshot::{MAX_SNAPSHOT_BYTES, MAX_SNAPSHOTS, SnapshotNote, SnapshotStep, take};
 use crate::source::orders::{Refused, SnapshotOrder, Tables, Taken};
 
 use super::super::binlog::Binlog;
 use super::Snapshots;
+
+/// Most tables of an order that are named in the relay's own words.
+const NAMED: usize = 20;
 
 impl Snapshots {
     /// Carries an order out, or says why not.
@@ -23,6 +28,14 @@ impl Snapshots {
             Ok(tables) => tables,
             Err(refused) => return taken.answer(Err(refused)),
         };
+        let notes: Vec<_> =
+            tables.iter().map(|table| SnapshotNote { table: table.clone(), step: step.clone() }).collect();
+        if matches!(step, SnapshotStep::Wanted { .. }) && !self.have_room(&notes) {
+            return taken.answer(Err(Refused(format!(
+                "the log keeps track of {MAX_SNAPSHOTS} snapshots and {} MiB of their conditions and keys: order some of these when others are over",
+                MAX_SNAPSHOT_BYTES >> 20
+            ))));
+        }
         if !tables.is_empty() {
             let is_read =
                 |table: &TableName| self.reading.as_ref().is_some_and(|reading| reading.table == *table);
@@ -31,11 +44,32 @@ impl Snapshots {
                 self.reading = None;
                 binlog.observe(None);
             }
-            tracing::info!(?tables, ?step, "snapshots, as ordered");
-            let notes = tables.iter().map(|table| SnapshotNote { table: table.clone(), step: step.clone() });
-            self.note(notes.collect(), binlog, batch);
+            // A filter may have values of rows in it.
+            let order = match &step {
+                SnapshotStep::Paused(true) => "pause",
+                SnapshotStep::Paused(false) => "resume",
+                SnapshotStep::Cancelled => "cancel",
+                _ => "begin",
+            };
+            let some = tables.iter().take(NAMED).map(ToString::to_string).collect::<Vec<_>>();
+            tracing::info!(order, count = tables.len(), tables = ?some, "an order for snapshots");
+            self.note(notes, binlog, batch);
         }
         taken.answer(Ok(tables));
+    }
+
+    /// Whether the log will keep all of these that are wanted.
+    fn have_room(&self, notes: &[SnapshotNote]) -> bool {
+        let mut owed = self.owed.clone();
+        for note in notes {
+            let _closes_a_gap = take(&mut owed, note.clone(), Version(0), false);
+        }
+        let waiting = owed.iter().filter(|known| known.begun.is_none());
+        let kept: BTreeMap<_, _> = waiting.map(|known| (&known.table, &known.filter)).collect();
+        notes.iter().all(|note| match &note.step {
+            SnapshotStep::Wanted { filter } => kept.get(&note.table) == Some(&filter),
+            _ => true,
+        })
     }
 
     /// Those of which the snapshot is not over.
@@ -73,5 +107,30 @@ fn followed(binlog: &Binlog, tables: &Tables) -> Result<Vec<TableName>, Refused>
                 )))
             })
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+    use crate::source::mysql::{Address, MysqlOptions};
+
+    #[test]
+    fn there_is_room_for_as_many_snapshots_as_the_log_keeps() {
+        let address = Address::Tcp { host: "db".to_owned(), port: 3306 };
+        let snapshots = Snapshots::new(&MysqlOptions::new(address, "relay", Secret::new(""), 1));
+        let notes = |count: usize, filter: Option<String>| -> Vec<_> {
+            let wanted = |number| SnapshotNote {
+                table: TableName::new("shop", format!("t{number}")),
+                step: SnapshotStep::Wanted { filter: filter.clone() },
+            };
+            (0..count).map(wanted).collect()
+        };
+        let long = |length| Some("x".repeat(length));
+        assert!(snapshots.have_room(&notes(MAX_SNAPSHOTS, None)));
+        assert!(!snapshots.have_room(&notes(MAX_SNAPSHOTS + 1, None)));
+        assert!(snapshots.have_room(&notes(2, long(MAX_SNAPSHOT_BYTES / 2))));
+        assert!(!snapshots.have_room(&notes(3, long(MAX_SNAPSHOT_BYTES / 2))));
     }
 }
