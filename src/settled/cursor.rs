@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bincode::{Decode, Encode};
+use sled::Transactional;
+use sled::transaction::{ConflictableTransactionError, TransactionError};
 
 use super::handle::Handle;
+use super::parked::{Encoded, Parked, ParkedRow, ParkedStep, ParkedTrees};
 use super::{Settled, SettledError, describe};
 use crate::event::{GtidSet, Seq, TableName, codec};
 
@@ -65,11 +68,32 @@ pub trait CursorStore: Send + 'static {
     /// See [`SettledError`].
     fn load(&self) -> Result<Option<Cursor>, SettledError>;
 
-    /// Replaces the cursor, whole or not at all. It may be lost with the process before [`CursorStore::sync`].
+    /// All that is parked, in no order that means anything; without the rows.
     ///
     /// # Errors
     /// See [`SettledError`].
-    fn commit(&mut self, cursor: &Cursor) -> Result<(), SettledError>;
+    fn parked(&self) -> Result<Vec<Parked>, SettledError>;
+
+    /// The row of a document's parked change; `None` where none is parked.
+    ///
+    /// # Errors
+    /// See [`SettledError`].
+    fn parked_row(&self, table: &TableName, id: &str) -> Result<Option<ParkedRow>, SettledError>;
+
+    /// Replaces the cursor and takes these steps with what is parked, all of it or nothing. It may be lost with the process before
+    /// [`CursorStore::sync`].
+    ///
+    /// # Errors
+    /// See [`SettledError`].
+    fn settle(&mut self, cursor: &Cursor, steps: &[ParkedStep]) -> Result<(), SettledError>;
+
+    /// Replaces the cursor alone.
+    ///
+    /// # Errors
+    /// See [`SettledError`].
+    fn commit(&mut self, cursor: &Cursor) -> Result<(), SettledError> {
+        self.settle(cursor, &[])
+    }
 
     /// Makes what was committed durable against power loss.
     ///
@@ -83,13 +107,21 @@ pub trait CursorStore: Send + 'static {
 pub struct SledCursor {
     settled: Settled,
     tree: Handle<sled::Tree>,
+    parked: ParkedTrees,
     name: String,
 }
 
 impl SledCursor {
     pub(super) fn open(settled: Settled, name: &str) -> Result<SledCursor, SettledError> {
         let tree = settled.db.open_tree(TREE).map_err(|error| describe(&settled.path, "open", error))?;
-        Ok(SledCursor { settled, tree: Handle::new(tree), name: name.to_owned() })
+        let parked = ParkedTrees::open(&settled, name)?;
+        Ok(SledCursor { settled, tree: Handle::new(tree), parked, name: name.to_owned() })
+    }
+
+    /// The folder that it is in.
+    #[must_use]
+    pub fn folder(&self) -> &Settled {
+        &self.settled
     }
 
     pub(super) fn names(settled: &Settled) -> Result<Vec<String>, SettledError> {
@@ -124,20 +156,31 @@ impl CursorStore for SledCursor {
         }
     }
 
-    fn commit(&mut self, cursor: &Cursor) -> Result<(), SettledError> {
+    fn parked(&self) -> Result<Vec<Parked>, SettledError> {
+        self.parked.all(&self.settled.path)
+    }
+
+    fn parked_row(&self, table: &TableName, id: &str) -> Result<Option<ParkedRow>, SettledError> {
+        self.parked.row(&self.settled.path, table, id)
+    }
+
+    fn settle(&mut self, cursor: &Cursor, steps: &[ParkedStep]) -> Result<(), SettledError> {
         self.settled.usable()?;
         let mut value = vec![ENCODING];
         codec::encode(cursor, &mut value);
         let key = self.name.as_bytes();
-        let result = self.tree.transaction(|cursors| {
+        let steps: Vec<Encoded> = steps.iter().map(Encoded::of).collect();
+        let (cursors, parked, rows) = (&*self.tree, &*self.parked.parked, &*self.parked.rows);
+        let result = (cursors, parked, rows).transaction(|(cursors, parked, rows)| {
             cursors.insert(key, value.as_slice())?;
-            Ok::<(), sled::transaction::ConflictableTransactionError>(())
+            for step in &steps {
+                step.apply::<ConflictableTransactionError>(parked, rows)?;
+            }
+            Ok(())
         });
         result.map_err(|error| match error {
-            sled::transaction::TransactionError::Storage(error) => {
-                describe(&self.settled.path, "write", error)
-            }
-            sled::transaction::TransactionError::Abort(never) => describe(&self.settled.path, "write", never),
+            TransactionError::Storage(error) => describe(&self.settled.path, "write", error),
+            TransactionError::Abort(never) => describe(&self.settled.path, "write", never),
         })
     }
 
@@ -154,15 +197,22 @@ pub struct MemoryCursor {
 
 #[derive(Debug, Default)]
 struct Kept {
-    committed: Option<Cursor>,
-    synced: Option<Cursor>,
+    committed: AtOnce,
+    synced: AtOnce,
+}
+
+/// What is there together.
+#[derive(Clone, Debug, Default)]
+struct AtOnce {
+    cursor: Option<Cursor>,
+    parked: BTreeMap<(TableName, String), (Parked, Arc<ParkedRow>)>,
 }
 
 impl MemoryCursor {
     /// The cursor that a power loss leaves.
     #[must_use]
     pub fn synced(&self) -> Option<Cursor> {
-        self.kept().synced.clone()
+        self.kept().synced.cursor.clone()
     }
 
     /// Falls back to what was synced, as a power loss may make it.
@@ -178,11 +228,36 @@ impl MemoryCursor {
 
 impl CursorStore for MemoryCursor {
     fn load(&self) -> Result<Option<Cursor>, SettledError> {
-        Ok(self.kept().committed.clone())
+        Ok(self.kept().committed.cursor.clone())
     }
 
-    fn commit(&mut self, cursor: &Cursor) -> Result<(), SettledError> {
-        self.kept().committed = Some(cursor.clone());
+    fn parked(&self) -> Result<Vec<Parked>, SettledError> {
+        Ok(self.kept().committed.parked.values().map(|(parked, _)| parked.clone()).collect())
+    }
+
+    fn parked_row(&self, table: &TableName, id: &str) -> Result<Option<ParkedRow>, SettledError> {
+        let row =
+            self.kept().committed.parked.get(&(table.clone(), id.to_owned())).map(|(_, row)| Arc::clone(row));
+        Ok(row.map(Arc::unwrap_or_clone))
+    }
+
+    fn settle(&mut self, cursor: &Cursor, steps: &[ParkedStep]) -> Result<(), SettledError> {
+        let committed = &mut self.kept().committed;
+        committed.cursor = Some(cursor.clone());
+        for step in steps {
+            match step {
+                ParkedStep::Parked(parked, row) => {
+                    let kept = ((**parked).clone(), Arc::new(row.clone()));
+                    committed.parked.insert((parked.table.clone(), parked.id.clone()), kept);
+                }
+                ParkedStep::Again(parked) => {
+                    if let Some(kept) = committed.parked.get_mut(&(parked.table.clone(), parked.id.clone())) {
+                        kept.0 = (**parked).clone();
+                    }
+                }
+                ParkedStep::Gone { table, id } => drop(committed.parked.remove(&(table.clone(), id.clone()))),
+            }
+        }
         Ok(())
     }
 

@@ -5,13 +5,13 @@
 //! - A cursor may fall back after a crash, never run ahead: what is sent again is harmless, what is skipped is lost.
 //! - A segment of the log goes only below a cursor that was *synced* ([`CursorStore::sync`]): sled's own flush asks the kernel with
 //!   `sync_file_range`, which is no promise against power loss.
-//! - Losing the folder costs sending again everything that the log keeps, nothing else: so damage never stops an operator for
-//!   longer than it takes to remove it.
+//! - Losing the folder costs sending again everything that the log keeps, and what was parked from before that: so damage never stops an operator
+//!   for longer than it takes to remove it. What was parked comes back with a snapshot of its table.
 //!
 //! # Format
 //!
 //! sled's default tree holds `format` (u32) and `folder id` (u64), little-endian. The tree `cursors` holds a value per sink: a byte
-//! with the version of its encoding, then a [`Cursor`] in bincode 2's standard configuration.
+//! with the version of its encoding, then a [`Cursor`] in bincode 2's standard configuration. What is parked stands beside, see [`parked`].
 //!
 //! # Operation
 //!
@@ -21,6 +21,7 @@
 //! |---|---|
 //! | `mod.rs` | the folder: [`Settled`], [`SettledError`] |
 //! | [`cursor`] | [`Cursor`], [`CursorStore`] and its two kinds |
+//! | [`parked`] | changes that the engine refuses |
 //! | `handle` | letting go of sled without its panic |
 //! | [`reserved`] | a cursor that commits also on a full disk |
 
@@ -35,9 +36,11 @@ use crate::lifecycle;
 
 pub mod cursor;
 mod handle;
+pub mod parked;
 pub mod reserved;
 
 pub use cursor::{Cursor, CursorStore, IndexId, MemoryCursor, OwedSweep, SledCursor};
+pub use parked::{Parked, ParkedRow, ParkedStep};
 pub use reserved::{ROOM_BYTES, Reserved};
 
 /// The format that this version writes, and the only one that it reads.

@@ -1,7 +1,8 @@
 //! A cursor that commits also on a full disk, at the cost of the disk reserve.
 
-use super::{Cursor, CursorStore, SettledError};
+use super::{Cursor, CursorStore, Parked, ParkedRow, ParkedStep, SettledError};
 use crate::disk::{Disk, Reserve};
+use crate::event::TableName;
 
 /// What must be free before anything is written here, bytes: sled writes a cursor of some kilobytes at a time, into a file that grows
 /// by half a megabyte. Less than what the log leaves free, so that the log alone never costs the reserve.
@@ -21,8 +22,8 @@ impl<C, D: Disk> Reserved<C, D> {
         Reserved { store, reserve }
     }
 
-    fn make_room(&self) -> Result<(), SettledError> {
-        if self.reserve.give_up_under(ROOM_BYTES)? {
+    fn make_room(&self, bytes: u64) -> Result<(), SettledError> {
+        if self.reserve.give_up_under(bytes)? {
             tracing::warn!("the disk is full; its reserve is given up so that the cursor can be committed");
         }
         Ok(())
@@ -34,13 +35,21 @@ impl<C: CursorStore, D: Disk> CursorStore for Reserved<C, D> {
         self.store.load()
     }
 
-    fn commit(&mut self, cursor: &Cursor) -> Result<(), SettledError> {
-        self.make_room()?;
-        self.store.commit(cursor)
+    fn parked(&self) -> Result<Vec<Parked>, SettledError> {
+        self.store.parked()
+    }
+
+    fn parked_row(&self, table: &TableName, id: &str) -> Result<Option<ParkedRow>, SettledError> {
+        self.store.parked_row(table, id)
+    }
+
+    fn settle(&mut self, cursor: &Cursor, steps: &[ParkedStep]) -> Result<(), SettledError> {
+        self.make_room(ROOM_BYTES + steps.iter().map(ParkedStep::bytes).sum::<u64>())?;
+        self.store.settle(cursor, steps)
     }
 
     fn sync(&mut self) -> Result<(), SettledError> {
-        self.make_room()?;
+        self.make_room(ROOM_BYTES)?;
         self.store.sync()
     }
 }
