@@ -35,7 +35,7 @@ fn beginning(mut stage: Stage, rate: Option<u64>) -> Result<Stage> {
     Ok(stage)
 }
 
-/// Waits until no snapshot is wanted or under way.
+/// Waits until the log was begun, and no snapshot is wanted or under way.
 async fn over(stage: &mut Stage) -> Result<()> {
     stage.relay.ensure_alive()?;
     let relay = &stage.relay;
@@ -43,7 +43,8 @@ async fn over(stage: &mut Stage) -> Result<()> {
         let Ok((200, text)) = relay.get("/status").await else { return Ok(None) };
         let status: serde_json::Value = serde_json::from_str(&text)?;
         let snapshots = status["pipeline"]["snapshots"].as_array().context("snapshots in /status")?;
-        Ok(snapshots.is_empty().then_some(()))
+        let begun = status["pipeline"]["visible"].as_u64().context("visible in /status")? > 0;
+        Ok((begun && snapshots.is_empty()).then_some(()))
     })
     .await
     .with_context(|| stage.relay.last_words())

@@ -20,6 +20,7 @@
 
 use bincode::error::DecodeError;
 use bincode::{Decode, Encode};
+use tokio::sync::oneshot;
 
 use super::prepared::{Outcome, Xa};
 use super::standing::{Noted, Standing};
@@ -192,6 +193,8 @@ pub struct Batch {
     held: bool,
     /// XA transactions that are committed here.
     decided: Vec<Xid>,
+    /// Whom to tell once commits and marks so far are durable.
+    told: Vec<oneshot::Sender<()>>,
 }
 
 impl Batch {
@@ -273,6 +276,16 @@ impl Batch {
         &self.decided
     }
 
+    /// Has `told` hear of it once all commits and marks so far are durable; it is dropped unheard where they are not written.
+    pub fn tell_when_durable(&mut self, told: oneshot::Sender<()>) {
+        self.told.push(told);
+    }
+
+    /// Who waits for its commits and marks, handed over to whoever knows when they are durable.
+    pub fn take_told(&mut self) -> Vec<oneshot::Sender<()>> {
+        std::mem::take(&mut self.told)
+    }
+
     /// Frames so far.
     #[must_use]
     pub fn frames(&self) -> usize {
@@ -286,6 +299,7 @@ impl Batch {
         (self.frames, self.changes, self.commits, self.open) = (0, 0, 0, false);
         self.held = false;
         self.decided.clear();
+        self.told.clear();
     }
 
     /// The frames' kinds and payloads, in order: for tests and for whoever takes a batch elsewhere than into a log.

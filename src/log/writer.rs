@@ -153,6 +153,12 @@ impl<D: Disk> Writer<D> {
         self.header.version(self.next)
     }
 
+    /// The number of the last commit or mark, durable or not.
+    #[must_use]
+    pub fn ended(&self) -> Seq {
+        self.ended.seq
+    }
+
     /// Whether what was appended ends inside a transaction.
     #[must_use]
     pub fn is_open(&self) -> bool {

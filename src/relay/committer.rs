@@ -8,6 +8,7 @@
 //! A batch for which the log has no room is not written, and neither is what follows it, until the open transaction is cut: [`Committer::refused`] says so
 //! to whoever fills batches. They are lost without loss: whoever cuts goes on from the log's position, which knows nothing of them.
 
+use std::collections::VecDeque;
 use std::sync::mpsc as thread_queue;
 use std::thread::{Builder, JoinHandle};
 
@@ -16,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::disk::Disk;
+use crate::event::Seq;
 use crate::log::record::Batch;
 use crate::log::{Shortage, Space, Standing, Syncing, WriteError, Writer};
 use crate::metrics::names;
@@ -181,11 +183,17 @@ fn work<D: Disk>(
 ) -> Result<(), WriteError> {
     // Ends of transactions that no sync was begun for.
     let mut ends = 0;
+    // Who waits until everything up to a number is durable.
+    let mut told: VecDeque<(Seq, oneshot::Sender<()>)> = VecDeque::new();
     while let Some(order) = queue.blocking_recv() {
         match order {
             Order::Append(mut batch) => {
                 if refuse.borrow().is_none() {
-                    ends += append(&mut writer, &mut batch, refuse)?;
+                    let waiting = batch.take_told();
+                    if let Some(ended) = append(&mut writer, &mut batch, refuse)? {
+                        ends += ended;
+                        told.extend(waiting.into_iter().map(|waiting| (writer.ended(), waiting)));
+                    }
                 }
                 batch.clear();
                 // A full or closed return channel only means that the batch is dropped.
@@ -206,34 +214,45 @@ fn work<D: Disk>(
             Order::Carry => ends += writer.carry_forward()?,
         }
         let unsynced = writer.unsynced_bytes();
-        if (ends == 0 && unsynced < SYNC_BYTES) || (writer.is_syncing() && unsynced < AHEAD_BYTES) {
-            continue;
+        if (ends > 0 || unsynced >= SYNC_BYTES) && (!writer.is_syncing() || unsynced >= AHEAD_BYTES) {
+            ends = 0;
+            counter!(names::LOG_SYNCS).increment(1);
+            if queue.is_empty() {
+                writer.sync()?;
+            } else if let Some(sync) = writer.begin_sync()?
+                && syncs.send(sync).is_err()
+            {
+                // Its thread lives for as long as this one.
+                writer.settle()?;
+            }
         }
-        ends = 0;
-        counter!(names::LOG_SYNCS).increment(1);
-        if queue.is_empty() {
-            writer.sync()?;
-        } else if let Some(sync) = writer.begin_sync()?
-            && syncs.send(sync).is_err()
-        {
-            // Its thread lives for as long as this one.
-            writer.settle()?;
-        }
+        tell(&mut told, writer.log().visible().seq);
     }
-    writer.sync()
+    writer.sync()?;
+    tell(&mut told, writer.log().visible().seq);
+    Ok(())
 }
 
-/// Appends the batch if there is room for it, and returns how many transactions it ended.
+/// Tells those who wait for no more than what is durable.
+fn tell(told: &mut VecDeque<(Seq, oneshot::Sender<()>)>, durable: Seq) {
+    let heard = told.iter().take_while(|(seq, _)| *seq <= durable).count();
+    for (_, waiting) in told.drain(..heard) {
+        // Nobody waits for it any more.
+        let _ = waiting.send(());
+    }
+}
+
+/// Appends the batch, and returns how many transactions it ended; `None` if there is no room for it.
 fn append<D: Disk>(
     writer: &mut Writer<D>,
     batch: &mut Batch,
     refuse: &watch::Sender<Option<Shortage>>,
-) -> Result<usize, WriteError> {
+) -> Result<Option<usize>, WriteError> {
     // Rows that were held and count from here on are written again.
     let bytes = (batch.len() as u64).saturating_add(writer.owed(batch));
     if let Some(shortage) = writer.admit(bytes)? {
         refuse.send_replace(Some(shortage));
-        return Ok(0);
+        return Ok(None);
     }
     let (ends, changes) = (batch.commits(), batch.changes());
     writer.append(batch)?;
@@ -243,5 +262,60 @@ fn append<D: Disk>(
     {
         refuse.send_replace(Some(shortage));
     }
-    Ok(ends)
+    Ok(Some(ends))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::disk::SystemDisk;
+    use crate::event::{TableName, TableNo, TableSchema};
+    use crate::log::record::{Mark, Position, SchemaRecord, Synced};
+
+    use crate::log::{LogOptions, Noted, Quota};
+
+    fn marked(batch: &mut Batch) -> oneshot::Receiver<()> {
+        batch.mark(&Mark {
+            synced: Synced::default(),
+            gtids: crate::event::GtidSet::default(),
+            time_micros: 1,
+            position: Position::default(),
+            noted: Noted::default(),
+        });
+        let (told, heard) = oneshot::channel();
+        batch.tell_when_durable(told);
+        heard
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_batch_hears_of_it_once_it_is_visible_and_never_of_one_without_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let options =
+            LogOptions { quota: Quota::Bytes(64 << 10), keep_free_bytes: 0, ..LogOptions::default() };
+        let opened =
+            crate::log::open(&SystemDisk, &SystemClock, &folder.path().join("log"), options).unwrap();
+        let log = opened.log;
+        let mut committer = Committer::start(opened.writer).unwrap();
+        let mut written = 0;
+        loop {
+            let mut batch = committer.batch();
+            for table in 0..100 {
+                let name = TableName::new("shop", "x".repeat(60));
+                let schema = TableSchema { name, columns: Vec::new(), key: Vec::new() };
+                batch.schema(&SchemaRecord { table: TableNo(table), schema });
+            }
+            let heard = marked(&mut batch);
+            committer.append(batch).await.unwrap();
+            if heard.await.is_err() {
+                break;
+            }
+            written += 1;
+            assert!(written < 20 && log.visible().seq.0 >= written * 101, "{written}: {:?}", log.visible());
+        }
+        assert!(written > 3);
+        committer.refused().await;
+        assert!(committer.abandon().await.unwrap().shortage.is_some());
+        committer.finish().await.unwrap();
+    }
 }

@@ -1,7 +1,7 @@
 //! What an operator asks of a source while it runs: snapshots of tables.
 //!
-//! An order waits until the source takes it, which it does between transactions; it answers once what it did is on its way into the log. Whoever
-//! asks may cease to wait: such an order is not carried out.
+//! An order waits until the source takes it, which it does between transactions; it is answered once what it did is durable in the log. Whoever
+//! asks may cease to wait: an order that the source did not take by then is not carried out.
 
 use std::fmt;
 
@@ -54,14 +54,21 @@ pub type Answer = Result<Vec<TableName>, Refused>;
 #[derive(Debug)]
 pub struct Taken {
     pub order: SnapshotOrder,
-    answer: oneshot::Sender<Answer>,
+    answer: oneshot::Sender<(Answer, Option<oneshot::Receiver<()>>)>,
 }
 
 impl Taken {
     /// Tells whoever asked.
     pub fn answer(self, answer: Answer) {
         // Nobody waits for it any more.
-        let _ = self.answer.send(answer);
+        let _ = self.answer.send((answer, None));
+    }
+
+    /// Tells whoever asked that it is carried out for these tables, once what is returned here was told; not if it is dropped.
+    pub fn done_once_durable(self, tables: Vec<TableName>) -> oneshot::Sender<()> {
+        let (durable, until_durable) = oneshot::channel();
+        let _ = self.answer.send((Ok(tables), Some(until_durable)));
+        durable
     }
 }
 
@@ -85,8 +92,8 @@ pub fn channel() -> (Orders, OrderQueue) {
 }
 
 impl Orders {
-    /// Waits until the source has carried the order out, or refuses it. A caller that is dropped withdraws it, unless the source has
-    /// it already.
+    /// Waits until the source has carried the order out and the log keeps it, or refuses it. A caller that is dropped withdraws it, unless
+    /// the source has it already.
     ///
     /// # Errors
     /// See [`Refused`].
@@ -95,7 +102,12 @@ impl Orders {
             || Refused("the source takes no orders: it has stopped, and the relay's log says why".to_owned());
         let (answer, answered) = oneshot::channel();
         self.queue.send(Taken { order, answer }).await.map_err(|_| gone())?;
-        answered.await.map_err(|_| gone())?
+        let (answer, until_durable) = answered.await.map_err(|_| gone())?;
+        if let Some(until_durable) = until_durable {
+            let lost = "the log did not take what was ordered, which counts for nothing: see what the relay says, and order it again";
+            until_durable.await.map_err(|_| Refused(lost.to_owned()))?;
+        }
+        answer
     }
 }
 

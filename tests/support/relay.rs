@@ -335,7 +335,7 @@ impl Relay {
         }
     }
 
-    /// Waits until everything that its log shows is settled, and the cursor says so.
+    /// Waits until its log was begun, and everything that it shows is settled, and the cursor says so.
     ///
     /// # Errors
     /// It does not come to that, or the relay ends.
@@ -345,7 +345,8 @@ impl Relay {
         eventually("the relay's cursor is at the log's end", within, async || {
             let Ok((200, status)) = self.get("/status").await else { return Ok(None) };
             let status: Value = serde_json::from_str(&status)?;
-            Ok((status["pipeline"]["cursor"] == status["pipeline"]["visible"]).then_some(()))
+            let (cursor, visible) = (&status["pipeline"]["cursor"], &status["pipeline"]["visible"]);
+            Ok((cursor == visible && *visible != 0).then_some(()))
         })
         .await
         .with_context(|| format!("the relay's last words:\n{}", self.last_words()))?;

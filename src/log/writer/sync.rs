@@ -138,10 +138,10 @@ impl<D: Disk> Writer<D> {
             self.log.shared.held.publish(held);
         }
         if ended.seq > self.log.visible().seq {
-            self.log.shared.visible.send_replace(ended);
-            // What is not visible yet may be told early: it is read again if it was lost.
+            // Whoever sees that something is visible sees what it says of these. More may be told early: it is read again if it was lost.
             self.log.shared.tell_gaps(self.standing.as_ref());
             self.log.shared.tell_snapshots(self.standing.as_ref());
+            self.log.shared.visible.send_replace(ended);
         }
     }
 }

@@ -36,26 +36,27 @@ impl Snapshots {
                 MAX_SNAPSHOT_BYTES >> 20
             ))));
         }
-        if !tables.is_empty() {
-            let is_read =
-                |table: &TableName| self.reading.as_ref().is_some_and(|reading| reading.table == *table);
-            if !matches!(step, SnapshotStep::Paused(false)) && tables.iter().any(is_read) {
-                self.give_up();
-                self.reading = None;
-                binlog.observe(None);
-            }
-            // A filter may have values of rows in it.
-            let order = match &step {
-                SnapshotStep::Paused(true) => "pause",
-                SnapshotStep::Paused(false) => "resume",
-                SnapshotStep::Cancelled => "cancel",
-                _ => "begin",
-            };
-            let some = tables.iter().take(NAMED).map(ToString::to_string).collect::<Vec<_>>();
-            tracing::info!(order, count = tables.len(), tables = ?some, "an order for snapshots");
-            self.note(notes, binlog, batch);
+        if tables.is_empty() {
+            return taken.answer(Ok(tables));
         }
-        taken.answer(Ok(tables));
+        let is_read =
+            |table: &TableName| self.reading.as_ref().is_some_and(|reading| reading.table == *table);
+        if !matches!(step, SnapshotStep::Paused(false)) && tables.iter().any(is_read) {
+            self.give_up();
+            self.reading = None;
+            binlog.observe(None);
+        }
+        // A filter may have values of rows in it.
+        let order = match &step {
+            SnapshotStep::Paused(true) => "pause",
+            SnapshotStep::Paused(false) => "resume",
+            SnapshotStep::Cancelled => "cancel",
+            _ => "begin",
+        };
+        let some = tables.iter().take(NAMED).map(ToString::to_string).collect::<Vec<_>>();
+        tracing::info!(order, count = tables.len(), tables = ?some, "an order for snapshots");
+        self.note(notes, binlog, batch);
+        batch.tell_when_durable(taken.done_once_durable(tables));
     }
 
     /// Whether the log will keep all of these that are wanted.
