@@ -65,6 +65,9 @@ impl Settings {
 /// The one pipeline's folder in the state folder.
 const PIPELINE: &str = "main";
 
+/// The start that begins with the tables' rows.
+const WITH_SNAPSHOT: &str = "snapshot";
+
 /// Most connections that read snapshots: each holds rows in memory.
 const MOST_CONNECTIONS: usize = 16;
 /// Largest `max_row_bytes`.
@@ -106,7 +109,7 @@ fn start(source: &file::Source, path: &str) -> Result<Start, ConfigError> {
     Ok(match source.start.as_str() {
         "earliest" => Start::Earliest,
         "now" => Start::Now,
-        "snapshot" => Start::Snapshot,
+        WITH_SNAPSHOT => Start::Snapshot,
         set => Start::After(set.parse().map_err(|error| {
             let problem = format!("neither \"earliest\", \"now\" nor \"snapshot\", and {error}");
             At { path, section: "source" }.wrong("start", problem)
@@ -142,6 +145,7 @@ fn source(source: file::Source, snapshot: &file::Snapshot, path: &str) -> Result
         options.snapshot.connections = connections;
     }
     options.snapshot.rows_per_second = snapshot.rows_per_second;
+    options.snapshot.added = source.start == WITH_SNAPSHOT;
     Ok(options)
 }
 

@@ -36,6 +36,7 @@
 //! | `standing` | [`Standing`]: where the source goes on from, and what is owed |
 //! | [`prepared`] | XA transactions that are not decided yet |
 //! | [`snapshot`] | snapshots of tables that are not over yet |
+//! | [`followed`] | which tables the source follows |
 //! | `writer` | append, abandon |
 //! | `writer::held` | rows of XA transactions: held, copied when they count, carried forward |
 //! | `writer::segments` | from one segment to the next, and back |
@@ -52,6 +53,7 @@
 
 pub mod cut;
 mod error;
+pub mod followed;
 mod frame;
 mod held;
 mod index;

@@ -3,8 +3,11 @@
 //! Commits and marks move it, and every segment's [`State`](super::record::State) has it, so that any suffix of the log says it alone. Whoever passes
 //! frames (writer, recovery, verify) comes to the same by the two functions here.
 
+use std::collections::BTreeSet;
+
 use bincode::{Decode, Encode};
 
+use super::followed::{Followed, Follows};
 use super::prepared::{self, Held, Prepared, Xa};
 use super::record::{Commit, Mark, Position};
 use super::snapshot::{self, Begun, Snapshot, SnapshotNote};
@@ -29,6 +32,8 @@ pub struct Standing {
     pub prepared: Vec<Prepared>,
     /// Snapshots of tables that are not over, in the order in which they were wanted; at most [`snapshot::MAX_SNAPSHOTS`].
     pub snapshots: Vec<Snapshot>,
+    /// Which tables it has all changes of.
+    pub followed: Followed,
 }
 
 /// Most tables in [`Standing::gaps`]: whoever makes tables without end must not make a state that cannot be read.
@@ -46,6 +51,17 @@ pub struct Gap {
     /// The server's time of it, microseconds since 1970 UTC; 0 where it is not known.
     pub time_micros: u64,
 }
+
+impl Gap {
+    /// It is of every table that has none of its own, for want of room.
+    #[must_use]
+    pub fn is_of_all(&self) -> bool {
+        self.table.schema == ANY && self.table.table == ANY
+    }
+}
+
+/// No table is called so by one that patterns can name.
+const ANY: &str = "*";
 
 /// How rows of a followed table are described: what lies between two of its transactions is told by comparing, and rows that do not
 /// name their columns are named by it.
@@ -75,6 +91,8 @@ pub struct Noted {
     pub xa: Vec<Xa>,
     /// What becomes of snapshots, in order; after what is in `gaps`.
     pub snapshots: Vec<SnapshotNote>,
+    /// The source follows other tables from here on; before all else that is noted.
+    pub follows: Option<Follows>,
 }
 
 impl Noted {
@@ -109,6 +127,16 @@ impl Standing {
         if !position.file.is_empty() {
             (self.position, self.time_micros) = (position, time_micros);
         }
+        self.noted(noted, version);
+    }
+
+    /// What the frame `version` notes became known, and nothing moved.
+    pub fn noted(&mut self, noted: Noted, version: Version) {
+        if let Some(Follows { patterns, forgotten }) = noted.follows {
+            let added = noted.gaps.iter().map(|gap| gap.table.clone());
+            self.followed.take(patterns, added, &self.prepared);
+            self.forget(forgotten.into_iter().collect());
+        }
         if !noted.horizon.is_empty() {
             self.horizon.union(&noted.horizon);
         }
@@ -126,10 +154,19 @@ impl Standing {
         for shape in noted.shapes {
             self.describes(shape);
         }
-        noted.xa.into_iter().for_each(|xa| prepared::take(&mut self.prepared, xa));
+        for xa in noted.xa {
+            self.followed.take_xa(&xa);
+            prepared::take(&mut self.prepared, xa);
+        }
         for note in noted.snapshots {
             self.snapshot(note, version);
         }
+    }
+
+    fn forget(&mut self, tables: BTreeSet<TableName>) {
+        self.gaps.retain(|known| !tables.contains(&known.table));
+        self.shapes.retain(|known| !tables.contains(&known.table));
+        self.snapshots.retain(|known| !tables.contains(&known.table));
     }
 
     fn snapshot(&mut self, note: SnapshotNote, version: Version) {
@@ -149,7 +186,7 @@ impl Standing {
         // The first reason says since when.
         let Err(mut free) = place(&gap.table) else { return };
         if self.gaps.len() >= MAX_GAPS {
-            gap.table = TableName::new("*", "*");
+            gap.table = TableName::new(ANY, ANY);
             gap.why = format!("more than {MAX_GAPS} tables need a snapshot");
             match place(&gap.table) {
                 Ok(_) => return,

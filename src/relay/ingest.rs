@@ -19,6 +19,7 @@ use super::error::IngestError;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::lifecycle::{Readiness, Shutdown};
+use crate::log::followed::Follows;
 use crate::log::record::{Mark, Position, Synced};
 use crate::log::snapshot::{Snapshot, SnapshotNote, SnapshotStep};
 use crate::log::{Noted, Shortage, Standing};
@@ -165,6 +166,9 @@ impl<S: Source, T: Clock> Ingest<S, T> {
             step: SnapshotStep::Wanted { filter: filter.clone() },
         });
         let from_now = matches!(self.start, Start::Now | Start::Snapshot);
+        let patterns = standing.followed.patterns.clone();
+        let follows = Some(Follows { patterns, ..Follows::default() });
+        let follows = follows.filter(|follows| !follows.patterns.is_empty());
         let mut batch = self.committer.batch();
         batch.mark(&Mark {
             synced: Synced::default(),
@@ -175,7 +179,7 @@ impl<S: Source, T: Clock> Ingest<S, T> {
                 micros => micros,
             },
             position: standing.position.clone(),
-            noted: Noted { snapshots: wanted.collect(), ..Noted::default() },
+            noted: Noted { snapshots: wanted.collect(), follows, ..Noted::default() },
         });
         self.committer.append(batch).await?;
         Ok(standing)

@@ -1,6 +1,7 @@
 //! First inputs for the targets that know the log: what it says of snapshots.
 
-use everrelay::event::{Op, TableName, codec};
+use everrelay::event::{Op, TableName, Xid, codec};
+use everrelay::log::followed::{Followed, Follows};
 use everrelay::log::record::{Batch, Commit, Kind, Mark, Position, State, SweepRecord, Synced};
 use everrelay::log::snapshot::{Begun, Range, Snapshot, SnapshotNote, SnapshotStep};
 use everrelay::log::{Noted, Standing};
@@ -31,7 +32,8 @@ fn ranges() -> Vec<Range> {
 pub fn history() -> Vec<Record> {
     let mut batch = Batch::new();
     let wanted = [None, Some("id > 7".to_owned()), None].map(|filter| SnapshotStep::Wanted { filter });
-    batch.mark(&Mark { noted: noted(wanted), ..mark(set()) });
+    let follows = Follows { patterns: vec!["shop.t*".into()], forgotten: vec![table()] };
+    batch.mark(&Mark { noted: Noted { follows: Some(follows), ..noted(wanted) }, ..mark(set()) });
     batch.schema(&schema(300));
     let begun = SnapshotStep::Begun { ranges: ranges(), estimated_rows: u64::MAX };
     batch.commit(&commit([begun, SnapshotStep::Paused(true)]));
@@ -55,7 +57,9 @@ pub fn state() -> Record {
     let begun = Begun { since: 5, ranges: ranges(), rows: 300, estimated_rows: 7, covers_gap: true };
     let read = Snapshot { table: table(), filter: None, paused: true, begun: Some(begun) };
     let waits = Snapshot { filter: Some("1".into()), paused: false, begun: None, ..read.clone() };
-    let standing = Standing { snapshots: vec![read, waits], ..Standing::after(set()) };
+    let (blind, added) = (vec![Xid::new(1, b"x", b"").expect("a short xid")], vec![table()]);
+    let followed = Followed { patterns: vec!["shop.*".into(), "!shop.a".into()], blind, added };
+    let standing = Standing { snapshots: vec![read, waits], followed, ..Standing::after(set()) };
     let state = State { standing: Some(standing), open_since: None, latest_micros: 7 };
     let mut payload = Vec::new();
     codec::encode(&state, &mut payload);

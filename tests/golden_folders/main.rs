@@ -151,7 +151,7 @@ macro_rules! cases {
     )*};
 }
 
-cases! { empty small several_segments open_transaction torn_tail truncated xa snapshot }
+cases! { empty small several_segments open_transaction torn_tail truncated xa snapshot followed }
 
 #[test]
 fn a_log_of_a_newer_format_is_refused_before_anything_is_written() {

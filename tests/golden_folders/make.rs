@@ -14,6 +14,7 @@ use everrelay::event::value::{Date, DateTime, Geometry, Instant, Time};
 use everrelay::event::{
     Column, ColumnType, Gtid, GtidSet, Op, Seq, TableName, TableNo, TableSchema, Value, Xid,
 };
+use everrelay::log::followed::Follows;
 use everrelay::log::prepared::{Outcome, Prepared, Xa};
 use everrelay::log::record::{Batch, Commit, Mark, Position, SchemaRecord, SweepRecord, Synced};
 use everrelay::log::snapshot::{Range, SnapshotNote, SnapshotStep};
@@ -28,7 +29,7 @@ pub const NOW: u64 = 1_795_392_000_000_000;
 /// A case's name, and what makes its pipeline folder.
 type Case = (&'static str, fn(&Path));
 
-pub const CASES: [Case; 8] = [
+pub const CASES: [Case; 9] = [
     ("empty", empty),
     ("small", small),
     ("several-segments", several_segments),
@@ -37,6 +38,7 @@ pub const CASES: [Case; 8] = [
     ("truncated", truncated),
     ("xa", xa),
     ("snapshot", snapshot),
+    ("followed", followed),
 ];
 
 const A: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
@@ -487,4 +489,45 @@ fn snapshot(folder: &Path) {
     let sweep = OwedSweep { seq: Seq(15), table: TableName::new("shop", "lines"), below: NOW + 4 };
     let gtids = format!("{A}:1-8").parse().unwrap();
     settle(folder, Some(&Cursor { seq: visible, gtids, indices: Default::default(), sweeps: vec![sweep] }));
+}
+
+/// A log that comes to follow one table more while an XA transaction is undecided, and one less after a restart.
+fn followed(folder: &Path) {
+    let follows = |patterns: &[&str], forgotten: &[&str]| {
+        let patterns = patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
+        let forgotten = forgotten.iter().map(|table| TableName::new("shop", *table)).collect();
+        Some(Follows { patterns, forgotten })
+    };
+    let note = |table| SnapshotNote {
+        table: TableName::new("shop", table),
+        step: SnapshotStep::Wanted { filter: None },
+    };
+    let xid = Xid::new(1, b"undecided", b"b1").unwrap();
+    let prepared = Prepared { xid, gtid: None, time_micros: NOW, held: None };
+    let mut making = Making::open(folder, 0);
+    making.noted.follows = follows(&["shop.lines"], &[]);
+    making.mark(&format!("{A}:1-7"));
+    making.schemas();
+    making.line(Op::Insert, 1, 1, "of the one that is followed");
+    making.commit(&format!("{A}:8"));
+    making.mark_xa(&format!("{A}:1-9"), vec![Xa::Prepared(prepared)]);
+    making.sync();
+    making.noted.follows = follows(&["shop.*", "!shop.audit_*"], &[]);
+    let gap =
+        |table| Gap { table: TableName::new("shop", table), why: "not followed".into(), time_micros: NOW };
+    making.noted.gaps = vec![gap("orders")];
+    making.noted.snapshots = vec![note("orders")];
+    making.mark(&format!("{A}:1-9"));
+    making.change(ORDERS, Op::Insert, &bare_order(1));
+    making.commit(&format!("{A}:10"));
+    making.sync();
+    drop(making);
+    let mut making = Making::open(folder, 1);
+    making.schemas();
+    making.noted.follows = follows(&["shop.orders"], &["lines"]);
+    making.mark(&format!("{A}:1-10"));
+    making.change(ORDERS, Op::Insert, &bare_order(2));
+    making.commit(&format!("{A}:11"));
+    making.sync();
+    settle(folder, Some(&Cursor::default()));
 }

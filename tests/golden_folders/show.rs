@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use everrelay::disk::Disk;
 use everrelay::event::{Op, TableNo, TableSchema};
+use everrelay::log::followed::Followed;
 use everrelay::log::prepared::{Prepared, Xa};
 use everrelay::log::record::{Change, Commit, Kind, Mark, Position, SchemaRecord, State, SweepRecord};
 use everrelay::log::snapshot::SnapshotNote;
@@ -37,12 +38,24 @@ fn payload(frame: &Frame<'_>, tables: &mut HashMap<TableNo, TableSchema>) -> Str
         Kind::State => {
             let State { standing, open_since, latest_micros } = State::decode(frame.payload).unwrap();
             let standing = standing.map_or("none".to_owned(), |standing| {
-                let Standing { gtids, position, time_micros, horizon, gaps, shapes, prepared, snapshots } =
-                    standing;
+                let Standing {
+                    gtids,
+                    position,
+                    time_micros,
+                    horizon,
+                    gaps,
+                    shapes,
+                    prepared,
+                    snapshots,
+                    followed,
+                } = standing;
                 let xa = prepared.into_iter().map(Xa::Prepared).collect();
                 let mut noted = noted(&Noted { horizon, gaps, shapes, xa, ..Noted::default() });
                 for snapshot in snapshots {
                     write!(noted, ", {snapshot:?}").unwrap();
+                }
+                if followed != Followed::default() {
+                    write!(noted, ", {followed:?}").unwrap();
                 }
                 format!("gtids {gtids} at {time_micros}, {}{noted}", place(&position))
             });
@@ -76,7 +89,7 @@ fn payload(frame: &Frame<'_>, tables: &mut HashMap<TableNo, TableSchema>) -> Str
     }
 }
 
-fn noted(Noted { horizon, gaps, altered, shapes, xa, snapshots }: &Noted) -> String {
+fn noted(Noted { horizon, gaps, altered, shapes, xa, snapshots, follows }: &Noted) -> String {
     let mut text = String::new();
     if !horizon.is_empty() {
         write!(text, ", horizon {horizon}").unwrap();
@@ -102,6 +115,9 @@ fn noted(Noted { horizon, gaps, altered, shapes, xa, snapshots }: &Noted) -> Str
     }
     for SnapshotNote { table, step } in snapshots {
         write!(text, ", snapshot of {table}: {step:?}").unwrap();
+    }
+    if let Some(follows) = follows {
+        write!(text, ", {follows:?}").unwrap();
     }
     text
 }

@@ -9,13 +9,14 @@ use super::{Findings, Verdict};
 use crate::config::Settings;
 use crate::event::{Column, ColumnType, TableName, TableSchema};
 use crate::lifecycle::Exit;
-use crate::log::Standing;
+use crate::log::{Gap, Standing};
 use crate::mapping::TableMapping;
 use crate::mapping::rule::Rules;
 use crate::source::Start;
 use crate::source::mysql::cascades::UNSEEN;
 use crate::source::mysql::connection::Begin;
 use crate::source::mysql::control::Control;
+use crate::source::mysql::followed;
 use crate::source::mysql::patterns::Patterns;
 use crate::source::mysql::place::Way;
 use crate::source::mysql::witness;
@@ -79,8 +80,11 @@ async fn server(
         findings.failed("collations", Exit::Source, &error);
     }
     match control.followed(&patterns).await {
-        Ok(tables) => followed(&mut control, tables, rules, findings).await?,
+        Ok(found) => tables(&mut control, found, rules, findings).await?,
         Err(error) => findings.failed("tables", Exit::Source, &error),
+    }
+    if let Some(standing) = standing {
+        others_than_before(&mut control, standing, options, &patterns, findings).await?;
     }
     replication(&mut control, findings).await?;
     retention(&mut control, findings).await?;
@@ -147,7 +151,7 @@ async fn first_event(control: Control, begin: Begin<'_>, options: &MysqlOptions)
 }
 
 /// The followed tables that exist.
-async fn followed(
+async fn tables(
     control: &mut Control,
     tables: BTreeSet<TableName>,
     rules: &Rules,
@@ -180,6 +184,28 @@ async fn followed(
         if let Err(error) = TableMapping::new(&TableSchema { name: table, columns, key: vec![0] }) {
             findings.failed("names", Exit::Sink, &error);
         }
+    }
+    Ok(())
+}
+
+/// Tables that the log does not carry yet.
+async fn others_than_before(
+    control: &mut Control,
+    standing: &Standing,
+    options: &MysqlOptions,
+    patterns: &Patterns,
+    findings: &mut Findings,
+) -> Result<(), MysqlError> {
+    // What is wrong with them was said.
+    let Ok(there) = control.followed(patterns).await else { return Ok(()) };
+    let Some(noted) = followed::news(standing, options, patterns, &there)? else { return Ok(()) };
+    for Gap { table, why, .. } in &noted.gaps {
+        let text = if noted.snapshots.iter().any(|note| note.table == *table) {
+            format!("{table} is read by a snapshot from the next start on: {why}")
+        } else {
+            format!("{table} needs a snapshot from the next start on: {why}")
+        };
+        findings.add("tables", Verdict::Warning, text);
     }
     Ok(())
 }

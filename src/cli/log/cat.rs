@@ -186,13 +186,14 @@ impl<W: Write> Printer<'_, W> {
         match frame.kind {
             Kind::State => {
                 let state = State::decode(frame.payload).with_context(unreadable)?;
-                let Standing { gtids, prepared, snapshots, position, .. } =
+                let Standing { gtids, prepared, snapshots, position, followed, .. } =
                     state.standing.unwrap_or_default();
                 let line = RecordLine {
                     gtids: Some(gtids.to_string()),
                     position: going_on_at(&position),
                     xa: prepared.iter().map(|prepared| format!("prepared {}", prepared.xid)).collect(),
                     snapshots: snapshots.iter().map(snapshot_for_people).collect(),
+                    follows: followed.patterns,
                     ..RecordLine::new(seq, "state")
                 };
                 line.write(json, self.out)
@@ -226,6 +227,7 @@ impl<W: Write> Printer<'_, W> {
                     gaps: commit.noted.gaps.iter().map(NeedsSnapshot::from).collect(),
                     xa: xa_for_people(&commit.noted.xa),
                     snapshots: commit.noted.snapshots.iter().map(step_for_people).collect(),
+                    follows: commit.noted.follows.map_or_else(Vec::new, |follows| follows.patterns),
                     ..RecordLine::new(seq, "commit")
                 };
                 line.write(json, self.out)
@@ -239,6 +241,7 @@ impl<W: Write> Printer<'_, W> {
                     gaps: mark.noted.gaps.iter().map(NeedsSnapshot::from).collect(),
                     xa: xa_for_people(&mark.noted.xa),
                     snapshots: mark.noted.snapshots.iter().map(step_for_people).collect(),
+                    follows: mark.noted.follows.map_or_else(Vec::new, |follows| follows.patterns),
                     ..RecordLine::new(seq, "mark")
                 };
                 line.write(json, self.out)
@@ -358,6 +361,9 @@ struct RecordLine<'a> {
     /// Snapshots, and what becomes of them here.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     snapshots: Vec<String>,
+    /// The patterns of the tables that are followed from here on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    follows: Vec<String>,
 }
 
 impl RecordLine<'_> {
@@ -379,6 +385,7 @@ impl RecordLine<'_> {
             gaps: Vec::new(),
             xa: Vec::new(),
             snapshots: Vec::new(),
+            follows: Vec::new(),
         }
     }
 
@@ -390,11 +397,13 @@ impl RecordLine<'_> {
         let op = self.op.map(str::to_owned);
         let below = self.below.map(|below| format!("below version {below}"));
         let (xa, snapshots) = (Some(self.xa.join(", ")), Some(self.snapshots.join(", ")));
+        let follows = Some(&self.follows).filter(|patterns| !patterns.is_empty());
+        let follows = follows.map(|patterns| format!("follows {}", patterns.join(", ").escape_debug()));
         let row = self.row.map(|row| row.get().to_owned());
         let columns = self.columns.as_ref().map(|columns| format!("({})", columns.join(", ")));
         let time = self.time_micros.filter(|micros| *micros > 0).map(rfc3339_seconds);
         let old_id = self.old_id.map(|id| format!("was {id:?}"));
-        let what = [&op, &self.table, &below, &columns, &old_id, &row, &xa, &snapshots];
+        let what = [&op, &self.table, &below, &columns, &old_id, &row, &xa, &snapshots, &follows];
         for text in what.into_iter().chain([&self.gtids, &time, &self.position]) {
             if let Some(text) = text.as_ref().filter(|text| !text.is_empty()) {
                 write!(out, " {text}")?;

@@ -49,9 +49,9 @@ use std::collections::{BTreeSet, HashSet};
 use tokio::time::Instant;
 
 use crate::event::{Gtid, GtidSet, TableName, Xid};
-use crate::log::prepared::Prepared;
+use crate::log::followed::Followed;
 use crate::log::record::{Batch, Commit, Mark, Position, Synced};
-use crate::log::{Gap, Noted};
+use crate::log::{Gap, Noted, Standing};
 use crate::metrics::names;
 
 use self::place::Going;
@@ -218,7 +218,7 @@ impl Binlog {
         (self.gtids, self.server) = (after, server);
         (self.place, self.position, self.transaction) = (Place::default(), Position::default(), None);
         (self.seeking, self.going, self.gives_gtids) = (true, Going::default(), true);
-        self.undecided.restart(&[]);
+        self.undecided.restart(&[], &Followed::default());
         self.marks.clear();
     }
 
@@ -229,8 +229,8 @@ impl Binlog {
     }
 
     /// The new stream begins behind the PREPAREs of these XA transactions, and before their decision.
-    pub fn restart_xa(&mut self, prepared: &[Prepared]) {
-        self.undecided.restart(prepared);
+    pub fn restart_xa(&mut self, after: &Standing) {
+        self.undecided.restart(&after.prepared, &after.followed);
     }
 
     #[must_use]

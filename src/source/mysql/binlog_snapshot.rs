@@ -87,6 +87,11 @@ impl Binlog {
 
     /// Notes what becomes of snapshots, between two transactions.
     pub fn note_snapshots(&mut self, notes: Vec<SnapshotNote>, batch: &mut Batch) {
-        self.mark(Noted { snapshots: notes, ..Noted::default() }, batch);
+        self.note(Noted { snapshots: notes, ..Noted::default() }, batch);
+    }
+
+    /// Notes what becomes known beside the stream, between two transactions.
+    pub fn note(&mut self, noted: Noted, batch: &mut Batch) {
+        self.mark(noted, batch);
     }
 }

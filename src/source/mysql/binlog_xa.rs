@@ -2,7 +2,7 @@
 //! ([`XaPrepare`](super::super::xa::XaPrepare), `XA COMMIT`), MariaDB also by flags of the GTID event.
 
 use crate::event::gtid::Origin;
-use crate::event::{Gtid, Xid};
+use crate::event::{Gtid, TableName, Xid};
 use crate::log::prepared::{Outcome, Xa};
 use crate::log::record::Batch;
 
@@ -84,6 +84,11 @@ impl Binlog {
         batch: &mut Batch,
     ) -> Result<(), MysqlError> {
         let mut decided = None;
+        if let Some(added) = self.undecided.take_blind(&xid).filter(|_| outcome == Outcome::Committed) {
+            let mut tables = if added.is_empty() { self.tables.followed() } else { added.to_vec() };
+            tables.retain(|table| self.tables.patterns().follows_table(table));
+            self.xa_gaps_of(tables, &xid, "was prepared before the table was followed");
+        }
         match self.undecided.decide(xid.clone(), outcome) {
             Decided::Held(xa) => decided = Some(xa),
             Decided::Without => {}
@@ -122,7 +127,10 @@ impl Binlog {
 
     /// Every followed table: nobody knows which of them the transaction changed.
     fn xa_gaps(&mut self, xid: &Xid, what: &str) {
-        let tables = self.tables.followed();
+        self.xa_gaps_of(self.tables.followed(), xid, what);
+    }
+
+    fn xa_gaps_of(&mut self, tables: Vec<TableName>, xid: &Xid, what: &str) {
         tracing::warn!(
             %xid,
             place = %self.place,

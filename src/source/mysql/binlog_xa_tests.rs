@@ -69,7 +69,7 @@ fn again(told: Vec<(Kind, GtidSet, Noted)>) -> (Binlog, Standing) {
     let mut binlog = binlog();
     let patterns = Patterns::parse(&["shop.*"]).unwrap();
     binlog.restart(standing.gtids.clone(), PEER, patterns, BTreeSet::new());
-    binlog.restart_xa(&standing.prepared);
+    binlog.restart_xa(&standing);
     (binlog, standing)
 }
 

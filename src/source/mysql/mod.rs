@@ -39,7 +39,7 @@
 //! | [`xa`] [`undecided`] | XA transactions between PREPARE and decision |
 //! | [`marks`] | when the position is recorded without rows |
 //! | [`query`] [`statement`] [`ddl`] [`alter`] [`definition`] [`tokens`] | what statements in the binlog mean for followed tables |
-//! | [`patterns`] | which tables are followed |
+//! | [`patterns`] [`followed`] | which tables are followed, and others than before |
 //! | [`cascades`] | foreign keys that change rows without row events |
 //! | [`collations`] | columns whose collation is not known |
 //! | [`tables`] | the tables seen so far, by their table maps |
@@ -77,6 +77,7 @@ pub mod event;
 pub mod evictions;
 pub mod files;
 pub mod fixed_binary;
+pub mod followed;
 pub mod hosts;
 pub mod json;
 pub mod json_diff;
@@ -116,10 +117,10 @@ use std::time::Duration;
 use tokio::sync::watch as channel;
 use tokio::time::Instant;
 
-use crate::event::{GtidSet, TableName};
-use crate::log::Standing;
+use crate::event::{GtidSet, TableName, Version};
 use crate::log::record::Batch;
 use crate::log::snapshot::{MAX_SNAPSHOTS, Snapshot};
+use crate::log::{Noted, Standing};
 use crate::source::orders::OrderQueue;
 use crate::source::{Pace, Source, SourceError, Start, Upstream};
 
@@ -161,6 +162,8 @@ pub struct MysqlSource {
     /// It was said what is weaker without GTIDs.
     warned: bool,
     snapshots: Snapshots,
+    /// Noted before all else that the stream says.
+    news: Option<Noted>,
 }
 
 impl MysqlSource {
@@ -187,6 +190,7 @@ impl MysqlSource {
             catalog: Catalog::default(),
             warned: false,
             snapshots,
+            news: None,
         })
     }
 
@@ -263,10 +267,18 @@ impl MysqlSource {
         for cascade in control.cascades(&patterns).await? {
             tracing::warn!(foreign_key = %cascade, "its actions {}", cascades::UNSEEN);
         }
+        self.news = followed::news(after, &self.options, &patterns, &followed)?;
+        let mut after = after.clone();
+        if let Some(noted) = &self.news {
+            followed::tell(noted);
+            // No snapshot has begun by it, which is all that the version says.
+            after.noted(noted.clone(), Version(0));
+        }
+        let after = &after;
         self.binlog.restart(after.gtids.clone(), server.peer, patterns, followed);
         self.binlog.goes(&way, server.gives_gtids());
         self.binlog.recall(after);
-        self.binlog.restart_xa(&after.prepared);
+        self.binlog.restart_xa(after);
         self.reread.restart(&self.options, server.peer);
         self.snapshots.restart(&self.options, server.peer, after);
         let mut stream = control.stream(way.begin(after), &self.options).await?;
@@ -310,6 +322,7 @@ impl MysqlSource {
             Start::Now | Start::Snapshot => Standing::after(control.executed().await?),
             Start::Earliest => self.earliest(&mut control).await?,
         };
+        standing.followed.patterns.clone_from(&self.options.tables);
         if *start == Start::Snapshot {
             let patterns = self.patterns.clone().with_case(control.server().name_case());
             let followed = control.followed(&patterns).await?;
@@ -334,8 +347,11 @@ impl MysqlSource {
     }
 
     async fn fill_batch(&mut self, batch: &mut Batch) -> Result<(), MysqlError> {
-        let MysqlSource { options, stream, binlog, reread, silence, catalog, snapshots, .. } = self;
+        let MysqlSource { options, stream, binlog, reread, silence, catalog, snapshots, news, .. } = self;
         let stream = stream.as_mut().ok_or(MysqlError::NotConnected)?;
+        if let Some(noted) = news.take() {
+            binlog.note(noted, batch);
+        }
         let mut waited = false;
         while batch.len() < BATCH_BYTES {
             if reread.is_busy() {

@@ -122,11 +122,13 @@ pub struct SnapshotOptions {
     pub connections: usize,
     /// `None`: as fast as the log and the sinks take them.
     pub rows_per_second: Option<NonZeroU64>,
+    /// Tables are read by themselves that come to be followed when the log has begun.
+    pub added: bool,
 }
 
 impl Default for SnapshotOptions {
     fn default() -> SnapshotOptions {
-        SnapshotOptions { connections: 2, rows_per_second: None }
+        SnapshotOptions { connections: 2, rows_per_second: None, added: true }
     }
 }
 

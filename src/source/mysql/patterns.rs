@@ -6,9 +6,16 @@
 use crate::event::TableName;
 pub use crate::event::pattern::NameCase;
 use crate::event::pattern::TablePattern;
+use crate::log::followed::{MAX_PATTERN_BYTES, pattern_bytes};
 
 /// Schemas that belong to the server itself.
 const SYSTEM: [&str; 4] = ["mysql", "sys", "information_schema", "performance_schema"];
+
+/// What an error shows of the longest of too many patterns, characters.
+const SHOWN: usize = 80;
+
+const TOO_MANY: &str = "is one of more than 1 MiB of patterns, which is more than the log keeps";
+const _: () = assert!(MAX_PATTERN_BYTES == 1 << 20);
 
 /// A pattern that no table could match as meant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,9 +37,14 @@ pub struct Patterns {
 
 impl Patterns {
     /// # Errors
-    /// A pattern without a dot, with an empty part, for a system schema, or no positive pattern at all.
+    /// A pattern without a dot, with an empty part, for a system schema; no positive pattern at all, or more than the log keeps.
     pub fn parse<S: AsRef<str>>(patterns: &[S]) -> Result<Patterns, BadPattern> {
         let mut parsed = Patterns::default();
+        if pattern_bytes(patterns) > MAX_PATTERN_BYTES {
+            let longest = patterns.iter().map(AsRef::as_ref).max_by_key(|pattern| pattern.len());
+            let pattern = longest.unwrap_or_default().chars().take(SHOWN).collect();
+            return Err(BadPattern { pattern, problem: TOO_MANY });
+        }
         for text in patterns.iter().map(AsRef::as_ref) {
             let bad = |problem| BadPattern { pattern: text.to_owned(), problem };
             let (negative, body) = match text.trim().strip_prefix('!') {
@@ -155,6 +167,14 @@ mod tests {
         let p = patterns(&["Shop.Orders"]);
         assert!(!p.follows("shop", "orders"));
         assert!(p.with_case(NameCase::Insensitive).follows("SHOP", "orders"));
+    }
+
+    #[test]
+    fn more_patterns_than_the_log_keeps_are_refused() {
+        let long = format!("shop.{}", "é".repeat(MAX_PATTERN_BYTES / 3));
+        assert!(Patterns::parse(&[&long]).is_ok());
+        let error = Patterns::parse(&[&long, &long]).unwrap_err().to_string();
+        assert!(error.contains("more than 1 MiB") && error.len() < 500, "{error}");
     }
 
     #[test]

@@ -6,7 +6,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::event::{Gtid, Xid};
+use crate::event::{Gtid, TableName, Xid};
+use crate::log::followed::Followed;
 use crate::log::prepared::{Outcome, Prepared, Xa};
 
 /// Most of them at once: what is told of each is in the state of every segment.
@@ -48,11 +49,17 @@ pub struct Undecided {
     logged: HashSet<Xid>,
     /// For the next mark.
     untold: BTreeMap<Xid, Xa>,
+    /// Prepared before some of the tables were followed: what they did to those nobody kept.
+    blind: HashSet<Xid>,
+    /// Which tables; none: any.
+    added: Vec<TableName>,
 }
 
 impl Undecided {
-    /// A stream begins where the log knows of these.
-    pub fn restart(&mut self, prepared: &[Prepared]) {
+    /// A stream begins where the log knows of these, and which tables were followed when.
+    pub fn restart(&mut self, prepared: &[Prepared], followed: &Followed) {
+        self.blind = followed.blind.iter().cloned().collect();
+        self.added.clone_from(&followed.added);
         let rows = |prepared: &Prepared| if prepared.held.is_some() { Rows::Held } else { Rows::None };
         self.known = prepared.iter().map(|prepared| (prepared.xid.clone(), rows(prepared))).collect();
         self.logged = self.known.keys().cloned().collect();
@@ -114,6 +121,11 @@ impl Undecided {
                 Decided::Without
             }
         }
+    }
+
+    /// Tables that one changes without rows of theirs having been kept, since it was prepared before they were followed; none in it: any may be. `None`: there are none.
+    pub fn take_blind(&mut self, xid: &Xid) -> Option<&[TableName]> {
+        self.blind.remove(xid).then_some(self.added.as_slice())
     }
 
     /// Whether the next mark is to say something.
@@ -198,7 +210,12 @@ mod tests {
         prepare(&mut undecided, "gone", Rows::None);
         let (_, held) = undecided.prepare(xid("held"), Rows::Held, Some(gtid()), 7);
         let Some(Xa::Prepared(without)) = held else { panic!("{held:?}") };
-        undecided.restart(&[without]);
+        let added = vec![TableName::new("shop", "new")];
+        let followed = Followed { blind: vec![xid("held")], added, ..Followed::default() };
+        undecided.restart(&[without], &followed);
+        assert_eq!(undecided.take_blind(&xid("gone")), None);
+        assert_eq!(undecided.take_blind(&xid("held")).map(<[_]>::len), Some(1));
+        assert_eq!(undecided.take_blind(&xid("held")), None, "it is decided once");
         assert_eq!((undecided.len(), undecided.take_untold()), (1, vec![]));
         assert_eq!(undecided.decide(xid("gone"), Outcome::Committed), Decided::Unknown);
     }

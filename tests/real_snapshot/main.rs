@@ -2,6 +2,8 @@
 //!
 //! `EVERRELAY_TEST_SEED`: the workload and the moments of an earlier run.
 
+mod followed;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::time::Duration;
@@ -52,8 +54,12 @@ async fn over(stage: &mut Stage) -> Result<()> {
 
 /// What `everrelay snapshot …` says.
 async fn snapshot(stage: &Stage, arguments: &[&str]) -> Result<String> {
+    command(stage, &[&["snapshot"], arguments].concat()).await
+}
+
+/// What a command of the relay's says.
+async fn command(stage: &Stage, arguments: &[&str]) -> Result<String> {
     let output = tokio::process::Command::new(relay_binary())
-        .arg("snapshot")
         .args(arguments)
         .arg("--config")
         .arg(stage.relay.config_file())
@@ -61,7 +67,7 @@ async fn snapshot(stage: &Stage, arguments: &[&str]) -> Result<String> {
         .await?;
     let said =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "snapshot {arguments:?}: {said}");
+    ensure!(output.status.success(), "{arguments:?}: {said}");
     Ok(said)
 }
 
