@@ -41,6 +41,8 @@ pub mod names {
     pub const SINK_COLLAPSED: &str = "everrelay_sink_collapsed_total";
     pub const SINK_SWEEPS: &str = "everrelay_sink_sweeps";
     pub const SINK_SWEPT: &str = "everrelay_sink_swept_documents_total";
+    pub const PARKED: &str = "everrelay_parked";
+    pub const PARKED_BYTES: &str = "everrelay_parked_bytes";
     pub const READY: &str = "everrelay_ready";
 }
 
@@ -134,5 +136,10 @@ fn describe() {
         SINK_SWEPT,
         "Documents deleted because their rows are gone, after a TRUNCATE or a snapshot of their table"
     );
+    describe_gauge!(
+        PARKED,
+        "Documents whose newest change the engine refused: the index has an older version of them, or none"
+    );
+    describe_gauge!(PARKED_BYTES, Unit::Bytes, "What the rows of parked changes take");
     describe_gauge!(READY, "1 while nothing stands in the way of progress");
 }

@@ -1,10 +1,10 @@
 //! The deliver side against a model engine: whatever the engine refuses, loses, forgets or does not say, and wherever the relay is
-//! killed, every index ends as the newest committed state, and the cursor never stands above what the engine has. Tables are truncated, and lose
-//! rows that only a snapshot finds.
+//! killed, every index ends as the newest committed state of all documents but those that are parked, and the cursor never stands above what the engine
+//! has or the store keeps. Tables are truncated, and lose rows that only a snapshot finds; an operator has parked changes sent again, or dropped.
 //!
 //! Everything follows from one seed. `EVERRELAY_TEST_SEED=N cargo test --test deliver_model TEST` replays it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use everrelay::clock::SystemClock;
 use everrelay::disk::SystemDisk;
-use everrelay::event::codec::RowWriter;
+use everrelay::event::codec::{Row, RowWriter};
 use everrelay::event::document::{Action, IndexSpec, Verb};
 use everrelay::event::gtid::Origin;
 use everrelay::event::{
-    Column, ColumnType, Gtid, GtidSet, Op, Seq, TableName, TableNo, TableSchema, Version,
+    Column, ColumnType, Gtid, GtidSet, Op, Seq, TableName, TableNo, TableSchema, Value, Version,
 };
 use everrelay::lifecycle::{Readiness, Shutdown};
 use everrelay::log::record::{Batch, Commit, Mark, Position, SchemaRecord, SweepRecord, Synced};
@@ -24,6 +24,8 @@ use everrelay::log::snapshot::{self, SnapshotNote, SnapshotStep};
 use everrelay::log::{Log, LogOptions, Noted, Opened, Writer};
 use everrelay::relay::deliver::Deliver;
 use everrelay::relay::options::DeliverOptions;
+use everrelay::relay::parked_orders::{self, Became, Fates, ParkedOrder, ParkedOrders, Which};
+use everrelay::relay::parking::ParkLimits;
 use everrelay::settled::{Cursor, CursorStore, MemoryCursor};
 use everrelay::sink::{Bulk, BulkError, Disposition, Expect, Index, IndexNo, Sink, SinkError, Swept};
 use rand::rngs::StdRng;
@@ -56,7 +58,18 @@ struct ModelEngine {
     /// The newest version that was sent in this run, by index.
     newest: Mutex<BTreeMap<IndexNo, Version>>,
     snapshots: Snapshots,
+    /// Refuses [`is_poison`].
+    strict: bool,
+    dropped: Dropped,
     trouble: bool,
+}
+
+/// Documents whose parked change was dropped in some run, by alias and id: what they are in the index is nobody's business until their row changes.
+type Dropped = Arc<Mutex<BTreeSet<(String, String)>>>;
+
+/// Rows that an engine may refuse, by what their documents say.
+fn is_poison(body: &str) -> bool {
+    body.trim_end().ends_with("3}")
 }
 
 /// Snapshots that have ended: the alias and the version that the snapshot began with, and the ids of the rows when it ended.
@@ -106,13 +119,18 @@ impl ModelEngine {
                 continue;
             }
             let alias = documents.aliases[item.index.0 as usize].clone();
+            let body = std::str::from_utf8(&bulk.body[item.bytes.clone()]).unwrap();
+            // Before the version is looked at, as engines do it.
+            if self.strict && item.verb == Verb::Index && is_poison(body) {
+                dispositions.push(Disposition::Poison { kind: "poison", reason: "a three".into() });
+                continue;
+            }
             let entry = documents.kept.entry((alias, item.id.to_string())).or_insert((0, None));
             if entry.0 > item.version.0 {
                 let current = Some(Version(entry.0));
                 dispositions.push(Disposition::Superseded { current });
                 continue;
             }
-            let body = std::str::from_utf8(&bulk.body[item.bytes.clone()]).unwrap();
             let body = (item.verb == Verb::Index).then(|| body.trim_end().to_owned());
             *entry = (item.version.0, body);
             dispositions.push(Disposition::Done);
@@ -146,6 +164,7 @@ impl Sink for ModelEngine {
         &self,
         index: IndexNo,
         versions: Range<Version>,
+        spared: &HashSet<Arc<str>>,
         mut page: impl FnMut(&Swept) -> ControlFlow<()> + Send,
     ) -> Result<ControlFlow<()>, SinkError> {
         let alias = self.documents.lock().unwrap().aliases[index.0 as usize].clone();
@@ -166,15 +185,16 @@ impl Sink for ModelEngine {
             let mut swept = Swept::default();
             for (id, version) in ids {
                 assert!(*version >= versions.start.0);
-                if *version >= versions.end.0 {
+                if *version >= versions.end.0 || spared.contains(id.as_str()) {
                     swept.spared += 1;
                     continue;
                 }
                 let mut documents = self.documents.lock().unwrap();
                 let alias = documents.aliases[index.0 as usize].clone();
+                let dropped = self.dropped.lock().unwrap().contains(&(alias.clone(), id.clone()));
                 let entry = documents.kept.entry((alias, id.clone())).or_insert((0, None));
                 if entry.0 < versions.end.0 {
-                    let is_row = rows.as_ref().is_some_and(|rows| rows.contains(id));
+                    let is_row = !dropped && rows.as_ref().is_some_and(|rows| rows.contains(id));
                     assert!(!is_row || entry.1.is_none(), "a row that the snapshot found is deleted: {id}");
                     *entry = (versions.end.0 - 1, None);
                 }
@@ -434,7 +454,45 @@ fn small(chance: &mut StdRng) -> DeliverOptions {
         held_bytes: chance.random_range(600..5000),
         commit_interval: Duration::from_millis(2),
         drain: Duration::from_secs(20),
+        parked: ParkLimits { changes_per_minute: u64::MAX, ..ParkLimits::default() },
         ..DeliverOptions::default()
+    }
+}
+
+/// An operator: has what is parked sent again, or drops it.
+struct Operator {
+    orders: ParkedOrders,
+    store: MemoryCursor,
+    dropped: Dropped,
+    chance: StdRng,
+}
+
+impl Operator {
+    async fn retry_all(&self) -> Option<Fates> {
+        self.orders.ask(ParkedOrder::Retry(Which::All)).await
+    }
+
+    async fn order_now_and_then(mut self) {
+        loop {
+            tokio::time::sleep(Duration::from_micros(self.chance.random_range(0..30_000))).await;
+            if self.chance.random_bool(0.8) {
+                if self.retry_all().await.is_none() {
+                    return;
+                }
+                continue;
+            }
+            let parked = self.store.parked().unwrap();
+            if parked.is_empty() {
+                continue;
+            }
+            let chosen = &parked[self.chance.random_range(0..parked.len())];
+            // Before it is done: a crash may leave it done and not told.
+            let document = (format!("shop.{}", chosen.table.table), chosen.id.clone());
+            self.dropped.lock().unwrap().insert(document);
+            let order = ParkedOrder::Drop(Which::Records(vec![chosen.seq]));
+            let Some(fates) = self.orders.ask(order).await else { return };
+            assert!(fates.iter().all(|fate| fate.became == Became::Dropped), "{fates:?}");
+        }
     }
 }
 
@@ -444,6 +502,7 @@ async fn history(seed: u64, wiped: bool) {
     let mut dir = tempfile::tempdir().unwrap();
     let documents = Arc::new(Mutex::new(Documents::default()));
     let mut cursor = MemoryCursor::default();
+    let dropped = Dropped::default();
     let mut story = Story {
         chance: StdRng::seed_from_u64(chance.random()),
         tables: vec![BTreeMap::new(); TABLES.len()],
@@ -453,13 +512,14 @@ async fn history(seed: u64, wiped: bool) {
         wanted: Vec::new(),
         ended: Snapshots::default(),
     };
-    let runs = 6;
+    let runs = 6_u64;
     for run in 0..runs {
         let last = run == runs - 1;
         if wiped && last {
             (dir, cursor) = (tempfile::tempdir().unwrap(), MemoryCursor::default());
             (story.snapshot, story.wanted) = (None, vec![0, 1]);
         }
+        let strict = chance.random_bool(0.7);
         let (mut writer, log) = open(dir.path());
         story.told = [false; 2];
         if writer.position().is_none() {
@@ -482,6 +542,8 @@ async fn history(seed: u64, wiped: bool) {
             sweeping: Mutex::default(),
             newest: Mutex::default(),
             snapshots: Arc::clone(&story.ended),
+            strict,
+            dropped: Arc::clone(&dropped),
             trouble: true,
         };
         let (shutdown, source_ended) = (Shutdown::new(), CancellationToken::new());
@@ -494,6 +556,15 @@ async fn history(seed: u64, wiped: bool) {
             Readiness::new(),
         )
         .unwrap();
+        let (orders, queue) = parked_orders::channel();
+        let deliver = deliver.ordered_by(queue);
+        let operator = || Operator {
+            orders: orders.clone(),
+            store: cursor.clone(),
+            dropped: Arc::clone(&dropped),
+            chance: StdRng::seed_from_u64(seed ^ run),
+        };
+        let operating = tokio::spawn(operator().order_now_and_then());
         let task = tokio::spawn({
             let (shutdown, source_ended) = (shutdown.clone(), source_ended.clone());
             async move { deliver.run(&shutdown, &source_ended).await }
@@ -529,12 +600,22 @@ async fn history(seed: u64, wiped: bool) {
             let end = log.visible().seq;
             let is_owed = |cursor: Cursor| !cursor.sweeps.is_empty() || cursor.seq >= end;
             while !cursor.load().unwrap().is_some_and(is_owed) {
+                assert!(!task.is_finished(), "it has ended");
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
         if last {
             while story.snapshot.is_some() || !story.wanted.is_empty() {
                 story.snapshot_step(&mut writer);
+            }
+            operating.abort();
+            if !strict {
+                while !cursor.parked().unwrap().is_empty()
+                    || cursor.load().unwrap().is_none_or(|c| c.seq < log.visible().seq)
+                {
+                    operator().retry_all().await.expect("it runs");
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
             }
             source_ended.cancel();
             task.await.unwrap().unwrap();
@@ -565,8 +646,31 @@ async fn history(seed: u64, wiped: bool) {
         })
         .collect();
     let kept = std::mem::take(&mut documents.lock().unwrap().kept);
-    let found: BTreeMap<(String, String), String> =
+    let mut found: BTreeMap<(String, String), String> =
         kept.into_iter().filter_map(|(id, (_, body))| Some((id, body?))).collect();
+    let mut expected = expected;
+    let mut open = dropped.lock().unwrap().clone();
+    for parked in cursor.parked().unwrap() {
+        let document = (format!("shop.{}", parked.table.table), parked.id.clone());
+        let row = cursor.parked_row(&parked.table, &parked.id).unwrap().expect("its row is kept");
+        let mut values = Row::new(&row.row);
+        let (id, value) = (values.next_value().unwrap(), values.next_value().unwrap());
+        let (Value::I64(id), Value::I64(value)) = (id, value) else { panic!("{id:?} {value:?}") };
+        let body = format!("{{\"id\":{id},\"value\":{value}}}");
+        assert_eq!(
+            expected.get(&document),
+            Some(&body),
+            "the newest change of a row that is there is parked: {parked:?}"
+        );
+        assert!(is_poison(&body));
+        open.insert(document);
+    }
+    // What is in the index of those is older, or nothing; but nothing whose row is gone.
+    for document in open {
+        if expected.remove(&document).is_some() {
+            found.remove(&document);
+        }
+    }
     assert_eq!(found, expected, "index and table differ");
 }
 

@@ -283,12 +283,12 @@ async fn a_document_that_the_mapping_refuses_is_poison_and_others_of_its_bulk_ar
         let judged = send(&sink, &index, &changes).await;
         let shown = &document[..document.len().min(60)];
         assert_eq!((&judged[0], &judged[2]), (&Disposition::Done, &Disposition::Done), "{shown}");
-        let Disposition::Poison { reason } = &judged[1] else { panic!("{shown}: {judged:?}") };
+        let Disposition::Poison { reason, .. } = &judged[1] else { panic!("{shown}: {judged:?}") };
         println!("{shown}: {reason}");
         assert!(!reason.contains("canary"), "{reason}");
     }
     let judged = send(&sink, &index, &[("x", 5, Some("{\"id\":\"canary\"}"))]).await;
-    let Disposition::Poison { reason } = &judged[0] else { panic!("{judged:?}") };
+    let Disposition::Poison { reason, .. } = &judged[0] else { panic!("{judged:?}") };
     assert!(reason.contains("at column id"), "{reason}");
 }
 

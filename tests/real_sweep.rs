@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::convert::Infallible;
 use std::ops::ControlFlow;
 
@@ -73,7 +73,7 @@ impl Place {
             sum.newest = newest.max_by_key(|(_, version)| *version);
             ControlFlow::Continue(())
         };
-        let ended = self.sink.sweep(self.index.no, versions, page).await?;
+        let ended = self.sink.sweep(self.index.no, versions, &HashSet::new(), page).await?;
         assert!(ended.is_continue());
         Ok((sum, pages))
     }
@@ -166,7 +166,7 @@ async fn a_sweep_ends_after_the_page_at_which_it_is_told_to_and_leaves_no_scan_o
         pages += 1;
         if pages == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let ended = place.sink.sweep(place.index.no, Version(BASE)..BOUND, page).await?;
+    let ended = place.sink.sweep(place.index.no, Version(BASE)..BOUND, &HashSet::new(), page).await?;
     ensure!(ended.is_break() && pages == 2);
     ensure!(place.there(&old).await?.len() == 500, "two pages of 1000 are gone");
     ensure!(place.open_scans().await? == 0, "scans stay open");

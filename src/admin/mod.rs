@@ -12,6 +12,7 @@
 
 pub mod control;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +33,7 @@ use crate::lifecycle::{Readiness, Shutdown};
 use crate::log::snapshot::Snapshot;
 use crate::log::{Gap, Log};
 use crate::metrics::names;
-use crate::settled::{Cursor, SettledError};
+use crate::settled::{Cursor, Parked, SettledError};
 use crate::source::Upstream;
 
 /// Gives the state that `/status` shows; called per request.
@@ -63,6 +64,9 @@ pub struct PipelineStatus {
     /// Tables that a snapshot was read of, and whose documents without a row are being deleted.
     #[serde(default)]
     pub swept: Vec<String>,
+    /// What the search engine refused, by table and reason: it has older versions of these documents, or none.
+    #[serde(default)]
+    pub parked: Vec<ParkedStatus>,
     /// The servers that it is filled from; of a relay that does not run, none.
     #[serde(default)]
     pub source: Upstream,
@@ -79,6 +83,42 @@ pub struct NeedsSnapshot {
     pub why: String,
     /// The server's time of it, microseconds since 1970 UTC; 0 where it is not known.
     pub time_micros: u64,
+}
+
+/// Changes of a table that the search engine refused for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct ParkedStatus {
+    pub table: String,
+    /// The engine's word for it.
+    pub reason: String,
+    /// Documents, each by its newest change.
+    pub changes: u64,
+    /// What their rows take.
+    pub bytes: u64,
+    /// When the oldest of them was parked, microseconds since 1970 UTC.
+    pub since_micros: u64,
+}
+
+impl ParkedStatus {
+    /// Everything parked, by table and reason.
+    #[must_use]
+    pub fn of(parked: &[Parked]) -> Vec<ParkedStatus> {
+        let mut by_reason = BTreeMap::new();
+        for Parked { table, kind, bytes, since_micros, .. } in parked {
+            let (table, reason) = (table.to_string(), kind.clone());
+            let of_reason = by_reason.entry((table.clone(), kind)).or_insert_with(|| ParkedStatus {
+                table,
+                reason,
+                changes: 0,
+                bytes: 0,
+                since_micros: u64::MAX,
+            });
+            of_reason.changes += 1;
+            of_reason.bytes += bytes;
+            of_reason.since_micros = of_reason.since_micros.min(*since_micros);
+        }
+        by_reason.into_values().collect()
+    }
 }
 
 /// The snapshot of a table.
@@ -161,9 +201,16 @@ impl PipelineStatus {
             needs_snapshot: log.gaps().borrow().iter().map(NeedsSnapshot::from).collect(),
             swept: cursor.sweeps.iter().map(|sweep| sweep.table.to_string()).collect(),
             snapshots: log.snapshots().borrow().iter().map(SnapshotStatus::from).collect(),
+            parked: Vec::new(),
             source: Upstream::default(),
             purge_left_seconds: None,
         }
+    }
+
+    /// With what is parked.
+    #[must_use]
+    pub fn with_parked(self, parked: &[Parked]) -> PipelineStatus {
+        PipelineStatus { parked: ParkedStatus::of(parked), ..self }
     }
 
     /// With how many rows a second its snapshots read, by table.
@@ -195,7 +242,7 @@ pub struct Status {
     pub version: String,
     pub ready: bool,
     /// What stands in the way, by part.
-    pub obstacles: std::collections::BTreeMap<String, String>,
+    pub obstacles: BTreeMap<String, String>,
     pub pipeline: PipelineStatus,
 }
 

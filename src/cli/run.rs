@@ -146,7 +146,7 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
         Arc::new(sink),
         cursor()?,
         SystemClock,
-        DeliverOptions { rules: settings.rules, ..DeliverOptions::default() },
+        DeliverOptions { rules: settings.rules, parked: settings.parked, ..DeliverOptions::default() },
         readiness.clone(),
     )
     .map_err(|error| failure(RelayError::from(error)))?;
@@ -252,7 +252,7 @@ fn status_of(
         let status = PipelineStatus::new(&log, &store.load()?.unwrap_or_default(), room);
         let rates: HashMap<String, f64> =
             rates.borrow().iter().map(|(table, rate)| (table.to_string(), *rate)).collect();
-        let status = status.with_rates(|table| rates.get(table).copied());
+        let status = status.with_rates(|table| rates.get(table).copied()).with_parked(&store.parked()?);
         Ok(status.with_source(upstream.borrow().clone(), SystemClock.wall_micros()))
     })
 }
@@ -269,6 +269,7 @@ fn failure(error: RelayError) -> Failure {
             DeliverError::Sink(_)
             | DeliverError::OtherIndex { .. }
             | DeliverError::Refused { .. }
+            | DeliverError::ParkedFull { .. }
             | DeliverError::ForeignWriter { .. }
             | DeliverError::SharedAlias { .. }
             | DeliverError::Mapping(_) => Exit::Sink,

@@ -5,14 +5,16 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use super::{ConfigArgument, Failure, bytes_for_people};
-use crate::admin::{NeedsSnapshot, PipelineStatus, Room, SnapshotState, SnapshotStatus, Status};
+use crate::admin::{
+    NeedsSnapshot, ParkedStatus, PipelineStatus, Room, SnapshotState, SnapshotStatus, Status,
+};
 use crate::clock::{Clock, SystemClock, rfc3339_seconds};
 use crate::config::Settings;
 use crate::disk::{Disk, SystemDisk};
 use crate::event::Seq;
 use crate::lifecycle::Exit;
 use crate::metrics::LONG_SECONDS;
-use crate::settled::{Cursor, CursorStore, Settled, SettledError};
+use crate::settled::{Cursor, CursorStore, Parked, Settled, SettledError};
 use crate::source::upstream::HostUse;
 
 /// How long the relay may take to answer.
@@ -75,7 +77,7 @@ fn left_behind(settings: &Settings) -> Result<Status, Failure> {
         state(anyhow::Error::new(error).context(context))
     })?;
     let log = opened.log;
-    let cursor = settled(settings).map_err(|error| state(error.into()))?;
+    let (cursor, parked) = settled(settings).map_err(|error| state(error.into()))?;
     let free = SystemDisk.free_bytes(&settings.log_dir()).map_err(|error| state(error.into()))?;
     let room = Room {
         // As the next start will set it.
@@ -86,7 +88,7 @@ fn left_behind(settings: &Settings) -> Result<Status, Failure> {
     };
     let position = opened.standing.map(|standing| standing.position).filter(|position| position.by_place);
     let place = position.map(|position| format!("{}:{}", position.file.escape_debug(), position.offset));
-    let mut pipeline = PipelineStatus::new(&log, &cursor, room);
+    let mut pipeline = PipelineStatus::new(&log, &cursor, room).with_parked(&parked);
     pipeline.source.place = place;
     Ok(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -96,20 +98,20 @@ fn left_behind(settings: &Settings) -> Result<Status, Failure> {
     })
 }
 
-/// The cursor in the state folder.
-fn settled(settings: &Settings) -> Result<Cursor, SettledError> {
+/// The cursor in the state folder, and what is parked there.
+fn settled(settings: &Settings) -> Result<(Cursor, Vec<Parked>), SettledError> {
     // Opening makes the folder where it is missing: a look must not.
     if !settings.settled_dir().exists() {
-        return Ok(Cursor::default());
+        return Ok((Cursor::default(), Vec::new()));
     }
-    let cursor = Settled::open(&settings.settled_dir())?.cursor(super::run::SINK)?.load()?;
-    Ok(cursor.unwrap_or_default())
+    let store = Settled::open(&settings.settled_dir())?.cursor(super::run::SINK)?;
+    Ok((store.load()?.unwrap_or_default(), store.parked()?))
 }
 
 /// Up to where everything is settled: by the state folder, or by the relay that holds its lock.
 pub(super) fn settled_up_to(settings: &Settings) -> anyhow::Result<Seq> {
     let error = match settled(settings) {
-        Ok(cursor) => return Ok(cursor.seq),
+        Ok((cursor, _)) => return Ok(cursor.seq),
         Err(error) => error,
     };
     match ask(settings).with_context(|| error.to_string())? {
@@ -147,6 +149,13 @@ fn print(status: &Status, running: bool) {
     print_snapshots(&pipeline.snapshots);
     for table in &pipeline.swept {
         println!("snapshot  {table} was read; deleting documents whose rows are gone");
+    }
+    for ParkedStatus { table, reason, changes, since_micros, .. } in &pipeline.parked {
+        let (many, since) =
+            (if *changes == 1 { "document" } else { "documents" }, rfc3339_seconds(*since_micros));
+        println!(
+            "parked    {changes} {many} of {table} since {since}, refused with {reason}: the index has older versions of them, or none"
+        );
     }
     for NeedsSnapshot { table, why, time_micros } in &pipeline.needs_snapshot {
         let since =

@@ -23,6 +23,8 @@ pub struct File {
     #[serde(default)]
     pub log: Log,
     #[serde(default)]
+    pub parked: Parked,
+    #[serde(default)]
     pub admin: Admin,
     #[serde(default)]
     pub table: Vec<Table>,
@@ -163,6 +165,18 @@ pub struct Log {
     pub retention_seconds: Option<u64>,
     /// How much of settled segments is kept for a replay, bytes.
     pub retention_bytes: Option<u64>,
+}
+
+/// How much may be parked of what the engine refuses before the relay stops instead.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parked {
+    /// Documents; 0: the relay stops at the first that is refused.
+    pub changes: Option<u64>,
+    /// What their rows take, bytes.
+    pub bytes: Option<u64>,
+    /// Documents that are parked anew within a minute.
+    pub changes_per_minute: Option<u64>,
 }
 
 /// Rules for the tables that a pattern matches; a later section wins.

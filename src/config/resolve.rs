@@ -10,6 +10,7 @@ use super::ConfigError;
 use super::file;
 use crate::log::{LogOptions, Quota, Retention};
 use crate::mapping::rule::Rules;
+use crate::relay::parking::ParkLimits;
 use crate::secret::Secret;
 use crate::sink::elastic::{Auth, ElasticOptions, ElasticSink};
 use crate::source::Start;
@@ -27,6 +28,7 @@ pub struct Settings {
     pub state_dir: PathBuf,
     pub disk_reserve_bytes: u64,
     pub admin_listen: SocketAddr,
+    pub parked: ParkLimits,
     pub rules: Rules,
 }
 
@@ -101,6 +103,7 @@ pub fn resolve(file: file::File, path: &str) -> Result<Settings, ConfigError> {
         state_dir: file.state.dir,
         disk_reserve_bytes: file.state.disk_reserve_bytes,
         admin_listen: file.admin.listen,
+        parked: parked(&file.parked),
         rules: Rules::default(),
     })
 }
@@ -263,6 +266,15 @@ fn log(log: &file::Log, max_row: Option<u64>, path: &str) -> Result<LogOptions, 
         options.quota = Quota::Bytes(bytes);
     }
     Ok(options)
+}
+
+fn parked(parked: &file::Parked) -> ParkLimits {
+    let ParkLimits { changes, bytes, changes_per_minute } = ParkLimits::default();
+    ParkLimits {
+        changes: parked.changes.unwrap_or(changes),
+        bytes: parked.bytes.unwrap_or(bytes),
+        changes_per_minute: parked.changes_per_minute.unwrap_or(changes_per_minute),
+    }
 }
 
 fn secret(at: &At<'_>, env: &Option<String>, file: &Option<PathBuf>) -> Result<Option<Secret>, ConfigError> {

@@ -22,6 +22,8 @@
 
 #[path = "deliver_landing.rs"]
 mod landing;
+#[path = "deliver_parked.rs"]
+mod parked;
 
 use std::sync::Arc;
 
@@ -36,7 +38,10 @@ use super::error::DeliverError;
 use super::flights::Flights;
 use super::options::DeliverOptions;
 use super::outstanding::{Outstanding, Ticket};
+use super::parked_orders::ParkedQueue;
+use super::parking::Parking;
 use super::progress::{Moved, Progress};
+use super::retries::Retries;
 use super::sweeps::Sweeps;
 use super::tables::{Learning, Table, Tables};
 use crate::clock::Clock;
@@ -69,6 +74,9 @@ pub struct Deliver<K, C, D: Disk, T> {
     sweeps: Sweeps<K>,
     /// Sweeps that a former run left.
     resumed: Vec<OwedSweep>,
+    parking: Parking,
+    retries: Retries,
+    orders: ParkedQueue,
     outstanding: Outstanding,
     building: Building,
     /// When the oldest action of the bulk being built was added.
@@ -115,6 +123,9 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             documents: Documents::default(),
             sweeps: Sweeps::new(Arc::clone(&sink), readiness.clone()),
             resumed: cursor.sweeps.clone(),
+            parking: Parking::new(options.parked, progress.store().parked()?),
+            retries: Retries::default(),
+            orders: ParkedQueue::none(),
             building: Building::default(),
             building_since: None,
             id: String::new(),
@@ -131,6 +142,13 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             visible,
             progress,
         })
+    }
+
+    /// With orders for what is parked.
+    #[must_use]
+    pub fn ordered_by(mut self, orders: ParkedQueue) -> Self {
+        self.orders = orders;
+        self
     }
 
     /// The tables that need a snapshot, by the log that is delivered.
@@ -183,7 +201,8 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             let caught_up = self.fill(&mut reader).await?;
             self.tell_reached();
             let settled = self.outstanding.settled();
-            for (ticket, owed) in self.sweeps.start(&self.documents, settled, &self.log) {
+            let parked = (&mut self.parking, &self.retries);
+            for (ticket, owed) in self.sweeps.start(&self.documents, settled, &self.log, parked) {
                 // In this order: no cursor passes it that does not owe it.
                 self.progress.owe(owed);
                 self.outstanding.settle(ticket);
@@ -194,7 +213,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                     last_progress = (progress, Instant::now());
                 }
                 let swept = self.sweeps.is_idle() && self.resumed.is_empty();
-                let idle = caught_up && swept && self.outstanding.is_empty();
+                let idle = caught_up && swept && self.outstanding.is_empty() && self.retries.is_idle();
                 if idle || last_progress.1.elapsed() > self.options.drain {
                     return Ok(());
                 }
@@ -203,6 +222,8 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             tokio::select! {
                 landing = self.flights.next_landing() => self.land(landing)?,
                 event = self.sweeps.next_event() => self.swept(event?)?,
+                taken = self.orders.next(), if self.retries.is_idle() => self.ordered(taken)?,
+                found = self.retries.next_found() => self.found_for_retry(found)?,
                 index = next_index(&mut self.learning) => {
                     let index = index?;
                     if let Some(learning) = self.learning.take() {
@@ -245,6 +266,9 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             }
             if let Some((index, id, waiting)) = self.documents.next_ready() {
                 self.build_waiting(index, id, waiting)?;
+                continue;
+            }
+            if self.build_parked()? {
                 continue;
             }
             if self.learning.is_some() || self.sweeps.hold_reading() || !self.may_read() {
@@ -365,7 +389,11 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         match self.documents.change(index, id, &self.building, waiting) {
             Turn::Now => {}
             Turn::Replace(place) => {
-                self.outstanding.take_along(ticket, self.building.ticket(place));
+                let older = self.building.ticket(place);
+                self.outstanding.take_along(ticket, older);
+                if older == Ticket::PARKED {
+                    self.overtaken(index, id)?;
+                }
                 self.building.supersede(place);
                 self.collapsed.increment(1);
             }
@@ -436,7 +464,8 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     /// Moves the cursor over the settled prefix and commits it.
     fn commit(&mut self) -> Result<(), DeliverError> {
         let settled = self.outstanding.settled();
-        self.progress.commit(settled, self.tables.indices())?;
+        let parked = self.parking.take_steps();
+        self.progress.commit(settled, self.tables.indices(), &parked)?;
         self.observe(settled);
         Ok(())
     }

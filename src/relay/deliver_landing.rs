@@ -5,35 +5,41 @@ use metrics::counter;
 use super::super::building::Flight;
 use super::super::error::DeliverError;
 use super::super::flights::Landing;
+use super::super::parked_orders::Became;
 use super::super::sweeps::{Event, Owed, Sweep, WhatFor};
 use super::super::{foreign, id_for_people};
 use super::Deliver;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::event::Version;
+use crate::event::document::Verb;
 use crate::log::Frame;
 use crate::log::record::SweepRecord;
 use crate::mapping;
 use crate::metrics::names;
 use crate::settled::{CursorStore, OwedSweep};
-use crate::sink::{Disposition, Sink};
+use crate::sink::{BulkError, Disposition, Sink};
 
 impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     pub(super) fn land(&mut self, landing: Landing) -> Result<(), DeliverError> {
         let Landing { flight, attempt, result } = landing;
         let dispositions = match result {
             Ok(dispositions) => dispositions,
+            Err(BulkError::TooLarge { reason }) if is_one_document(&flight) => {
+                vec![Disposition::Poison { kind: "too_large", reason }]
+            }
             Err(error) => return self.flights.again(flight, attempt, error, &self.readiness),
         };
         let mut put_off = Vec::new();
         let mut why = None;
-        let mut superseded = 0_u64;
+        let (mut superseded, mut parked) = (0_u64, Vec::new());
         for (i, disposition) in dispositions.into_iter().enumerate() {
-            let item = &flight.bulk.items[i];
+            let (item, ticket) = (&flight.bulk.items[i], flight.tickets[i]);
             match disposition {
-                Disposition::Done => {}
+                Disposition::Done => self.taken(item, ticket, Became::Taken),
                 Disposition::Superseded { current } => {
                     self.check_writer(&flight, i, current)?;
+                    self.taken(item, ticket, Became::Superseded);
                     superseded += 1;
                 }
                 Disposition::Transient { reason } => {
@@ -41,21 +47,21 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                     why = Some(reason);
                     continue;
                 }
-                Disposition::Poison { reason } | Disposition::Definite { reason } => {
-                    return Err(DeliverError::Refused {
-                        index: self.tables.index_name(item.index),
-                        id: id_for_people(&item.id),
-                        seq: self.outstanding.seq(flight.tickets[i]),
-                        reason,
-                    });
+                Disposition::Poison { kind, reason } if item.verb == Verb::Index => {
+                    self.park(&flight, i, kind, reason.clone())?;
+                    parked.push((i, reason));
+                }
+                Disposition::Poison { reason, .. } | Disposition::Definite { reason } => {
+                    return Err(self.refused(&flight, i, reason));
                 }
             }
-            self.outstanding.settle(flight.tickets[i]);
+            self.outstanding.settle(ticket);
             self.documents.land(item.index, &item.id, &self.building);
         }
-        let done = (flight.tickets.len() - put_off.len()) as u64 - superseded;
+        let done = (flight.tickets.len() - put_off.len() - parked.len()) as u64 - superseded;
         counter!(names::SINK_ITEMS, "disposition" => "done").increment(done);
         counter!(names::SINK_ITEMS, "disposition" => "superseded").increment(superseded);
+        self.tell_parked(&flight, &parked);
         if let Some(reason) = why {
             counter!(names::SINK_ITEMS, "disposition" => "transient").increment(put_off.len() as u64);
             if self.readiness.obstacle("sink", reason.clone()) {
@@ -71,7 +77,23 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         if self.flights.all_well() && self.readiness.clear("sink") {
             tracing::info!("the search engine takes everything again");
         }
-        Ok(())
+        if self.parking.is_heavy() {
+            self.commit()?;
+        }
+        self.answer_retry()
+    }
+
+    fn tell_parked(&self, flight: &Flight, parked: &[(usize, String)]) {
+        let Some((first, reason)) = parked.first() else { return };
+        counter!(names::SINK_ITEMS, "disposition" => "parked").increment(parked.len() as u64);
+        let item = &flight.bulk.items[*first];
+        tracing::warn!(
+            items = parked.len(),
+            index = self.tables.index_name(item.index),
+            document = id_for_people(&item.id),
+            reason,
+            "the search engine refused documents for good; they are parked, and what it has of them is older: see `everrelay parked ls`"
+        );
     }
 
     /// A conflict with a version that this log never gave is somebody else's.
@@ -83,12 +105,10 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                 foreign(index, &item.id, current, self.log.highest_version()).map_or(Ok(()), Err)
             }
             // Unseen so far; without the number nobody can say whose version it is.
-            None => Err(DeliverError::Refused {
-                index: self.tables.index_name(item.index),
-                id: id_for_people(&item.id),
-                seq: self.outstanding.seq(flight.tickets[i]),
-                reason: "a version conflict that does not say which version is there".to_owned(),
-            }),
+            None => {
+                let reason = "a version conflict that does not say which version is there";
+                Err(self.refused(flight, i, reason.to_owned()))
+            }
         }
     }
 
@@ -134,7 +154,8 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                 self.tables.check_identity(&alias, &owed.table, &index)?;
                 self.sweeps.begin(Sweep { owed, index }, &mut self.documents);
             }
-            Event::Found { owed: Owed { table, seq, what_for, .. }, alias, index: None } => {
+            Event::Found { owed: Owed { table, bound, seq, what_for }, alias, index: None } => {
+                self.parking.sweep(&table, bound);
                 tracing::info!(%table, alias, "the table's older documents are to go, and it has no index");
                 match what_for {
                     WhatFor::Truncate(ticket) | WhatFor::Snapshot(Some(ticket)) => {
@@ -146,6 +167,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             Event::Ended(Sweep { owed, index }) => {
                 match owed.what_for {
                     WhatFor::Truncate(ticket) => {
+                        self.parking.sweep(&owed.table, owed.bound);
                         self.documents.lift(index.no);
                         self.outstanding.settle(ticket);
                     }
@@ -157,4 +179,9 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         }
         Ok(())
     }
+}
+
+/// Whether a bulk that is too large is so for one document alone.
+fn is_one_document(flight: &Flight) -> bool {
+    matches!(flight.bulk.items.as_slice(), [item] if item.verb == Verb::Index)
 }

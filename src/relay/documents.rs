@@ -117,6 +117,13 @@ impl Documents {
         }
     }
 
+    /// Nothing of the document is to be sent, in flight or waiting, and nothing would wait.
+    #[must_use]
+    pub fn is_at_rest(&self, index: IndexNo, id: &str) -> bool {
+        let of = self.by_index.get(index.0 as usize);
+        of.is_none_or(|of| of.sweep.is_none() && !of.by_id.contains_key(id))
+    }
+
     /// A document's newest change is now at `place`, in the bulk being built.
     pub fn build(&mut self, index: IndexNo, id: Arc<str>, place: Place) {
         self.of(index).by_id.insert(id, Standing::Encoded(place));

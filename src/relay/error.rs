@@ -61,6 +61,12 @@ pub enum DeliverError {
     )]
     Refused { index: String, id: String, seq: Seq, reason: String },
     #[error(
+        "the search engine refused document {id} of {index:?} (log record {seq}): {reason}. It cannot be parked: {full}. Nothing was skipped. `everrelay parked ls` \
+         says what was refused and why: mend the mapping or the rows, raise the limit or `everrelay parked drop` what is not needed, then start again and \
+         `everrelay parked retry` the rest"
+    )]
+    ParkedFull { index: String, id: String, seq: Seq, reason: String, full: String },
+    #[error(
         "document {id} of {index:?} has version {current}, above {highest}, the highest that this log ever gave: another writer is at work on this index. \
          Stop it, or write to an index of your own"
     )]

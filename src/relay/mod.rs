@@ -13,6 +13,9 @@
 //! | [`building`] | the bulk being built |
 //! | [`documents`] | one flight per document |
 //! | [`outstanding`] | the settled prefix |
+//! | [`parking`] | changes that the engine refuses |
+//! | [`parked_orders`] | what an operator asks of them |
+//! | [`retries`] | parked changes sent again |
 //! | [`sweeps`] | all older documents of a table go |
 //! | [`progress`] | the cursor's way into its store |
 //! | [`options`] | bounds and times |
@@ -32,8 +35,11 @@ pub mod gaps;
 pub mod ingest;
 pub mod options;
 pub mod outstanding;
+pub mod parked_orders;
+pub mod parking;
 pub mod progress;
 pub mod retention;
+pub mod retries;
 pub mod snapshots;
 pub mod sweeps;
 pub mod tables;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::parking::ParkLimits;
 use crate::mapping::rule::Rules;
 
 /// Bounds and times of the deliver side.
@@ -23,6 +24,8 @@ pub struct DeliverOptions {
     pub commit_interval: Duration,
     /// How long flights may go on when a drain was asked for.
     pub drain: Duration,
+    /// How much may be parked.
+    pub parked: ParkLimits,
     /// What documents are made by.
     pub rules: Rules,
 }
@@ -38,6 +41,7 @@ impl Default for DeliverOptions {
             held_bytes: 16_000_000,
             commit_interval: Duration::from_millis(200),
             drain: Duration::from_secs(15),
+            parked: ParkLimits::default(),
             rules: Rules::default(),
         }
     }

@@ -15,6 +15,11 @@ use crate::event::Seq;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(u64);
 
+impl Ticket {
+    /// Of an action that is no change being read, but a parked one, sent again: the cursor does not wait for it, and settling it settles nothing.
+    pub const PARKED: Ticket = Ticket(u64::MAX);
+}
+
 #[derive(Debug)]
 struct Slot {
     seq: Seq,
@@ -57,6 +62,9 @@ impl Outstanding {
 
     /// `newer` replaces `older` of the same document: settling it settles both.
     pub fn take_along(&mut self, newer: Ticket, older: Ticket) {
+        if older == Ticket::PARKED {
+            return;
+        }
         debug_assert!(older < newer, "a newer action takes an older one along");
         if let Some(slot) = self.slot(newer.0) {
             debug_assert_eq!(slot.took_along, NONE, "one action takes along one other");

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::event::{Gtid, GtidSet, Seq};
-use crate::settled::{Cursor, CursorStore, IndexId, OwedSweep, SettledError};
+use crate::settled::{Cursor, CursorStore, IndexId, OwedSweep, ParkedStep, SettledError};
 
 /// How an end of a transaction, or a mark, moves the position.
 #[derive(Debug)]
@@ -74,12 +74,23 @@ impl<C: CursorStore> Progress<C> {
         self.changed = true;
     }
 
-    /// Everything up to `settled` is settled, in `indices`: moves the cursor there, whole.
+    /// Where the cursor is kept, and what is parked.
+    #[must_use]
+    pub fn store(&self) -> &C {
+        &self.store
+    }
+
+    /// Everything up to `settled` is settled, in `indices`, or parked by `parked` or before: moves the cursor there, whole.
     ///
     /// # Errors
     /// The store does not take it.
-    pub fn commit(&mut self, settled: Seq, indices: &BTreeMap<String, IndexId>) -> Result<(), SettledError> {
-        if settled <= self.cursor.seq && !self.changed {
+    pub fn commit(
+        &mut self,
+        settled: Seq,
+        indices: &BTreeMap<String, IndexId>,
+        parked: &[ParkedStep],
+    ) -> Result<(), SettledError> {
+        if settled <= self.cursor.seq && !self.changed && parked.is_empty() {
             return Ok(());
         }
         while let Some(end) = self.ends.front().filter(|end| end.seq <= settled) {
@@ -94,7 +105,7 @@ impl<C: CursorStore> Progress<C> {
         }
         self.cursor.seq = settled.max(self.cursor.seq);
         self.cursor.indices.clone_from(indices);
-        self.store.commit(&self.cursor)?;
+        self.store.settle(&self.cursor, parked)?;
         self.changed = false;
         Ok(())
     }
@@ -136,12 +147,12 @@ mod tests {
         let load = || Progress::load(store.clone(), Seq(1)).unwrap();
         let mut progress = load();
         progress.owe(sweep(9));
-        progress.commit(Seq(8), &BTreeMap::new()).unwrap();
+        progress.commit(Seq(8), &BTreeMap::new(), &[]).unwrap();
         assert!(load().cursor().sweeps.is_empty(), "its frame is read again");
-        progress.commit(Seq(9), &BTreeMap::new()).unwrap();
+        progress.commit(Seq(9), &BTreeMap::new(), &[]).unwrap();
         assert_eq!(load().cursor().sweeps, [sweep(9)]);
         progress.swept(Seq(9));
-        progress.commit(Seq(9), &BTreeMap::new()).unwrap();
+        progress.commit(Seq(9), &BTreeMap::new(), &[]).unwrap();
         assert_eq!((load().cursor().seq, load().cursor().sweeps.len()), (Seq(9), 0));
     }
 
@@ -152,9 +163,9 @@ mod tests {
             progress.end(Seq(seq), time, Moved::By(None));
         }
         assert_eq!(progress.oldest_micros(), Some(70));
-        progress.commit(Seq(2), &BTreeMap::new()).unwrap();
+        progress.commit(Seq(2), &BTreeMap::new(), &[]).unwrap();
         assert_eq!(progress.oldest_micros(), Some(90));
-        progress.commit(Seq(4), &BTreeMap::new()).unwrap();
+        progress.commit(Seq(4), &BTreeMap::new(), &[]).unwrap();
         assert_eq!(progress.oldest_micros(), None);
     }
 }

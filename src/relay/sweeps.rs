@@ -27,6 +27,7 @@
 //!
 //! [`Documents::bar`]: super::documents::Documents::bar
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,6 +41,8 @@ use tokio_util::sync::CancellationToken;
 use super::documents::Documents;
 use super::error::DeliverError;
 use super::outstanding::Ticket;
+use super::parking::Parking;
+use super::retries::Retries;
 use super::tables::patiently;
 use crate::backoff::Backoff;
 use crate::disk::Disk;
@@ -177,16 +180,19 @@ impl<K: Sink> Sweeps<K> {
         self.waiting.push(sweep);
     }
 
-    /// Starts the sweeps that nothing older stands before any more. Everything up to `settled` is settled. Returns what is owed from here on in place of
-    /// these tickets.
+    /// Starts the sweeps that nothing older stands before any more. Everything up to `settled` is settled. What is parked of rows that a snapshot did not
+    /// find is settled here and now: nothing of it may follow the scan. Returns what is owed from here on in place of these tickets.
     pub fn start<D: Disk>(
         &mut self,
         documents: &Documents,
         settled: Seq,
         log: &Log<D>,
+        (parking, retries): (&mut Parking, &Retries),
     ) -> Vec<(Ticket, OwedSweep)> {
         let is_due = |sweep: &mut Sweep| match sweep.owed.what_for {
             WhatFor::Truncate(_) => documents.is_clear(sweep.index.no),
+            // A parked change that is sent again has no ticket, and would be written behind the scan.
+            WhatFor::Snapshot(_) if retries.is_under_way() => false,
             WhatFor::Snapshot(Some(_)) => settled >= sweep.owed.seq.previous(),
             WhatFor::Snapshot(None) => true,
         };
@@ -198,7 +204,14 @@ impl<K: Sink> Sweeps<K> {
                 let Owed { table, bound, seq, .. } = &sweep.owed;
                 owed.push((ticket, OwedSweep { seq: *seq, table: table.clone(), below: bound.0 }));
             }
+            let Owed { table, bound, what_for, .. } = &sweep.owed;
+            let mut spared = HashSet::new();
+            if matches!(what_for, WhatFor::Snapshot(_)) {
+                parking.sweep(table, *bound);
+                spared = parking.spared(table, *bound);
+            }
             let pass = Pass {
+                spared,
                 sink: Arc::clone(&self.sink),
                 readiness: self.readiness.clone(),
                 stop: self.stop.clone(),
@@ -242,6 +255,8 @@ impl<K: Sink> Sweeps<K> {
 
 /// What makes passes over one index until one is whole.
 struct Pass<K, D: Disk> {
+    /// Documents whose rows a snapshot found, and which the engine refused: what it has of them stays.
+    spared: HashSet<Arc<str>>,
     sink: Arc<K>,
     readiness: Readiness,
     stop: CancellationToken,
@@ -282,7 +297,7 @@ impl<K: Sink, D: Disk> Pass<K, D> {
                 let stops = foreign.is_some() || self.stop.is_cancelled();
                 if stops { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
-            let result = self.sink.sweep(index.no, versions.clone(), page).await;
+            let result = self.sink.sweep(index.no, versions.clone(), &self.spared, page).await;
             if let Some(foreign) = foreign {
                 return Err(foreign);
             }

@@ -30,12 +30,22 @@ pub struct Tables {
     rules: Rules,
     /// The index that each alias stood for when the cursor was last committed.
     indices: BTreeMap<String, IndexId>,
+    /// Indices that were looked at in this run, and whose they are.
+    seen: HashMap<TableName, Index>,
+    owners: HashMap<IndexNo, TableName>,
 }
 
 impl Tables {
     #[must_use]
     pub fn new(indices: BTreeMap<String, IndexId>, rules: Rules) -> Tables {
-        Tables { by_no: HashMap::new(), by_name: HashMap::new(), rules, indices }
+        Tables {
+            by_no: HashMap::new(),
+            by_name: HashMap::new(),
+            rules,
+            indices,
+            seen: HashMap::new(),
+            owners: HashMap::new(),
+        }
     }
 
     #[must_use]
@@ -46,7 +56,7 @@ impl Tables {
     /// The concrete name of an index, for messages.
     #[must_use]
     pub fn index_name(&self, no: IndexNo) -> String {
-        let index = self.by_name.values().map(|(_, table)| &table.index).find(|index| index.no == no);
+        let index = self.table_of(no).and_then(|table| self.seen.get(table));
         index.map_or_else(|| format!("index number {}", no.0), |index| index.name.clone())
     }
 
@@ -107,6 +117,18 @@ impl Tables {
         self.by_name.get(table).map(|(_, table)| &table.index)
     }
 
+    /// The index of a table that was looked at in this run, for whatever reason.
+    #[must_use]
+    pub fn seen(&self, table: &TableName) -> Option<&Index> {
+        self.seen.get(table)
+    }
+
+    /// The table whose documents an index holds that was looked at in this run.
+    #[must_use]
+    pub fn table_of(&self, no: IndexNo) -> Option<&TableName> {
+        self.owners.get(&no)
+    }
+
     /// The table is ready.
     ///
     /// # Errors
@@ -131,6 +153,8 @@ impl Tables {
         index: &Index,
     ) -> Result<(), DeliverError> {
         let found = IndexId { table: table.clone(), name: index.name.clone(), uuid: index.uuid.clone() };
+        self.owners.insert(index.no, table.clone());
+        self.seen.insert(table.clone(), index.clone());
         match self.indices.get(alias) {
             Some(stored) if *stored != found => Err(DeliverError::OtherIndex {
                 alias: alias.to_owned(),

@@ -3,6 +3,7 @@
 //! The relay fills [`Bulk`]s by [`Sink::encode`], sends them, and is told a [`Disposition`] for every item or why the
 //! whole bulk has none. What a sink cannot tell for certain it calls unknown; it never guesses that something was done.
 
+use std::collections::HashSet;
 use std::error::Error;
 use std::future::Future;
 use std::ops::{ControlFlow, Range};
@@ -69,8 +70,8 @@ pub enum Disposition {
     Superseded { current: Option<Version> },
     /// Not applied, and may be later: send again.
     Transient { reason: String },
-    /// The engine will never take this document.
-    Poison { reason: String },
+    /// The engine will never take this document as it is. `kind`: its word for why, one of a few.
+    Poison { kind: &'static str, reason: String },
     /// Nothing that sending again or leaving out would mend; the indexer stops.
     Definite { reason: String },
 }
@@ -132,8 +133,8 @@ pub trait Sink: Send + Sync + 'static {
         expect: Expect,
     ) -> impl Future<Output = Result<Option<Index>, SinkError>> + Send;
 
-    /// Deletes every document of an index whose version is in `versions`, with the last of those as the delete's version, so that
-    /// no newer one is hit. One pass over all that was written to the index before the call; a document below `versions` is not the relay's,
+    /// Deletes every document of an index whose version is in `versions` and whose id is not among `spared`, with the last of those as the delete's
+    /// version, so that no newer one is hit. One pass over all that was written to the index before the call; a document below `versions` is not the relay's,
     /// and definite.
     ///
     /// `page` is told what was done, and ends the pass by breaking; that is what is returned. A pass that failed is made again from
@@ -142,6 +143,7 @@ pub trait Sink: Send + Sync + 'static {
         &self,
         index: IndexNo,
         versions: Range<Version>,
+        spared: &HashSet<Arc<str>>,
         page: impl FnMut(&Swept) -> ControlFlow<()> + Send,
     ) -> impl Future<Output = Result<ControlFlow<()>, SinkError>> + Send;
 

@@ -1,6 +1,6 @@
 //! A disk whose free space is what a test says, a source that counts what is asked of it, and an engine that can be away.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::io;
 use std::ops::{ControlFlow, Range};
@@ -256,6 +256,7 @@ impl Sink for ModelEngine {
         &self,
         _: IndexNo,
         _: Range<Version>,
+        _: &HashSet<Arc<str>>,
         _: impl FnMut(&Swept) -> ControlFlow<()> + Send,
     ) -> Result<ControlFlow<()>, SinkError> {
         unreachable!("no table is truncated here")

@@ -1,5 +1,6 @@
 //! A sweep whose scan or deletes fail at any step: it passes only if every document was answered for.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -149,7 +150,7 @@ impl Engine {
             pages.push(page.clone());
             ControlFlow::Continue(())
         };
-        let result = sink.sweep(index.no, VERSIONS, swept).await;
+        let result = sink.sweep(index.no, VERSIONS, &HashSet::new(), swept).await;
         (result, pages)
     }
 }

@@ -55,6 +55,7 @@ mod outcome;
 mod reason;
 mod sweep;
 
+use std::collections::HashSet;
 use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -165,10 +166,11 @@ impl Sink for ElasticSink {
         &self,
         index: IndexNo,
         versions: Range<Version>,
+        spared: &HashSet<Arc<str>>,
         page: impl FnMut(&Swept) -> ControlFlow<()> + Send,
     ) -> Result<ControlFlow<()>, SinkError> {
         let number = self.sweeps.fetch_add(1, Ordering::Relaxed);
-        sweep::Sweep::new(&self.client, self.targets(), index, versions, number).run(page).await
+        sweep::Sweep::new(&self.client, self.targets(), index, (versions, spared), number).run(page).await
     }
 
     fn encode<E>(

@@ -336,35 +336,34 @@ fn refused(status: u16, error: &EngineError<'_>, target: &Target) -> Disposition
                 what()
             ),
         },
-        kind if status == 400 && refuses_the_document(kind) => Disposition::Poison { reason: what() },
-        _ => Disposition::Definite {
-            reason: format!(
-                "{}: an answer that is neither known to pass nor known to be the document's fault, at alias {alias}",
-                what()
-            ),
+        kind => match REFUSALS.iter().find(|refusal| status == 400 && **refusal == kind) {
+            Some(kind) => Disposition::Poison { kind, reason: what() },
+            None => Disposition::Definite {
+                reason: format!(
+                    "{}: an answer that is neither known to pass nor known to be the document's fault, at alias {alias}",
+                    what()
+                ),
+            },
         },
     }
 }
 
 /// Errors that the same document would meet each time, and others would not.
-fn refuses_the_document(kind: &str) -> bool {
-    matches!(
-        kind,
-        "mapper_parsing_exception"
-            | "mapper_exception"
-            | "document_parsing_exception"
-            | "strict_dynamic_mapping_exception"
-            | "illegal_argument_exception"
-            | "parsing_exception"
-            | "parse_exception"
-            | "x_content_parse_exception"
-            | "x_content_e_o_f_exception"
-            | "not_x_content_exception"
-            | "json_parse_exception"
-            | "number_format_exception"
-            | "max_bytes_length_exceeded_exception"
-    )
-}
+const REFUSALS: [&str; 13] = [
+    "mapper_parsing_exception",
+    "mapper_exception",
+    "document_parsing_exception",
+    "strict_dynamic_mapping_exception",
+    "illegal_argument_exception",
+    "parsing_exception",
+    "parse_exception",
+    "x_content_parse_exception",
+    "x_content_e_o_f_exception",
+    "not_x_content_exception",
+    "json_parse_exception",
+    "number_format_exception",
+    "max_bytes_length_exceeded_exception",
+];
 
 /// `illegal_argument_exception` covers both: a document over a limit, and a target that no document can be written to.
 fn about_the_target(text: &str) -> bool {

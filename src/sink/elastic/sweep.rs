@@ -24,6 +24,7 @@
 //! A refresh does not reach the replicas of an OpenSearch index with segment replication (opensearch-project/OpenSearch#6046), so the primaries
 //! are asked for. Elasticsearch and OpenSearch 1 refuse that preference by name; they have no such replicas, and are asked without it.
 
+use std::collections::HashSet;
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,6 +100,8 @@ pub(super) struct Sweep<'c> {
     target: Arc<Target>,
     index: IndexNo,
     versions: Range<Version>,
+    /// Documents that stay whatever their version.
+    spared: &'c HashSet<Arc<str>>,
     /// Before the numbers of its bulks.
     number: u64,
     bulks: u64,
@@ -158,12 +161,12 @@ impl<'c> Sweep<'c> {
         client: &'c Client,
         targets: Vec<Arc<Target>>,
         index: IndexNo,
-        versions: Range<Version>,
+        (versions, spared): (Range<Version>, &'c HashSet<Arc<str>>),
         number: u64,
     ) -> Sweep<'c> {
         let target =
             targets.get(index.0 as usize).cloned().expect("an index number comes from `ensure` or `find`");
-        Sweep { client, targets, target, index, versions, number, bulks: 0 }
+        Sweep { client, targets, target, index, versions, spared, number, bulks: 0 }
     }
 
     /// See [`Sink::sweep`](crate::sink::Sink::sweep).
@@ -295,7 +298,7 @@ impl<'c> Sweep<'c> {
                 return Err(SweepError::NotOurs { index, found: version, least }.into());
             }
             swept.saw(&hit._id, version);
-            if version < self.versions.end {
+            if version < self.versions.end && !self.spared.contains(&*hit._id) {
                 old.push(hit);
             } else {
                 swept.spared += 1;
@@ -353,7 +356,7 @@ impl<'c> Sweep<'c> {
                     put_off.push(hit);
                     why = reason;
                 }
-                Disposition::Poison { reason } | Disposition::Definite { reason } => {
+                Disposition::Poison { reason, .. } | Disposition::Definite { reason } => {
                     return Err(refused(reason));
                 }
             }

@@ -123,7 +123,8 @@ fn each_refusal_has_its_own_consequence() {
         "illegal_argument_exception",
     ] {
         let judged = refusal(400, kind, "failed to parse field [amount]: 'canary'");
-        let Disposition::Poison { reason } = &judged else { panic!("{judged:?}") };
+        let Disposition::Poison { kind: told, reason } = &judged else { panic!("{judged:?}") };
+        assert_eq!(*told, kind);
         assert!(!reason.contains("canary") && reason.ends_with("at column amount (400)"), "{reason}");
     }
     for (status, kind, reason) in [

@@ -1,0 +1,238 @@
+//! Documents that the engine refuses: parked, sent again, forgotten.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::super::building::Flight;
+use super::super::error::DeliverError;
+use super::super::id_for_people;
+use super::super::outstanding::Ticket;
+use super::super::parked_orders::{Became, Fate, ParkedOrder, Taken};
+use super::super::parking::Full;
+use super::super::retries::{Found, Retry};
+use super::super::tables::Table;
+use super::Deliver;
+use crate::clock::Clock;
+use crate::disk::Disk;
+use crate::event::codec::Row;
+use crate::event::document::Verb;
+use crate::event::{Op, Seq, TableNo, TableSchema, Version};
+use crate::log::record::{Change, Kind, SchemaRecord};
+use crate::mapping::{self, TableMapping};
+use crate::settled::{CursorStore, Parked, ParkedRow};
+use crate::sink::{IndexNo, Item, Sink};
+
+impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
+    /// The engine has the item's document, or a newer one.
+    pub(super) fn taken(&mut self, item: &Item, ticket: Ticket, became: Became) {
+        if self.parking.is_empty() && ticket != Ticket::PARKED {
+            return;
+        }
+        let Some(table) = self.tables.table_of(item.index) else { return };
+        self.parking.settle(table, &item.id, item.version);
+        if ticket == Ticket::PARKED {
+            self.retries.answered(table, &item.id, became);
+        }
+    }
+
+    /// The engine will never take the item's document as it is: it is parked.
+    ///
+    /// # Errors
+    /// No more may be parked, or its row cannot be read.
+    pub(super) fn park(
+        &mut self,
+        flight: &Flight,
+        i: usize,
+        kind: &'static str,
+        reason: String,
+    ) -> Result<(), DeliverError> {
+        let (item, ticket) = (&flight.bulk.items[i], flight.tickets[i]);
+        let table = self.tables.table_of(item.index).cloned();
+        let table = table.ok_or_else(|| self.refused(flight, i, reason.clone()))?;
+        let now = self.clock.wall_micros();
+        if ticket == Ticket::PARKED {
+            self.parking.again(&table, &item.id, kind, reason.clone(), now);
+            self.retries.answered(&table, &item.id, Became::Refused { reason });
+            return Ok(());
+        }
+        if self.parking.has_newer(&table, &item.id, item.version) {
+            return Ok(());
+        }
+        let seq = self.outstanding.seq(ticket);
+        let (op, row) = self.row_of(seq)?;
+        let names: usize = row.schema.columns.iter().map(|column| column.name.len()).sum();
+        let parked = Parked {
+            table,
+            id: item.id.to_string(),
+            seq,
+            version: item.version.0,
+            op,
+            kind: kind.to_owned(),
+            reason,
+            since_micros: now,
+            tried_micros: now,
+            attempts: 1,
+            bytes: (row.row.len() + names) as u64,
+        };
+        let (index, id) = (self.tables.index_name(item.index), id_for_people(&item.id));
+        let reason = parked.reason.clone();
+        self.parking.park(parked, row).map_err(|Full(full)| DeliverError::ParkedFull {
+            index,
+            id,
+            seq,
+            reason,
+            full,
+        })
+    }
+
+    /// An item that nothing can be done for.
+    pub(super) fn refused(&self, flight: &Flight, i: usize, reason: String) -> DeliverError {
+        let item = &flight.bulk.items[i];
+        let parked = self.tables.table_of(item.index).and_then(|table| self.parking.get(table, &item.id));
+        let seq = match flight.tickets[i] {
+            Ticket::PARKED => parked.map_or(Seq(0), |parked| parked.seq),
+            ticket => self.outstanding.seq(ticket),
+        };
+        DeliverError::Refused {
+            index: self.tables.index_name(item.index),
+            id: id_for_people(&item.id),
+            seq,
+            reason,
+        }
+    }
+
+    /// The row of a change, and its table's columns: the cursor stands below it, so the log has it.
+    fn row_of(&self, seq: Seq) -> Result<(Op, ParkedRow), DeliverError> {
+        let mut reader = self.log.reader(seq)?;
+        let mut schemas: HashMap<TableNo, TableSchema> = HashMap::new();
+        while let Some(frame) = reader.next_frame()? {
+            let undecodable = |error| DeliverError::undecodable(frame.seq, &error);
+            match frame.kind {
+                Kind::Schema => {
+                    let SchemaRecord { table, schema } =
+                        SchemaRecord::decode(frame.payload).map_err(undecodable)?;
+                    schemas.insert(table, schema);
+                }
+                Kind::Change if frame.seq == seq => {
+                    let change = Change::decode(frame.payload).map_err(undecodable)?;
+                    let schema = schemas.remove(&change.table);
+                    let schema = schema.ok_or_else(|| DeliverError::no_schema(seq, change.table))?;
+                    return Ok((change.op, ParkedRow { schema, row: change.row.rest().to_vec() }));
+                }
+                _ => break,
+            }
+        }
+        Err(DeliverError::Record { seq, problem: "it is no change any more".to_owned() })
+    }
+
+    /// Carries an order out, or begins to.
+    pub(super) fn ordered(&mut self, Taken { order, answer }: Taken) -> Result<(), DeliverError> {
+        let (ParkedOrder::Retry(which) | ParkedOrder::Drop(which)) = &order;
+        let chosen = self.parking.select(which).into_iter().filter_map(|(table, id)| {
+            let seq = self.parking.get(&table, &id)?.seq;
+            Some(Retry { table, id, seq })
+        });
+        let chosen: Vec<Retry> = chosen.collect();
+        match order {
+            ParkedOrder::Retry(_) => {
+                // Their rows are read from the store.
+                self.commit()?;
+                self.retries.begin(chosen, answer);
+                self.answer_retry()
+            }
+            ParkedOrder::Drop(_) => {
+                let mut fates = Vec::with_capacity(chosen.len());
+                for Retry { table, id, seq } in chosen {
+                    self.parking.remove(&table, &id);
+                    tracing::info!(%table, record = seq.0, "a parked change is dropped");
+                    fates.push(Fate { table, seq, became: Became::Dropped });
+                }
+                self.commit()?;
+                self.progress.sync()?;
+                // Nobody waits for it any more.
+                let _ = answer.send(fates);
+                Ok(())
+            }
+        }
+    }
+
+    /// Tells whoever ordered a retry what became of it, once that is committed.
+    pub(super) fn answer_retry(&mut self) -> Result<(), DeliverError> {
+        if let Some((answer, fates)) = self.retries.take_done() {
+            self.commit()?;
+            let _ = answer.send(fates);
+        }
+        Ok(())
+    }
+
+    /// Encodes the next parked change that is to be sent again; false where there is none, or it has to wait.
+    pub(super) fn build_parked(&mut self) -> Result<bool, DeliverError> {
+        if self.retries.is_idle() || !self.sweeps.is_idle() || !self.resumed.is_empty() {
+            return Ok(false);
+        }
+        let Some(retry) = self.retries.next_due() else { return Ok(false) };
+        let parked = self.parking.get(&retry.table, &retry.id).filter(|parked| parked.seq == retry.seq);
+        let Some(version) = parked.map(|parked| Version(parked.version)) else {
+            self.retries.decided(retry, Became::Overtaken);
+            return self.answer_retry().map(|()| true);
+        };
+        let Some(index) = self.tables.seen(&retry.table).cloned() else {
+            let alias = mapping::alias(&retry.table)?;
+            let expect = self.tables.expect(&alias, &retry.table)?;
+            self.retries.find(retry, alias, expect, &self.sink, &self.readiness);
+            return Ok(false);
+        };
+        // Above what is settled the change itself is yet to be sent again, behind older ones.
+        let is_to_come = retry.seq > self.outstanding.settled();
+        if is_to_come || !self.documents.is_at_rest(index.no, &retry.id) {
+            self.retries.decided(retry, Became::Busy);
+            return self.answer_retry().map(|()| true);
+        }
+        let Some(ParkedRow { schema, row }) = self.progress.store().parked_row(&retry.table, &retry.id)?
+        else {
+            self.retries.decided(retry, Became::Overtaken);
+            return self.answer_retry().map(|()| true);
+        };
+        // By today's rules: they may be what was mended.
+        let encoded = match TableMapping::with_rules(&schema, &self.options.rules) {
+            Ok(mapping) => {
+                let change = Change { op: Op::Read, table: TableNo(0), row: Row::new(&row) };
+                let (id, table) = (Arc::clone(&retry.id), Table { mapping, index });
+                self.encode(&table, Verb::Index, id, version, Ticket::PARKED, &change)
+            }
+            Err(error) => Err(error.into()),
+        };
+        match encoded {
+            Ok(()) => self.retries.sent(retry),
+            Err(error) => {
+                self.retries.decided(retry, Became::Refused { reason: error.to_string() });
+                self.answer_retry()?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// The index that a retry waited for was looked for.
+    pub(super) fn found_for_retry(&mut self, found: Found) -> Result<(), DeliverError> {
+        let Found { table, alias, index } = found;
+        let refused = match index {
+            Ok(Some(index)) => {
+                self.tables.check_identity(&alias, &table, &index).err().map(|e| e.to_string())
+            }
+            Ok(None) => Some(format!("the alias {alias} leads to no index")),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(reason) = refused {
+            self.retries.refuse(&table, &reason);
+        }
+        self.answer_retry()
+    }
+
+    /// A newer change was put in the place of a parked one in the bulk being built.
+    pub(super) fn overtaken(&mut self, index: IndexNo, id: &str) -> Result<(), DeliverError> {
+        if let Some(table) = self.tables.table_of(index) {
+            self.retries.answered(table, &id.into(), Became::Overtaken);
+        }
+        self.answer_retry()
+    }
+}
