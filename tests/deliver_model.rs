@@ -58,7 +58,7 @@ struct ModelEngine {
     /// The newest version that was sent in this run, by index.
     newest: Mutex<BTreeMap<IndexNo, Version>>,
     snapshots: Snapshots,
-    /// Refuses [`is_poison`].
+    /// Refuses [`is_poison`] and [`is_too_large`].
     strict: bool,
     dropped: Dropped,
     trouble: bool,
@@ -70,6 +70,11 @@ type Dropped = Arc<Mutex<BTreeSet<(String, String)>>>;
 /// Rows that an engine may refuse, by what their documents say.
 fn is_poison(body: &str) -> bool {
     body.trim_end().ends_with("3}")
+}
+
+/// Documents that are larger than an engine's limit.
+fn is_too_large(body: &str) -> bool {
+    body.trim_end().ends_with("8}")
 }
 
 /// Snapshots that have ended: the alias and the version that the snapshot began with, and the ids of the rows when it ended.
@@ -247,7 +252,13 @@ impl Sink for ModelEngine {
         if self.draw() < 0.1 {
             self.forget_tombstones();
         }
+        let too_large = bulk.items.iter().any(|item| {
+            let body = std::str::from_utf8(&bulk.body[item.bytes.clone()]).unwrap();
+            self.strict && is_too_large(body)
+        });
         let result = match self.draw() {
+            // Whatever else is in it.
+            _ if too_large => Err(BulkError::TooLarge { reason: "413".into() }),
             d if d < 0.05 => Err(BulkError::Transient { reason: "429".into(), retry_after: None }),
             d if d < 0.10 => {
                 // Applied in part or in whole, and the answer is lost.
@@ -444,6 +455,15 @@ fn open(dir: &Path) -> (Writer<SystemDisk>, Log<SystemDisk>) {
     (writer, log)
 }
 
+/// The mark that a log starts with.
+fn begin(writer: &mut Writer<SystemDisk>) {
+    let mut batch = Batch::new();
+    let (gtids, position) = (GtidSet::default(), Position::default());
+    batch.mark(&Mark { synced: Synced::default(), gtids, time_micros: 1, position, noted: Noted::default() });
+    writer.append(&mut batch).unwrap();
+    writer.sync().unwrap();
+}
+
 fn small(chance: &mut StdRng) -> DeliverOptions {
     DeliverOptions {
         bulk_bytes: chance.random_range(50..600),
@@ -523,17 +543,7 @@ async fn history(seed: u64, wiped: bool) {
         let (mut writer, log) = open(dir.path());
         story.told = [false; 2];
         if writer.position().is_none() {
-            let mut batch = Batch::new();
-            let (gtids, position) = (GtidSet::default(), Position::default());
-            batch.mark(&Mark {
-                synced: Synced::default(),
-                gtids,
-                time_micros: 1,
-                position,
-                noted: Default::default(),
-            });
-            writer.append(&mut batch).unwrap();
-            writer.sync().unwrap();
+            begin(&mut writer);
         }
         let engine = ModelEngine {
             documents: Arc::clone(&documents),
@@ -662,7 +672,7 @@ async fn history(seed: u64, wiped: bool) {
             Some(&body),
             "the newest change of a row that is there is parked: {parked:?}"
         );
-        assert!(is_poison(&body));
+        assert!(if parked.kind == "too_large" { is_too_large(&body) } else { is_poison(&body) });
         open.insert(document);
     }
     // What is in the index of those is older, or nothing; but nothing whose row is gone.
@@ -675,13 +685,63 @@ async fn history(seed: u64, wiped: bool) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_index_ends_as_its_table_whatever_the_engine_does_and_wherever_the_relay_is_killed() {
-    histories("every_index", false).await;
+async fn fault_33_every_index_ends_as_its_table_whatever_the_engine_does_and_wherever_the_relay_is_killed() {
+    histories("fault_33", false).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn fault_67_after_a_folder_was_lost_snapshots_leave_no_document_without_its_row() {
     histories("fault_67", true).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_30_a_document_too_large_by_itself_is_parked_and_all_others_of_its_bulk_are_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut writer, log) = open(dir.path());
+    begin(&mut writer);
+    let mut batch = Batch::new();
+    batch.schema(&Story::schema(0));
+    for id in 0..20 {
+        let mut change = batch.change(TableNo(0));
+        let mut row = RowWriter::new(change.values());
+        row.i64(id);
+        row.i64(id);
+        change.finish(Op::Insert);
+    }
+    batch.commit(&Commit {
+        synced: Synced::default(),
+        gtid: None,
+        time_micros: 1,
+        position: Position::default(),
+        noted: Noted::default(),
+    });
+    writer.append(&mut batch).unwrap();
+    writer.sync().unwrap();
+    let documents = Arc::new(Mutex::new(Documents::default()));
+    let engine = ModelEngine {
+        documents: Arc::clone(&documents),
+        chance: Mutex::new(StdRng::seed_from_u64(1)),
+        under_way: Mutex::default(),
+        sweeping: Mutex::default(),
+        newest: Mutex::default(),
+        snapshots: Snapshots::default(),
+        strict: true,
+        dropped: Dropped::default(),
+        trouble: false,
+    };
+    let cursor = MemoryCursor::default();
+    let options = DeliverOptions::default();
+    let deliver =
+        Deliver::open(log.clone(), Arc::new(engine), cursor.clone(), SystemClock, options, Readiness::new());
+    let source_ended = CancellationToken::new();
+    source_ended.cancel();
+    deliver.unwrap().run(&Shutdown::new(), &source_ended).await.unwrap();
+    let mut parked = cursor.parked().unwrap();
+    parked.sort_by_key(|parked| parked.seq);
+    let parked: Vec<_> = parked.iter().map(|parked| (&*parked.id, &*parked.kind)).collect();
+    assert_eq!(parked, [("3", "poison"), ("8", "too_large"), ("13", "poison"), ("18", "too_large")]);
+    assert_eq!(documents.lock().unwrap().kept.len(), 16);
+    assert_eq!(cursor.load().unwrap().unwrap().seq, log.visible().seq);
 }
 
 async fn histories(test: &str, wiped: bool) {

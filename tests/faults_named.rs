@@ -1,4 +1,4 @@
-//! Every fault of disk, process, clock and source that the relay has to bear has a test of its own, named `fault_NN_…` after it.
+//! Every fault of disk, process, clock, engine and source that the relay has to bear has a test of its own, named `fault_NN_…` after it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,6 +29,10 @@ const FAULTS: &[(u8, &str)] = &[
     (22, "a clock that jumps"),
     (23, "a slow disk"),
     (24, "an enormous length, a crafted header"),
+    (30, "a document that is too large for the engine by itself"),
+    (33, "a bulk of which some is done, some put off, some refused"),
+    (34, "a document that the engine refuses for good"),
+    (35, "a parked change sent again behind a newer one"),
     (42, "a server that restarts, crashes, ends the stream, also under TLS"),
     (43, "a connection that is half open"),
     (44, "binlogs purged before they were read"),

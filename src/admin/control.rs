@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `POST /snapshot` | `{"tables": ["shop.orders"], "filter": "id > 7"}`; no tables: all | `{"tables": […]}`: those that it is carried out for |
 //! | `POST /snapshot/pause`, `…/resume`, `…/cancel` | `{"tables": […]}`; none: all that are not over | the same |
+//! | `/parked`, `/parked/…` | see [`parked`](super::parked) | |
 //!
 //! 200 where the order is carried out, 409 with why not in words, 400 for a body that is none, 504 where the source takes too long.
 //!
@@ -25,6 +26,7 @@ use axum::routing::post;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
+use super::parked;
 use crate::event::TableName;
 use crate::lifecycle::Shutdown;
 use crate::source::orders::{Orders, SnapshotOrder, Tables};
@@ -86,6 +88,7 @@ impl SocketPath {
 pub struct Control {
     listener: UnixListener,
     path: PathBuf,
+    parked: Router,
 }
 
 /// Puts the socket in its place. Whoever calls has the state folder to itself.
@@ -100,10 +103,16 @@ pub fn bind(path: &Path) -> io::Result<Control> {
     let listener = UnixListener::bind(SocketPath::new(path)?.as_path())?;
     // The folder is the relay's alone, so nobody came before this.
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    Ok(Control { listener, path: path.to_owned() })
+    Ok(Control { listener, path: path.to_owned(), parked: Router::new() })
 }
 
 impl Control {
+    /// Shows what is parked, and takes orders for it.
+    #[must_use]
+    pub fn with_parked(self, room: parked::Room) -> Control {
+        Control { parked: parked::routes(room), ..self }
+    }
+
     /// Takes orders until a drain is asked for.
     ///
     /// # Errors
@@ -114,7 +123,8 @@ impl Control {
             .route("/snapshot/pause", post(pause))
             .route("/snapshot/resume", post(resume))
             .route("/snapshot/cancel", post(cancel))
-            .with_state(orders);
+            .with_state(orders)
+            .merge(self.parked);
         let served = tokio::select! {
             served = axum::serve(self.listener, routes).into_future() => served,
             () = shutdown.wait() => Ok(()),
@@ -176,7 +186,7 @@ async fn carry_out(
     }
 }
 
-fn named(names: &[String]) -> Result<Tables, String> {
+pub(super) fn named(names: &[String]) -> Result<Tables, String> {
     let table = |name: &String| match name.split_once('.') {
         Some((schema, table)) if !schema.is_empty() && !table.is_empty() => Ok(TableName::new(schema, table)),
         _ => Err(format!("{name:?} is no table: they are named schema.table")),
@@ -188,65 +198,5 @@ fn named(names: &[String]) -> Result<Tables, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::source::orders::{self, Refused};
-
-    async fn post_to(path: &Path, route: &str, body: &str) -> (StatusCode, String) {
-        let socket = SocketPath::new(path).unwrap();
-        let client = reqwest::Client::builder().unix_socket(socket.as_path()).build().unwrap();
-        let url = format!("http://relay{route}");
-        let answer = client.post(url).body(body.to_owned()).send().await.unwrap();
-        (answer.status(), answer.text().await.unwrap())
-    }
-
-    #[tokio::test]
-    async fn orders_go_to_the_source_and_its_answer_comes_back() {
-        let folder = tempfile::tempdir().unwrap();
-        // Longer than the path of a socket may be.
-        let folder = folder.path().join("d".repeat(120));
-        fs::create_dir(&folder).unwrap();
-        let path = folder.join("control.sock");
-        drop(bind(&path).unwrap());
-        let control = bind(&path).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let (orders, mut queue) = orders::channel();
-        let shutdown = Shutdown::new();
-        let serving = tokio::spawn(control.serve(orders, shutdown.clone()));
-        let source = tokio::spawn(async move {
-            let mut seen = Vec::new();
-            for answer in [Ok(vec![TableName::new("shop", "orders")]), Err(Refused("not followed".into()))] {
-                let taken = queue.next().await;
-                seen.push(taken.order.clone());
-                taken.answer(answer);
-            }
-            seen
-        });
-        let begin = r#"{"tables": ["shop.orders", "shop.a.b"], "filter": "id > 7"}"#;
-        let done = (StatusCode::OK, r#"{"tables":["shop.orders"]}"#.to_owned());
-        assert_eq!(post_to(&path, "/snapshot", begin).await, done);
-        let refused = (StatusCode::CONFLICT, "not followed".to_owned());
-        assert_eq!(post_to(&path, "/snapshot/cancel", "{}").await, refused);
-        let tables = vec![TableName::new("shop", "orders"), TableName::new("shop", "a.b")];
-        let (tables, filter) = (Tables::Named(tables), Some("id > 7".to_owned()));
-        let expected = [SnapshotOrder::Begin { tables, filter }, SnapshotOrder::Cancel(Tables::All)];
-        assert_eq!(source.await.unwrap(), expected);
-        for (route, body) in [
-            ("/snapshot", ""),
-            ("/snapshot", r#"{"tables": []}"#),
-            ("/snapshot", r#"{"tables": ["orders"]}"#),
-            ("/snapshot", r#"{"table": ["shop.orders"]}"#),
-            ("/snapshot/pause", r#"{"filter": "1"}"#),
-        ] {
-            assert_eq!(post_to(&path, route, body).await.0, StatusCode::BAD_REQUEST, "{route} {body}");
-        }
-        assert_eq!(
-            post_to(&path, "/snapshot/pause", "{}").await.0,
-            StatusCode::CONFLICT,
-            "the source is gone"
-        );
-        shutdown.request();
-        serving.await.unwrap().unwrap();
-        assert!(!path.exists());
-    }
-}
+#[path = "control_tests.rs"]
+mod tests;

@@ -11,6 +11,7 @@
 //! cannot reach it through a visitor's browser by a name of its own (DNS rebinding).
 
 pub mod control;
+pub mod parked;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

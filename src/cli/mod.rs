@@ -4,8 +4,10 @@
 
 pub mod check;
 pub mod log;
+pub mod parked;
 pub mod run;
 pub mod snapshot;
+mod socket;
 pub mod status;
 
 use std::io::IsTerminal;
@@ -39,6 +41,9 @@ enum Command {
     Status(status::StatusArguments),
     /// Read tables anew, and delete the documents of rows that are gone.
     Snapshot(snapshot::SnapshotArguments),
+    /// What the search engine refused: look, send again, forget.
+    #[command(subcommand)]
+    Parked(parked::ParkedCommand),
     /// Look into the log.
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -99,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Snapshot(arguments) => snapshot::run(&arguments),
+        Command::Parked(command) => parked::run(&command),
         Command::Log(command) => log::run(&command),
     };
     match result {

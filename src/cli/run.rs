@@ -21,7 +21,7 @@ use crate::relay::error::{DeliverError, IngestError, RelayError};
 use crate::relay::ingest::Ingest;
 use crate::relay::options::DeliverOptions;
 use crate::relay::snapshots::{Rates, Snapshots};
-use crate::relay::{Outlook, Retention, upstream};
+use crate::relay::{Outlook, Retention, parked_orders, upstream};
 use crate::settled::{CursorStore, ROOM_BYTES, Reserved, Settled, SettledError, SledCursor};
 use crate::sink::elastic::{ElasticOptions, ElasticSink};
 use crate::source::Upstream;
@@ -123,6 +123,7 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
     let run_id: u32 = rand::random();
     let opaque_prefix = format!("everrelay-{folder_id:016x}-{run_id:08x}-");
     let options = ElasticOptions { opaque_prefix, ..settings.sink };
+    let (parked_orders, parked_queue) = parked_orders::channel();
     let sink = ElasticSink::new(&options).map_err(|error| Failure::new(Exit::Usage, error))?;
 
     let listener = admin::bind(settings.admin_listen)
@@ -141,6 +142,8 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
     let told = (log.clone(), readiness.clone());
     tracing::info!(address = %settings.admin_listen, "admin listening: /metrics /healthz /readyz /status");
 
+    let room =
+        admin::parked::Room { store: sled_cursor()?, rules: settings.rules.clone(), orders: parked_orders };
     let deliver = Deliver::open(
         log,
         Arc::new(sink),
@@ -149,14 +152,15 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
         DeliverOptions { rules: settings.rules, parked: settings.parked, ..DeliverOptions::default() },
         readiness.clone(),
     )
-    .map_err(|error| failure(RelayError::from(error)))?;
+    .map_err(|error| failure(RelayError::from(error)))?
+    .ordered_by(parked_queue);
     let source = source.paced_by(deliver.pace()).ordered_by(order_queue);
     let ingest = Ingest::new(source, committer, settings.start, SystemClock, readiness.clone());
 
     let pipeline = crate::relay::run(ingest, deliver, retention, readiness.clone(), &shutdown);
     let admin = async {
         let admin = admin::serve(listener, metrics, readiness, status, shutdown.clone());
-        tokio::try_join!(admin, control.serve(orders, shutdown.clone()))
+        tokio::try_join!(admin, control.with_parked(room).serve(orders, shutdown.clone()))
     };
     let telling = upstream::tell(upstream, &told.0, &SystemClock, &told.1, &shutdown);
     let (pipeline, admin, (), ()) = tokio::join!(pipeline, admin, telling, snapshots.tell(&shutdown));

@@ -1,19 +1,13 @@
 //! `everrelay snapshot`: orders a running relay to read tables anew, and says how far that is.
 
-use std::io::ErrorKind;
-use std::time::Duration;
+use anyhow::anyhow;
+use reqwest::Method;
 
-use anyhow::{Context, anyhow, bail};
-use reqwest::StatusCode;
-
+use super::socket::ask;
 use super::status::snapshot_for_people;
 use super::{ConfigArgument, Failure};
-use crate::admin::control::{Asked, Done, PATIENCE, SocketPath};
-use crate::config::Settings;
+use crate::admin::control::{Asked, Done};
 use crate::lifecycle::Exit;
-
-/// How long the relay has to answer beyond what it gives its source.
-const MORE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -116,7 +110,12 @@ fn order(
     done: &str,
     json: bool,
 ) -> Result<Exit, Failure> {
-    let answer = ask(&config.load()?, route, asked).map_err(|error| Failure::new(Exit::Unexpected, error))?;
+    let unexpected = |error| Failure::new(Exit::Unexpected, error);
+    let settings = config.load()?;
+    let answer = ask(&settings, Method::POST, route, asked).map_err(unexpected)?.ok_or_else(|| {
+        let state = &settings.state_dir;
+        unexpected(anyhow!("no relay runs on {state:?}: a snapshot is made by one that runs"))
+    })?;
     let Done { tables } = answer.map_err(|refused| Failure::new(Exit::Usage, anyhow!(refused)))?;
     if json {
         let json = serde_json::to_string(&Done { tables });
@@ -128,31 +127,4 @@ fn order(
         }
     }
     Ok(Exit::Done)
-}
-
-/// Gives the order to the relay that runs on the state folder; inside, what it says where it refuses.
-fn ask(settings: &Settings, route: &str, asked: &Asked) -> anyhow::Result<Result<Done, String>> {
-    let path = settings.control_path();
-    if let Err(error) = std::os::unix::net::UnixStream::connect(SocketPath::new(&path)?.as_path())
-        && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused)
-    {
-        bail!("no relay runs on {:?}: a snapshot is made by one that runs", settings.state_dir);
-    }
-    let context = || format!("asking the relay at {path:?}");
-    let socket = SocketPath::new(&path).with_context(context)?;
-    let body = serde_json::to_string(asked)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let client =
-            reqwest::Client::builder().unix_socket(socket.as_path()).timeout(PATIENCE + MORE).build()?;
-        let answer =
-            client.post(format!("http://relay{route}")).body(body).send().await.with_context(context)?;
-        let status = answer.status();
-        let text = answer.text().await.with_context(context)?;
-        match status {
-            StatusCode::OK => Ok(Ok(serde_json::from_str(&text).with_context(context)?)),
-            StatusCode::CONFLICT | StatusCode::BAD_REQUEST => Ok(Err(text)),
-            _ => bail!("{text}"),
-        }
-    })
 }

@@ -141,7 +141,7 @@ fn foreign(
 
 /// A document id as it may appear in a log line: ids can be personal, so only enough of a hash to find it again.
 #[must_use]
-fn id_for_people(id: &str) -> String {
+pub fn id_for_people(id: &str) -> String {
     use sha2::{Digest, Sha256};
     let digest = Sha256::digest(id.as_bytes());
     let hex: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();

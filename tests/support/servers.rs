@@ -94,6 +94,19 @@ impl Servers {
         Servers::named(&both.to_string(), Database::Mysql, &instance)
     }
 
+    /// The tests' MySQL, and OpenSearch in the place of Elasticsearch.
+    ///
+    /// # Errors
+    /// `dev/servers` fails; its own words are on standard error.
+    pub async fn with_opensearch() -> Result<Servers> {
+        let servers = Servers::of_tests(Database::Mysql).await?;
+        let answer =
+            dev_servers(&["up", "opensearch", "--instance", &servers.instance, "--json"], "").await?;
+        let up: serde_json::Value = serde_json::from_str(&answer)?;
+        let up: UpEngine = serde_json::from_value(up["opensearch"].clone())?;
+        Ok(Servers { engine_url: up.url, engine_pid: up.pid, ..servers })
+    }
+
     /// The servers of an instance, started where they are not up.
     ///
     /// # Errors
