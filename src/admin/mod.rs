@@ -84,6 +84,9 @@ pub struct NeedsSnapshot {
     pub why: String,
     /// The server's time of it, microseconds since 1970 UTC; 0 where it is not known.
     pub time_micros: u64,
+    /// A snapshot of it was wanted since: one that is waiting or being read, or that was cancelled.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub wanted: bool,
 }
 
 /// Changes of a table that the search engine refused for one reason.
@@ -232,8 +235,9 @@ impl PipelineStatus {
 }
 
 impl From<&Gap> for NeedsSnapshot {
-    fn from(Gap { table, why, time_micros }: &Gap) -> NeedsSnapshot {
-        NeedsSnapshot { table: table.to_string(), why: why.clone(), time_micros: *time_micros }
+    fn from(Gap { table, why, time_micros, wanted }: &Gap) -> NeedsSnapshot {
+        let (table, why) = (table.to_string(), why.clone());
+        NeedsSnapshot { table, why, time_micros: *time_micros, wanted: *wanted }
     }
 }
 

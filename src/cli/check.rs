@@ -11,12 +11,15 @@ use super::{ConfigArgument, Failure};
 use crate::config::Settings;
 use crate::disk::{Disk, SystemDisk};
 use crate::lifecycle::Exit;
-use crate::log::Standing;
+use crate::log::{Gap, Standing};
 use crate::sink::SinkError;
 use crate::sink::elastic::ElasticSink;
 
 /// Free space under which a warning is due, bytes.
 const LITTLE_SPACE: u64 = 1 << 30;
+
+/// Most tables that need a snapshot and are named; `status` names all.
+const SHOWN_GAPS: usize = 20;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct CheckArguments {
@@ -129,6 +132,9 @@ fn state_folder(settings: &Settings, findings: &mut Findings) -> Option<Standing
             let stats = opened.log.stats();
             findings.ok("log", format!("records {} to {}", stats.first, stats.last));
             quota(settings, stats.bytes, free.ok(), findings);
+            for gap in opened.standing.iter().flat_map(|standing| &standing.gaps).take(SHOWN_GAPS) {
+                needs_snapshot(gap, settings.source.snapshot.gaps, findings);
+            }
             opened.standing
         }
         Err(error) => {
@@ -136,6 +142,16 @@ fn state_folder(settings: &Settings, findings: &mut Findings) -> Option<Standing
             None
         }
     }
+}
+
+/// `by_itself`: where the configuration has such tables read anew.
+fn needs_snapshot(Gap { table, why, wanted, .. }: &Gap, by_itself: bool, findings: &mut Findings) {
+    let then = match (wanted, by_itself) {
+        (true, _) => "it is read anew, unless that was cancelled (`everrelay snapshot ls`)".to_owned(),
+        (false, true) => "it is read anew once the relay runs, if it is there".to_owned(),
+        (false, false) => format!("`everrelay snapshot {table}` reads it anew"),
+    };
+    findings.add("documents", Verdict::Warning, format!("{table} needs a snapshot: {why}; {then}"));
 }
 
 /// What the log may take, and whether the disk has it; how long that lasts nobody knows before changes come.

@@ -157,10 +157,12 @@ fn print(status: &Status, running: bool) {
             "parked    {changes} {many} of {table} since {since}, refused with {reason}: the index has older versions of them, or none"
         );
     }
-    for NeedsSnapshot { table, why, time_micros } in &pipeline.needs_snapshot {
+    for NeedsSnapshot { table, why, time_micros, .. } in &pipeline.needs_snapshot {
         let since =
             if *time_micros > 0 { rfc3339_seconds(*time_micros) } else { "an unknown time".to_owned() };
-        println!("snapshot  {table} needs one since {since}: {why}");
+        let is_owed = |snapshot: &SnapshotStatus| snapshot.table == *table && snapshot.filter.is_none();
+        let state = if pipeline.snapshots.iter().any(is_owed) { "; it is to come" } else { "" };
+        println!("snapshot  {table} needs one since {since}: {why}{state}");
     }
 }
 

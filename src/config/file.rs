@@ -152,6 +152,19 @@ pub struct Snapshot {
     pub connections: Option<usize>,
     /// Most rows that are read in a second.
     pub rows_per_second: Option<NonZeroU64>,
+    /// What becomes of a table whose documents came to be other than its rows.
+    #[serde(default)]
+    pub on_gap: OnGap,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnGap {
+    /// It is marked as needing a snapshot.
+    #[default]
+    Mark,
+    /// It is read anew.
+    Snapshot,
 }
 
 #[derive(Debug, Default, Deserialize)]

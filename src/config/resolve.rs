@@ -149,6 +149,7 @@ fn source(source: file::Source, snapshot: &file::Snapshot, path: &str) -> Result
     }
     options.snapshot.rows_per_second = snapshot.rows_per_second;
     options.snapshot.added = source.start == WITH_SNAPSHOT;
+    options.snapshot.gaps = snapshot.on_gap == file::OnGap::Snapshot;
     Ok(options)
 }
 

@@ -10,7 +10,7 @@ use bincode::{Decode, Encode};
 use super::followed::{Followed, Follows};
 use super::prepared::{self, Held, Prepared, Xa};
 use super::record::{Commit, Mark, Position};
-use super::snapshot::{self, Begun, Snapshot, SnapshotNote};
+use super::snapshot::{self, Begun, Snapshot, SnapshotNote, SnapshotStep};
 use crate::event::{GtidSet, TableName, Version, Xid};
 
 /// Where a source goes on from, and what it owes.
@@ -50,9 +50,16 @@ pub struct Gap {
     pub why: String,
     /// The server's time of it, microseconds since 1970 UTC; 0 where it is not known.
     pub time_micros: u64,
+    /// A snapshot of all its rows was wanted since that was said last. Sources leave it `false`.
+    pub wanted: bool,
 }
 
 impl Gap {
+    #[must_use]
+    pub fn new(table: TableName, why: impl Into<String>, time_micros: u64) -> Gap {
+        Gap { table, why: why.into(), time_micros, wanted: false }
+    }
+
     /// It is of every table that has none of its own, for want of room.
     #[must_use]
     pub fn is_of_all(&self) -> bool {
@@ -170,9 +177,17 @@ impl Standing {
     }
 
     fn snapshot(&mut self, note: SnapshotNote, version: Version) {
-        let gap = self.gaps.binary_search_by(|known| known.table.cmp(&note.table)).ok();
-        if snapshot::take(&mut self.snapshots, note, version, gap.is_some()) {
-            gap.map(|place| self.gaps.remove(place));
+        let Ok(gap) = self.gaps.binary_search_by(|known| known.table.cmp(&note.table)) else {
+            let _closes_none = snapshot::take(&mut self.snapshots, note, version, false);
+            return;
+        };
+        let wants = matches!(note.step, SnapshotStep::Wanted { filter: None });
+        if snapshot::take(&mut self.snapshots, note, version, true) {
+            self.gaps.remove(gap);
+        } else if wants {
+            // There may have been no room for it.
+            let table = &self.gaps[gap].table;
+            self.gaps[gap].wanted = self.snapshots.iter().any(|known| known.table == *table);
         }
     }
 
@@ -184,7 +199,14 @@ impl Standing {
         }
         let place = |table: &TableName| self.gaps.binary_search_by(|known| known.table.cmp(table));
         // The first reason says since when.
-        let Err(mut free) = place(&gap.table) else { return };
+        let mut free = match place(&gap.table) {
+            Err(free) => free,
+            Ok(known) => {
+                self.gaps[known].wanted = false;
+                return;
+            }
+        };
+        gap.wanted = false;
         if self.gaps.len() >= MAX_GAPS {
             gap.table = TableName::new(ANY, ANY);
             gap.why = format!("more than {MAX_GAPS} tables need a snapshot");
@@ -265,7 +287,7 @@ mod tests {
     }
 
     fn gap(table: &str, why: &str) -> Gap {
-        Gap { table: TableName::new("shop", table), why: why.to_owned(), time_micros: 1 }
+        Gap::new(TableName::new("shop", table), why, 1)
     }
 
     fn shape(table: &str, described: &[u8]) -> Shape {
@@ -381,6 +403,26 @@ mod tests {
     }
 
     #[test]
+    fn a_gap_says_whether_a_snapshot_was_wanted_since_it_came() {
+        use crate::log::snapshot::{MAX_SNAPSHOTS, SnapshotStep};
+        let mut standing = Standing::default();
+        let mut pass = |gaps: Vec<Gap>, steps: Vec<(&str, SnapshotStep)>| {
+            let note = |(table, step): (&str, _)| SnapshotNote { table: TableName::new("shop", table), step };
+            let snapshots = steps.into_iter().map(note).collect();
+            standing.noted(Noted { gaps, snapshots, ..Noted::default() }, Version(1));
+            standing.gaps.iter().map(|gap| gap.wanted).collect::<Vec<_>>()
+        };
+        let wanted = |filter: Option<&str>| SnapshotStep::Wanted { filter: filter.map(str::to_owned) };
+        let some = vec![("a", wanted(None)), ("b", wanted(Some("1")))];
+        assert_eq!(pass(vec![gap("a", "1"), gap("b", "1")], some), [true, false]);
+        assert_eq!(pass(Vec::new(), vec![("a", SnapshotStep::Cancelled)]), [true, false]);
+        assert_eq!(pass(vec![gap("a", "2")], Vec::new()), [false, false]);
+        let names: Vec<_> = (0..MAX_SNAPSHOTS).map(|number| number.to_string()).collect();
+        pass(Vec::new(), names.iter().map(|name| (name.as_str(), wanted(None))).collect());
+        assert_eq!(pass(Vec::new(), vec![("a", wanted(None))]), [false, false], "there is no room for it");
+    }
+
+    #[test]
     fn whatever_a_source_notes_a_segment_can_begin_with_it() {
         use crate::log::record::State;
         use crate::log::snapshot::{MAX_SNAPSHOT_BYTES, MAX_SNAPSHOTS, Range, SnapshotStep};
@@ -389,7 +431,7 @@ mod tests {
         let table = |number: usize| TableName::new(format!("{number:-<256}"), "t".repeat(256));
         let mut pass = |noted| standing.committed(commit(None, "b.1", noted), Version(1));
         let why = "w".repeat(500);
-        let gap = |number| Gap { table: table(number), why: why.clone(), time_micros: 1 };
+        let gap = |number| Gap::new(table(number), why.clone(), 1);
         pass(Noted { gaps: (0..MAX_GAPS + 9).map(gap).collect(), ..Noted::default() });
         let shape = |number| Shape { table: table(number), ..shape("", &[0; 1 << 10]) };
         pass(Noted { shapes: (0..(MAX_SHAPE_BYTES >> 10) + 9).map(shape).collect(), ..Noted::default() });

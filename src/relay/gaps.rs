@@ -24,8 +24,12 @@ pub async fn tell(mut gaps: watch::Receiver<Vec<Gap>>, shutdown: &Shutdown) {
 
 fn tell_once(gaps: &[Gap], told: &BTreeSet<TableName>) -> BTreeSet<TableName> {
     let needs = |table: &TableName| gauge!(names::SOURCE_TABLE_NEEDS_SNAPSHOT, "table" => table.to_string());
-    for Gap { table, why, .. } in gaps.iter().filter(|gap| !told.contains(&gap.table)) {
-        tracing::warn!(%table, why, "the documents of a table are not what its rows are: it needs a snapshot");
+    for Gap { table, why, wanted, .. } in gaps.iter().filter(|gap| !told.contains(&gap.table)) {
+        if *wanted {
+            tracing::info!(%table, why, "the documents of a table are not what its rows are until it is read anew");
+        } else {
+            tracing::warn!(%table, why, "the documents of a table are not what its rows are: it needs a snapshot");
+        }
         needs(table).set(1.0);
     }
     let now: BTreeSet<_> = gaps.iter().map(|gap| gap.table.clone()).collect();

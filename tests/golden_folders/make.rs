@@ -249,7 +249,7 @@ fn noted(making: &Making) -> Noted {
         |name, asked_at| Shape { table: table(name), described: vec![1, 2, 3], asked_at, altered: false };
     Noted {
         horizon: format!("{A}:1-30").parse().unwrap(),
-        gaps: vec![Gap { table: table("lines"), why: "DROP COLUMN".into(), time_micros: NOW }],
+        gaps: vec![Gap::new(table("lines"), "DROP COLUMN", NOW)],
         altered: vec![table("lines")],
         shapes: vec![shape("orders", None), shape("lines", Some(making.position()))],
         ..Noted::default()
@@ -442,8 +442,7 @@ fn snapshot(folder: &Path) {
         note("returns", wanted(Some("id > 7"))),
         note("gone", wanted(None)),
     ];
-    making.noted.gaps =
-        vec![Gap { table: TableName::new("shop", "lines"), why: "RENAME".into(), time_micros: NOW }];
+    making.noted.gaps = vec![Gap::new(TableName::new("shop", "lines"), "RENAME", NOW)];
     making.mark(&format!("{A}:1-7"));
     making.schemas();
     let ranges = vec![range(1, None, Some(b"k")), range(2, Some(b"k"), None)];
@@ -513,8 +512,7 @@ fn followed(folder: &Path) {
     making.mark_xa(&format!("{A}:1-9"), vec![Xa::Prepared(prepared)]);
     making.sync();
     making.noted.follows = follows(&["shop.*", "!shop.audit_*"], &[]);
-    let gap =
-        |table| Gap { table: TableName::new("shop", table), why: "not followed".into(), time_micros: NOW };
+    let gap = |table| Gap::new(TableName::new("shop", table), "not followed", NOW);
     making.noted.gaps = vec![gap("orders")];
     making.noted.snapshots = vec![note("orders")];
     making.mark(&format!("{A}:1-9"));

@@ -94,8 +94,9 @@ fn noted(Noted { horizon, gaps, altered, shapes, xa, snapshots, follows }: &Note
     if !horizon.is_empty() {
         write!(text, ", horizon {horizon}").unwrap();
     }
-    for Gap { table, why, time_micros } in gaps {
-        write!(text, ", {table} needs a snapshot since {time_micros}: {why}").unwrap();
+    for Gap { table, why, time_micros, wanted } in gaps {
+        let wanted = if *wanted { ", wanted" } else { "" };
+        write!(text, ", {table} needs a snapshot since {time_micros}{wanted}: {why}").unwrap();
     }
     for table in altered {
         write!(text, ", {table} was altered").unwrap();

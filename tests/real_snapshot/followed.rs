@@ -1,5 +1,7 @@
 //! Tables that come to be followed when the log has begun, and such as cease to be.
 
+mod gaps;
+
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -13,7 +15,7 @@ use super::support::{eventually, mysql};
 use super::{SOON, command, over, snapshot, with_snapshot};
 
 /// Ends the relay as an operator would, and starts it again with other tables of the shop's.
-async fn start_again_with(stage: &mut Stage, patterns: &[&str]) -> Result<()> {
+pub async fn start_again_with(stage: &mut Stage, patterns: &[&str]) -> Result<()> {
     if stage.relay.pid().is_ok() {
         stage.relay.signal(Signal::TERM)?;
         stage.relay.exit(SOON).await?;
@@ -34,7 +36,7 @@ fn name(stage: &mut Stage, patterns: &[&str]) -> Result<()> {
 }
 
 /// Tables of the shop's that need a snapshot, and why.
-async fn needing(stage: &Stage) -> Result<Vec<(String, String)>> {
+pub async fn needing(stage: &Stage) -> Result<Vec<(String, String)>> {
     let (_, text) = stage.relay.get("/status").await?;
     let status: Value = serde_json::from_str(&text)?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -43,7 +45,7 @@ async fn needing(stage: &Stage) -> Result<Vec<(String, String)>> {
 }
 
 /// Waits until what is committed now is settled.
-async fn caught_up(stage: &mut Stage) -> Result<()> {
+pub async fn caught_up(stage: &mut Stage) -> Result<()> {
     let beat = Beat::commit(&stage.shop).await?;
     eventually("the relay catches up", SOON, async || {
         Ok(beat.has_arrived(&stage.engine).await?.then_some(()))
@@ -53,13 +55,13 @@ async fn caught_up(stage: &mut Stage) -> Result<()> {
 }
 
 /// How often a snapshot of the shop's table has begun.
-fn begun(stage: &Stage, table: &str) -> usize {
+pub fn begun(stage: &Stage, table: &str) -> usize {
     let table = format!("{}.{table}\"", stage.shop.schema);
     let words = stage.relay.words();
     words.lines().filter(|line| line.contains("a snapshot begins") && line.contains(&table)).count()
 }
 
-async fn until_begun(stage: &Stage, table: &str, times: usize) -> Result<()> {
+pub async fn until_begun(stage: &Stage, table: &str, times: usize) -> Result<()> {
     let begun = async || Ok((begun(stage, table) >= times).then_some(()));
     eventually("the table's snapshot begins", SOON, begun).await.with_context(|| stage.relay.last_words())
 }

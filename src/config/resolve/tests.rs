@@ -197,3 +197,16 @@ fn a_password_comes_from_a_file_that_others_cannot_read() {
     assert_eq!(settings.source.password.reveal(), "s3cret");
     assert!(!format!("{settings:?}").contains("s3cret"));
 }
+
+#[test]
+fn tables_are_read_by_themselves_where_the_file_has_that() {
+    let read = |source: &str, snapshot: &str| {
+        let text = USUAL.replace("[sink]", &format!("{source}\n[sink]")) + snapshot;
+        let snapshot = parse(&text, "everrelay.toml").unwrap().source.snapshot;
+        (snapshot.added, snapshot.gaps)
+    };
+    assert_eq!(read("", ""), (true, false));
+    assert_eq!(read("start = \"now\"", "[snapshot]\non_gap = \"mark\""), (false, false));
+    assert_eq!(read("start = \"snapshot\"", "[snapshot]\non_gap = \"snapshot\""), (true, true));
+    assert!(refused(&format!("{USUAL}[snapshot]\non_gap = \"sweep\"")).contains("unknown variant `sweep`"));
+}

@@ -56,8 +56,8 @@ use crate::metrics::names;
 
 use self::place::Going;
 use self::rollbacks::{Found, Rollbacks};
-pub use self::snapshot::Disturbance;
 use self::snapshot::Observed;
+pub use self::snapshot::{Disturbance, Noticed};
 use super::compressed::Inflate;
 use super::decode::{Change, Decoder};
 use super::error::{MysqlError, Place};
@@ -219,6 +219,7 @@ impl Binlog {
         (self.place, self.position, self.transaction) = (Place::default(), Position::default(), None);
         (self.seeking, self.going, self.gives_gtids) = (true, Going::default(), true);
         self.undecided.restart(&[], &Followed::default());
+        self.observed = Observed::default();
         self.marks.clear();
     }
 
@@ -285,7 +286,7 @@ impl Binlog {
     fn gap(&mut self, table: TableName, why: impl Into<String>) {
         self.observed.disturb(&table, Disturbance::Gap);
         if let Some(Transaction { noted, time_micros, .. }) = &mut self.transaction {
-            noted.gaps.push(Gap { table, why: why.into(), time_micros: *time_micros });
+            noted.gaps.push(Gap::new(table, why, *time_micros));
         }
     }
 
@@ -446,6 +447,7 @@ impl Binlog {
         };
         self.place.gtid = None;
         (self.last_micros, self.has_ended) = (time_micros, true);
+        self.observed.notice(&noted);
         if let Some(gtid) = &gtid {
             self.gtids.insert(gtid);
         }

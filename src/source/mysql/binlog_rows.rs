@@ -65,7 +65,7 @@ impl Binlog {
                     let (table, time_micros) = (shape.table.clone(), transaction.time_micros);
                     let how = if gap.is_some() { Disturbance::Gap } else { Disturbance::Altered };
                     self.observed.disturb(&table, how);
-                    transaction.noted.gaps.extend(gap.map(|why| Gap { table, why, time_micros }));
+                    transaction.noted.gaps.extend(gap.map(|why| Gap::new(table, why, time_micros)));
                     transaction.noted.shapes.push(shape);
                 }
                 if transaction.rows_of.is_none() {

@@ -23,6 +23,17 @@ pub enum Disturbance {
 pub struct Observed {
     table: Option<TableName>,
     disturbed: Option<Disturbance>,
+    /// Of whichever table.
+    noticed: Noticed,
+}
+
+/// What transactions that have ended did to tables.
+#[derive(Debug, Default)]
+pub struct Noticed {
+    /// They have gaps, perhaps not their first.
+    pub gaps: Vec<TableName>,
+    /// A statement altered or made them.
+    pub altered: Vec<TableName>,
 }
 
 impl Observed {
@@ -32,17 +43,33 @@ impl Observed {
             self.disturbed = self.disturbed.max(Some(how));
         }
     }
+
+    /// A transaction has ended.
+    pub(super) fn notice(&mut self, noted: &Noted) {
+        self.noticed.gaps.extend(noted.gaps.iter().map(|gap| gap.table.clone()));
+    }
+
+    /// A statement altered or made a table.
+    pub(super) fn alters(&mut self, table: &TableName) {
+        self.disturb(table, Disturbance::Altered);
+        self.noticed.altered.push(table.clone());
+    }
 }
 
 impl Binlog {
     /// From now on [`Binlog::take_disturbance`] is about this table.
     pub fn observe(&mut self, table: Option<&TableName>) {
-        self.observed = Observed { table: table.cloned(), disturbed: None };
+        (self.observed.table, self.observed.disturbed) = (table.cloned(), None);
     }
 
     /// What happened to the observed table since that was last asked.
     pub fn take_disturbance(&mut self) -> Option<Disturbance> {
         self.observed.disturbed.take()
+    }
+
+    /// What was done to tables since that was last asked.
+    pub fn take_noticed(&mut self) -> Noticed {
+        std::mem::take(&mut self.observed.noticed)
     }
 
     /// The followed tables that are known, in order.

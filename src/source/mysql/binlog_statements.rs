@@ -9,7 +9,7 @@ use super::super::event::RawEvent;
 use super::super::query::Query;
 use super::super::statement::{Effect, Leaves, Meaning, Redefined, classify};
 use super::super::tables::Altered;
-use super::{Binlog, Disturbance};
+use super::Binlog;
 
 /// What an operator can do about a change that no row event shows.
 const UNSHOWN: &str = "rows may change and no row event says how, which is not followed: start from a new state folder after this \
@@ -124,7 +124,7 @@ impl Binlog {
 
     /// A statement may have altered, made or removed the table.
     fn altered(&mut self, table: &TableName) {
-        self.observed.disturb(table, Disturbance::Altered);
+        self.observed.alters(table);
         let Some(transaction) = &mut self.transaction else { return };
         let began = Place { offset: transaction.began, ..self.place.clone() };
         let Some(Altered { was_newer }) = self.tables.alter(table, &began) else { return };

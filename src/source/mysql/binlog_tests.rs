@@ -242,7 +242,7 @@ fn gaps(binlog: &mut Binlog, events: Vec<RawEvent<'static>>) -> Vec<String> {
         _ => Vec::new(),
     };
     let gaps = batch.payloads().flat_map(noted);
-    gaps.map(|Gap { table, why, time_micros }| {
+    gaps.map(|Gap { table, why, time_micros, .. }| {
         assert_eq!(time_micros, 1_763_880_000_000_000);
         format!("{table}: {why}")
     })

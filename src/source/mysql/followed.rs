@@ -56,11 +56,7 @@ pub fn news(
         .chain(logged.difference(there).filter(|table| patterns.follows_table(table)))
         .filter(|table| !was(table))
         .partition(|table| there.contains(*table));
-    let gap = |table: &&TableName, why: &str| Gap {
-        table: (*table).clone(),
-        why: why.to_owned(),
-        time_micros: after.time_micros,
-    };
+    let gap = |table: &&TableName, why: &str| Gap::new((*table).clone(), why, after.time_micros);
     let gaps = found.iter().map(|table| gap(table, NOT_FOLLOWED));
     let gaps = gaps.chain(gone.iter().map(|table| gap(table, GONE))).collect();
     let wanted = found
@@ -169,8 +165,7 @@ mod tests {
         let mut standing = Standing { shapes: vec![shape("a"), shape("b")], ..Standing::default() };
         let (wide, narrow) = (options(&["shop.*"]), options(&["shop.*", "!shop.b", "!shop.c"]));
         goes_on(&mut standing, &wide, &["a", "b", "c"]);
-        let gap =
-            |table: &str| Gap { table: TableName::new("shop", table), why: "ALTER".into(), time_micros: 1 };
+        let gap = |table: &str| Gap::new(TableName::new("shop", table), "ALTER", 1);
         let note = |table| SnapshotNote {
             table: TableName::new("shop", table),
             step: SnapshotStep::Wanted { filter: None },
@@ -198,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_gap_that_stands_for_all_tables_stays() {
-        let all = Gap { table: TableName::new("*", "*"), why: "many".into(), time_micros: 1 };
+        let all = Gap::new(TableName::new("*", "*"), "many", 1);
         let mut standing = Standing { gaps: vec![all], ..Standing::default() };
         goes_on(&mut standing, &options(&["shop.a"]), &["a"]);
         goes_on(&mut standing, &options(&["shop.b"]), &["b"]);

@@ -275,12 +275,12 @@ impl MysqlSource {
             after.noted(noted.clone(), Version(0));
         }
         let after = &after;
+        self.snapshots.restart(&self.options, server.peer, after, &followed);
         self.binlog.restart(after.gtids.clone(), server.peer, patterns, followed);
         self.binlog.goes(&way, server.gives_gtids());
         self.binlog.recall(after);
         self.binlog.restart_xa(after);
         self.reread.restart(&self.options, server.peer);
-        self.snapshots.restart(&self.options, server.peer, after);
         let mut stream = control.stream(way.begin(after), &self.options).await?;
         self.first_event(&mut stream).await?;
         if !way.is_by_place() && files::is_older(&after.position.file, &self.binlog.place().file) {

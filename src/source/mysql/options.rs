@@ -124,11 +124,13 @@ pub struct SnapshotOptions {
     pub rows_per_second: Option<NonZeroU64>,
     /// Tables are read by themselves that come to be followed when the log has begun.
     pub added: bool,
+    /// Tables are read by themselves whose documents came to be other than their rows.
+    pub gaps: bool,
 }
 
 impl Default for SnapshotOptions {
     fn default() -> SnapshotOptions {
-        SnapshotOptions { connections: 2, rows_per_second: None, added: true }
+        SnapshotOptions { connections: 2, rows_per_second: None, added: true, gaps: false }
     }
 }
 

@@ -32,8 +32,10 @@
 //! | [`table`] | the table at hand, and its chunks in order |
 //! | `tasks` | what is done beside the stream |
 //! | [`orders`] | what an operator asks for |
+//! | [`gaps`] | what nobody asks for and is needed |
 
 pub mod chunk;
+pub mod gaps;
 #[cfg(test)]
 mod model_tests;
 pub mod order;
@@ -49,10 +51,10 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use crate::backoff::Backoff;
-use crate::event::{Op, TableName, TableNo, Version};
+use crate::event::{Op, TableName, TableNo};
 use crate::log::Standing;
 use crate::log::record::{Batch, Change, Kind, SweepRecord};
-use crate::log::snapshot::{Begun, Range, Snapshot, SnapshotNote, SnapshotStep, take};
+use crate::log::snapshot::{Begun, Range, Snapshot, SnapshotNote, SnapshotStep};
 use crate::source::orders::{OrderQueue, Taken};
 use crate::source::{Pace, SourceError};
 
@@ -62,6 +64,7 @@ use super::error::MysqlError;
 use super::options::MysqlOptions;
 use super::server::Peer;
 use chunk::{Session, Unread};
+use gaps::Gaps;
 use subject::Subject;
 use table::{Piece, Progress, State};
 use tasks::{Done, of_task};
@@ -80,6 +83,7 @@ pub struct Snapshots {
     taken: Vec<Taken>,
     /// Those that are not over, as the log has them with what is in the batches.
     owed: Vec<Snapshot>,
+    gaps: Gaps,
     /// What was read of these does not count any more.
     anew: BTreeSet<TableName>,
     reading: Option<Reading>,
@@ -114,6 +118,7 @@ impl Snapshots {
             orders: OrderQueue::none(),
             taken: Vec::new(),
             owed: Vec::new(),
+            gaps: Gaps::default(),
             anew: BTreeSet::new(),
             reading: None,
             tasks: JoinSet::new(),
@@ -137,9 +142,16 @@ impl Snapshots {
         self.orders = orders;
     }
 
-    /// A new stream begins, from this server, where the log stands.
-    pub fn restart(&mut self, options: &MysqlOptions, peer: Peer, after: &Standing) {
+    /// A new stream begins, from this server, where the log stands. `there`: the followed tables that the server has.
+    pub fn restart(
+        &mut self,
+        options: &MysqlOptions,
+        peer: Peer,
+        after: &Standing,
+        there: &BTreeSet<TableName>,
+    ) {
         self.disconnect();
+        self.gaps = Gaps::of(after, there);
         (self.options, self.peer, self.owed) = (options.clone(), peer, after.snapshots.clone());
         let gap = |table: &TableName| after.gaps.iter().any(|gap| gap.table == *table);
         let uncovered = |begun: &Begun| !begun.covers_gap;
@@ -183,6 +195,7 @@ impl Snapshots {
     /// # Errors
     /// A table cannot be read, and trying again would not help.
     pub fn work(&mut self, binlog: &mut Binlog, batch: &mut Batch) -> Result<(), MysqlError> {
+        self.want_for_gaps(binlog, batch);
         if self.is_idle() {
             return Ok(());
         }
@@ -374,25 +387,11 @@ impl Snapshots {
         }
     }
 
-    /// The table is not there.
-    fn gone(&mut self, binlog: &mut Binlog, batch: &mut Batch) {
-        let Some(Reading { table, .. }) = self.reading.take() else { return };
-        tracing::warn!(%table, "there is no such table, or this user sees none: its snapshot is over");
-        self.note(vec![SnapshotNote { table, step: SnapshotStep::Cancelled }], binlog, batch);
-    }
-
     /// Writes what becomes of snapshots, between two transactions.
     fn note(&mut self, notes: Vec<SnapshotNote>, binlog: &mut Binlog, batch: &mut Batch) {
         self.owes(&notes);
         binlog.note_snapshots(notes, batch);
         self.scanned = batch.len();
-    }
-
-    /// Takes in what the log will with these notes. Neither versions nor gaps matter here.
-    fn owes(&mut self, notes: &[SnapshotNote]) {
-        for note in notes {
-            let _closes_a_gap = take(&mut self.owed, note.clone(), Version(0), false);
-        }
     }
 
     /// Appends the chunks whose turn has come and whose *high* the stream has passed.
