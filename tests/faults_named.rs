@@ -33,6 +33,7 @@ const FAULTS: &[(u8, &str)] = &[
     (33, "a bulk of which some is done, some put off, some refused"),
     (34, "a document that the engine refuses for good"),
     (35, "a parked change sent again behind a newer one"),
+    (36, "an index that is blocked or closed"),
     (42, "a server that restarts, crashes, ends the stream, also under TLS"),
     (43, "a connection that is half open"),
     (44, "binlogs purged before they were read"),

@@ -301,3 +301,45 @@ async fn over_its_limit_the_relay_stops_before_the_change_and_goes_on_from_it() 
     ensure!(meta(&stage, "last").await?.is_some());
     stage.clear().await
 }
+
+async fn demand(
+    stage: &Stage,
+    index: &str,
+    (method, path, body): (Method, &str, Option<String>),
+) -> Result<()> {
+    let (status, text) = stage.engine.ask(method, &format!("{index}{path}"), body).await?;
+    ensure!(status.is_success(), "{status}: {text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn fault_36_an_index_that_is_blocked_or_closed_is_waited_for_and_nothing_is_parked() -> Result<()> {
+    let test = "fault_36_an_index_that_is_blocked_or_closed_is_waited_for_and_nothing_is_parked";
+    let mut stage = Stage::set(test, 500).await?;
+    add_papers(&stage).await?;
+    stage.relay.start()?;
+    write(&stage, &[r#"INSERT INTO papers VALUES ('first', '{"a": 1}')"#]).await?;
+    until_parked(&mut stage, &[]).await?;
+    let index = format!("/{}.papers-000001", stage.shop.schema);
+    let settings = |value: &str| format!(r#"{{"index.blocks.read_only_allow_delete": {value}}}"#);
+    let steps = [
+        [
+            (Method::PUT, "/_settings", Some(settings("true"))),
+            (Method::PUT, "/_settings", Some(settings("null"))),
+        ],
+        [(Method::POST, "/_close", None), (Method::POST, "/_open", None)],
+    ];
+    for (round, [wrong, right]) in steps.into_iter().enumerate() {
+        demand(&stage, &index, wrong).await?;
+        let id = format!("waits{round}");
+        write(&stage, &[&format!(r#"INSERT INTO papers VALUES ('{id}', '{{"a": 2}}')"#)]).await?;
+        let why = stage.relay.until_ready_is(503, SOON).await?;
+        ensure!(why.contains("sink: ") && !why.contains(CANARY), "{why}");
+        ensure!(ids(&stage).await?.is_empty(), "parked behind {why}");
+        demand(&stage, &index, right).await?;
+        stage.relay.until_ready_is(200, SOON).await?;
+        until_parked(&mut stage, &[]).await?;
+        ensure!(meta(&stage, &id).await?.is_some());
+    }
+    stage.clear().await
+}

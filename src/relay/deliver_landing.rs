@@ -9,6 +9,7 @@ use super::super::parked_orders::Became;
 use super::super::sweeps::{Event, Owed, Sweep, WhatFor};
 use super::super::{foreign, id_for_people};
 use super::Deliver;
+use super::parked::Rows;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::event::Version;
@@ -33,6 +34,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         let mut put_off = Vec::new();
         let mut why = None;
         let (mut superseded, mut parked) = (0_u64, Vec::new());
+        let mut rows = Rows::new(self.log.clone());
         for (i, disposition) in dispositions.into_iter().enumerate() {
             let (item, ticket) = (&flight.bulk.items[i], flight.tickets[i]);
             match disposition {
@@ -48,7 +50,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                     continue;
                 }
                 Disposition::Poison { kind, reason } if item.verb == Verb::Index => {
-                    self.park(&flight, i, kind, reason.clone())?;
+                    self.park((&flight, i), kind, reason.clone(), &mut rows)?;
                     parked.push((i, reason));
                 }
                 Disposition::Poison { reason, .. } | Disposition::Definite { reason } => {

@@ -18,9 +18,64 @@ use crate::event::codec::Row;
 use crate::event::document::Verb;
 use crate::event::{Op, Seq, TableNo, TableSchema, Version};
 use crate::log::record::{Change, Kind, SchemaRecord};
+use crate::log::{Log, Reader};
 use crate::mapping::{self, TableMapping};
 use crate::settled::{CursorStore, Parked, ParkedRow};
 use crate::sink::{IndexNo, Item, Sink};
+
+/// How many frames are read over on the way to a row, rather than to look for its place in the log.
+const NEAR: u64 = 4096;
+
+/// Rows of the changes that one landing parks, read from the log once more: the cursor stands below them, so the log has them.
+pub(super) struct Rows<D: Disk> {
+    log: Log<D>,
+    reading: Option<Reading<D>>,
+}
+
+struct Reading<D: Disk> {
+    reader: Reader<D>,
+    schemas: HashMap<TableNo, TableSchema>,
+    /// The last frame that was read.
+    at: Seq,
+}
+
+impl<D: Disk> Rows<D> {
+    pub fn new(log: Log<D>) -> Rows<D> {
+        Rows { log, reading: None }
+    }
+
+    /// A change's row, and its table's columns. In rising order they cost one pass.
+    fn of(&mut self, seq: Seq) -> Result<(Op, ParkedRow), DeliverError> {
+        let reading = match self
+            .reading
+            .take()
+            .filter(|reading| (1..=NEAR).contains(&(seq.0.saturating_sub(reading.at.0))))
+        {
+            Some(reading) => reading,
+            None => Reading { reader: self.log.reader(seq)?, schemas: HashMap::new(), at: Seq(0) },
+        };
+        let Reading { reader, schemas, at } = self.reading.insert(reading);
+        while let Some(frame) = reader.next_frame()? {
+            let undecodable = |error| DeliverError::undecodable(frame.seq, &error);
+            if frame.kind == Kind::Schema {
+                let record = SchemaRecord::decode(frame.payload).map_err(undecodable)?;
+                schemas.insert(record.table, record.schema);
+            }
+            *at = frame.seq;
+            if frame.seq < seq {
+                continue;
+            }
+            if frame.kind != Kind::Change {
+                break;
+            }
+            let change = Change::decode(frame.payload).map_err(undecodable)?;
+            let schema = schemas.get(&change.table).cloned();
+            let schema = schema.ok_or_else(|| DeliverError::no_schema(seq, change.table))?;
+            return Ok((change.op, ParkedRow { schema, row: change.row.rest().to_vec() }));
+        }
+        Err(DeliverError::Record { seq, problem: "it is no change any more".to_owned() })
+    }
+}
 
 impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     /// The engine has the item's document, or a newer one.
@@ -41,10 +96,10 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     /// No more may be parked, or its row cannot be read.
     pub(super) fn park(
         &mut self,
-        flight: &Flight,
-        i: usize,
+        (flight, i): (&Flight, usize),
         kind: &'static str,
         reason: String,
+        rows: &mut Rows<D>,
     ) -> Result<(), DeliverError> {
         let (item, ticket) = (&flight.bulk.items[i], flight.tickets[i]);
         let table = self.tables.table_of(item.index).cloned();
@@ -59,7 +114,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             return Ok(());
         }
         let seq = self.outstanding.seq(ticket);
-        let (op, row) = self.row_of(seq)?;
+        let (op, row) = rows.of(seq)?;
         let names: usize = row.schema.columns.iter().map(|column| column.name.len()).sum();
         let parked = Parked {
             table,
@@ -99,30 +154,6 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             seq,
             reason,
         }
-    }
-
-    /// The row of a change, and its table's columns: the cursor stands below it, so the log has it.
-    fn row_of(&self, seq: Seq) -> Result<(Op, ParkedRow), DeliverError> {
-        let mut reader = self.log.reader(seq)?;
-        let mut schemas: HashMap<TableNo, TableSchema> = HashMap::new();
-        while let Some(frame) = reader.next_frame()? {
-            let undecodable = |error| DeliverError::undecodable(frame.seq, &error);
-            match frame.kind {
-                Kind::Schema => {
-                    let SchemaRecord { table, schema } =
-                        SchemaRecord::decode(frame.payload).map_err(undecodable)?;
-                    schemas.insert(table, schema);
-                }
-                Kind::Change if frame.seq == seq => {
-                    let change = Change::decode(frame.payload).map_err(undecodable)?;
-                    let schema = schemas.remove(&change.table);
-                    let schema = schema.ok_or_else(|| DeliverError::no_schema(seq, change.table))?;
-                    return Ok((change.op, ParkedRow { schema, row: change.row.rest().to_vec() }));
-                }
-                _ => break,
-            }
-        }
-        Err(DeliverError::Record { seq, problem: "it is no change any more".to_owned() })
     }
 
     /// Carries an order out, or begins to.
@@ -177,9 +208,14 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             return self.answer_retry().map(|()| true);
         };
         let Some(index) = self.tables.seen(&retry.table).cloned() else {
-            let alias = mapping::alias(&retry.table)?;
-            let expect = self.tables.expect(&alias, &retry.table)?;
-            self.retries.find(retry, alias, expect, &self.sink, &self.readiness);
+            let alias = mapping::alias(&retry.table).map_err(DeliverError::from);
+            match alias.and_then(|alias| Ok((self.tables.expect(&alias, &retry.table)?, alias))) {
+                Ok((expect, alias)) => self.retries.find(retry, alias, expect, &self.sink, &self.readiness),
+                Err(error) => {
+                    self.retries.decided(retry, Became::Refused { reason: error.to_string() });
+                    self.answer_retry()?;
+                }
+            }
             return Ok(false);
         };
         // Above what is settled the change itself is yet to be sent again, behind older ones.

@@ -32,7 +32,7 @@ pub struct ParkLimits {
     pub changes: u64,
     /// What their rows take.
     pub bytes: u64,
-    /// Changes that are parked anew within a minute: when everything is refused it is not the rows.
+    /// Documents that are parked anew within a minute: when everything is refused it is not the rows.
     pub changes_per_minute: u64,
 }
 
@@ -121,7 +121,7 @@ impl Parking {
         Ok(())
     }
 
-    /// Checks the bounds, and counts one change more in this minute.
+    /// Checks the bounds, and counts one document more in this minute.
     fn make_room(&mut self, gone_bytes: u64, is_new: bool, parked: &Parked) -> Result<(), Full> {
         let ParkLimits { changes, bytes, changes_per_minute } = self.limits;
         if is_new && self.changes >= changes {
@@ -135,6 +135,9 @@ impl Parking {
             let problem =
                 format!("with it {would_be} bytes of rows would be, and [parked] bytes allows {bytes}");
             return Err(Full(problem));
+        }
+        if !is_new {
+            return Ok(());
         }
         let now = Instant::now();
         if now - self.minute.0 >= MINUTE {
@@ -339,6 +342,7 @@ mod tests {
         parking.park(parked("b", 2), row()).unwrap();
         assert!(parking.park(parked("c", 3), row()).unwrap_err().0.contains("minute"));
         parking.park(parked("b", 2), row()).expect("it was parked before the crash already");
+        parking.park(parked("b", 3), row()).expect("one row that changes all the time");
         tokio::time::advance(MINUTE).await;
         parking.park(parked("c", 3), row()).unwrap();
     }

@@ -153,20 +153,20 @@ impl Tables {
         index: &Index,
     ) -> Result<(), DeliverError> {
         let found = IndexId { table: table.clone(), name: index.name.clone(), uuid: index.uuid.clone() };
+        match self.indices.get(alias) {
+            Some(stored) if *stored != found => {
+                return Err(DeliverError::OtherIndex {
+                    alias: alias.to_owned(),
+                    stored: describe(stored),
+                    found: describe(&found),
+                });
+            }
+            Some(_) => {}
+            None => drop(self.indices.insert(alias.to_owned(), found)),
+        }
         self.owners.insert(index.no, table.clone());
         self.seen.insert(table.clone(), index.clone());
-        match self.indices.get(alias) {
-            Some(stored) if *stored != found => Err(DeliverError::OtherIndex {
-                alias: alias.to_owned(),
-                stored: describe(stored),
-                found: describe(&found),
-            }),
-            Some(_) => Ok(()),
-            None => {
-                self.indices.insert(alias.to_owned(), found);
-                Ok(())
-            }
-        }
+        Ok(())
     }
 }
 

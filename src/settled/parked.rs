@@ -10,8 +10,8 @@
 //!
 //! # Format
 //!
-//! Two trees a sink, `parked NAME` and `parked rows NAME`. The key in both is table and id in bincode; a value is a byte with the version of its encoding,
-//! then a [`Parked`] or a [`ParkedRow`] in bincode 2's standard configuration.
+//! Two trees a sink, `parked NAME` and `parked rows NAME`. The key in both is the table in bincode, then the id; a value is a byte with the version of its
+//! encoding, then a [`Parked`], or a row's [`TableSchema`], in bincode 2's standard configuration; the row's bytes follow up to the value's end.
 
 use std::path::Path;
 
@@ -25,9 +25,8 @@ use super::handle::Handle;
 /// Version of the encoding of both kinds of values.
 const ENCODING: u8 = 1;
 
-/// Limit on what decoding one of each may allocate, bytes. A row is at most 1 GiB.
-const PARKED_LIMIT: usize = 1 << 20;
-const ROW_LIMIT: usize = 2 << 30;
+/// Limit on what decoding a value may allocate beside the row's own bytes, bytes.
+const DECODE_LIMIT: usize = 16 << 20;
 
 /// A change that the engine refused.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -55,7 +54,7 @@ pub struct Parked {
 }
 
 /// A parked change's row.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParkedRow {
     /// As the table was then.
     pub schema: TableSchema,
@@ -110,14 +109,21 @@ impl ParkedTrees {
     pub fn all(&self, path: &Path) -> Result<Vec<Parked>, SettledError> {
         let values = self.parked.iter().values();
         values
-            .map(|value| decode::<Parked, PARKED_LIMIT>(path, &value.map_err(|e| describe(path, "read", e))?))
+            .map(|value| match decode(path, &value.map_err(|e| describe(path, "read", e))?)? {
+                (parked, []) => Ok(parked),
+                _ => Err(damaged(path, "bytes follow a parked change".to_owned())),
+            })
             .collect()
     }
 
     /// The row of a document's parked change.
     pub fn row(&self, path: &Path, table: &TableName, id: &str) -> Result<Option<ParkedRow>, SettledError> {
         let value = self.rows.get(key(table, id)).map_err(|error| describe(path, "read", error))?;
-        value.map(|value| decode::<ParkedRow, ROW_LIMIT>(path, &value)).transpose()
+        let row = |value: sled::IVec| {
+            let (schema, row) = decode(path, &value)?;
+            Ok(ParkedRow { schema, row: row.to_vec() })
+        };
+        value.map(row).transpose()
     }
 }
 
@@ -134,7 +140,7 @@ impl Encoded {
             ParkedStep::Parked(parked, row) => Encoded {
                 key: key(&parked.table, &parked.id),
                 parked: Some(encode(&**parked)),
-                row: Some(encode(row)),
+                row: Some([encode(&row.schema), row.row.clone()].concat()),
             },
             ParkedStep::Again(parked) => {
                 Encoded { key: key(&parked.table, &parked.id), parked: Some(encode(&**parked)), row: None }
@@ -180,22 +186,23 @@ fn encode<T: Encode>(value: &T) -> Vec<u8> {
     bytes
 }
 
-fn decode<T: Decode<()>, const LIMIT: usize>(path: &Path, value: &[u8]) -> Result<T, SettledError> {
-    let damaged = |why: String| SettledError::Damaged { path: path.to_path_buf(), why };
+/// A `T`, and what follows it.
+fn decode<'v, T: Decode<()>>(path: &Path, value: &'v [u8]) -> Result<(T, &'v [u8]), SettledError> {
     match value.split_first() {
-        Some((&ENCODING, bytes)) => match codec::decode_owned::<T, LIMIT>(bytes) {
-            Ok((value, [])) => Ok(value),
-            Ok(_) => Err(damaged("bytes follow a parked change".to_owned())),
-            // bincode's words tell of lengths and variants, not of values.
-            Err(error) => Err(damaged(format!("a parked change cannot be decoded: {error}"))),
-        },
+        // bincode's words tell of lengths and variants, not of values.
+        Some((&ENCODING, bytes)) => codec::decode_owned::<T, DECODE_LIMIT>(bytes)
+            .map_err(|error| damaged(path, format!("a parked change cannot be decoded: {error}"))),
         Some((&found, _)) => Err(SettledError::Format {
             path: path.to_path_buf(),
             found: u32::from(found),
             known: u32::from(ENCODING),
         }),
-        None => Err(damaged("a parked change is empty".to_owned())),
+        None => Err(damaged(path, "a parked change is empty".to_owned())),
     }
+}
+
+fn damaged(path: &Path, why: String) -> SettledError {
+    SettledError::Damaged { path: path.to_path_buf(), why }
 }
 
 #[cfg(test)]
