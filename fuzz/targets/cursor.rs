@@ -21,7 +21,7 @@ pub fn run(input: &[u8]) {
             drop(Settled::open(place.path()).expect("an empty folder opens"));
             place
         });
-        store(place, input);
+        store(place, "cursors", NAME.as_bytes(), Some(input));
         let settled = unlocked(|| match Settled::open(place.path()) {
             Err(SettledError::Locked { .. }) => None,
             opened => Some(opened.expect("a folder opens whatever its cursors hold")),
@@ -41,18 +41,23 @@ pub fn run(input: &[u8]) {
     });
 }
 
-/// Puts `value` where the cursor is kept, past the code that writes cursors.
-fn store(place: &Place, value: &[u8]) {
+/// Puts `value` into one of sled's trees, past the code that writes them; `None`: nothing is there.
+pub fn store(place: &Place, tree: &str, key: &[u8], value: Option<&[u8]>) {
     let config = sled::Config::new().path(place.path()).cache_capacity(1 << 20).flush_every_ms(None);
     let db = unlocked(|| match config.open() {
         Err(sled::Error::Io(error)) if error.to_string().contains("lock") => None,
         opened => Some(opened.expect("sled opens")),
     });
-    db.open_tree("cursors").and_then(|tree| tree.insert(NAME, value)).expect("sled stores");
+    let tree = db.open_tree(tree).expect("sled opens a tree");
+    match value {
+        Some(value) => tree.insert(key, value),
+        None => tree.remove(key),
+    }
+    .expect("sled stores");
 }
 
 /// sled's own threads may hold a folder's lock for a moment after it was closed.
-fn unlocked<T>(mut open: impl FnMut() -> Option<T>) -> T {
+pub fn unlocked<T>(mut open: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         if let Some(opened) = open() {

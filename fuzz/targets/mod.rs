@@ -14,6 +14,7 @@
 //! | [`gtids`] | a GTID set, as text or as stored | what is read prints and reads back the same |
 //! | [`configuration`] | `everrelay.toml` | settings, or an error that names the file and no secret |
 //! | [`cursor`] | a cursor as sled keeps it | read, written and read the same, or an error that says what to do |
+//! | [`parked`] | a parked change, or its row, as sled keeps it | read and written again, or an error that says what to do |
 //! | [`json`] | MySQL's binary JSON | JSON within the limit, or an error |
 //! | [`diffs`] | a JSON document and its differences | JSON within the limit, or an error |
 //! | [`rows`] | a table map and a rows event | what is decoded is a row of its schema, or a key that is owed |
@@ -40,6 +41,7 @@ pub mod frames;
 pub mod gtids;
 pub mod header;
 pub mod json;
+pub mod parked;
 pub mod payload;
 pub mod place;
 pub mod records;

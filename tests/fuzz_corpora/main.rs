@@ -60,6 +60,7 @@ targets! {
     any_gtid_set_is_read_as_it_prints: gtids within PAYLOAD + OWN;
     any_configuration_is_taken_or_explained: configuration within PAYLOAD + OWN;
     any_stored_cursor_is_read_or_explained: cursor within PAYLOAD + OWN;
+    anything_parked_is_read_or_explained: parked within PAYLOAD + OWN;
     any_binary_json_is_json_or_refused: json within OWN;
     any_differences_leave_json_or_are_refused: diffs within OWN;
     any_rows_event_is_rows_or_refused: rows within OWN;

@@ -9,7 +9,7 @@ use everrelay::event::{
 use everrelay::log::prepared::{Held, Outcome, Prepared, Xa};
 use everrelay::log::record::{Batch, Commit, HEADER, Kind, Mark, Position, SchemaRecord, State, Synced};
 use everrelay::log::{Location, Noted, Standing};
-use everrelay::settled::{Cursor, IndexId, OwedSweep};
+use everrelay::settled::{Cursor, IndexId, OwedSweep, Parked};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -33,6 +33,7 @@ pub fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("gtids", gtids()),
         ("configuration", configurations()),
         ("cursor", cursors()),
+        ("parked", parked()),
         ("json", json()),
         ("diffs", diffs()),
         ("rows", rows()),
@@ -395,6 +396,32 @@ fn cursors() -> Vec<Vec<u8>> {
         value
     };
     vec![Vec::new(), vec![2, 7], stored(&Cursor::default()), stored(&cursor)]
+}
+
+fn parked() -> Vec<Vec<u8>> {
+    let (table, ty) = (TableName::new("shop", "t"), ColumnType::Integer { bits: 64, unsigned: false });
+    let parked = Parked {
+        table: table.clone(),
+        id: "7".into(),
+        seq: Seq(70_000),
+        version: u64::MAX,
+        op: Op::Update,
+        kind: "document_parsing_exception".into(),
+        reason: "document_parsing_exception (400), at column meta".into(),
+        since_micros: 1,
+        tried_micros: 2,
+        attempts: 3,
+        bytes: 4,
+    };
+    let columns = ["id", "meta"].map(|name| Column { name: name.into(), ty, nullable: false });
+    let schema = TableSchema { name: table, columns: columns.into(), key: vec![0] };
+    let (mut change, mut row) = (vec![0, 1], vec![1, 1]);
+    codec::encode(&parked, &mut change);
+    codec::encode(&schema, &mut row);
+    let mut values = RowWriter::new(&mut row);
+    values.i64(7);
+    values.i64(-1);
+    vec![vec![0], vec![1, 9], change, row]
 }
 
 // ---- what people write ----
