@@ -10,7 +10,7 @@ pub mod snapshot;
 mod socket;
 pub mod status;
 
-use std::io::IsTerminal;
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -132,6 +132,32 @@ fn with_causes(error: &anyhow::Error) -> String {
     text
 }
 
+/// Asks before something is changed, unless that was said already.
+fn consent(question: &str, said: bool) -> Result<(), Failure> {
+    if said {
+        return Ok(());
+    }
+    let refused = |why: &'static str| Failure::new(Exit::Usage, anyhow::anyhow!(why));
+    let stdin = io::stdin();
+    if !stdin.is_terminal() {
+        return Err(refused("nothing was changed: there is no terminal to ask on. Say --yes"));
+    }
+    match confirmed(question, &mut stdin.lock(), &mut io::stderr()) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(refused("nothing was changed")),
+        Err(error) => Err(Failure::new(Exit::Unexpected, error)),
+    }
+}
+
+/// Asks, and is told.
+fn confirmed(question: &str, input: &mut impl BufRead, out: &mut impl Write) -> io::Result<bool> {
+    write!(out, "{question} [y/N] ")?;
+    out.flush()?;
+    let mut answer = String::new();
+    input.read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
 /// `3.2 GB`: powers of 1000.
 fn bytes_for_people(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
@@ -161,6 +187,17 @@ mod tests {
     fn the_command_line_is_well_formed() {
         use clap::CommandFactory;
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn only_a_yes_is_one() {
+        for (answer, meant) in
+            [("y\n", true), ("YES\n", true), ("", false), ("\n", false), ("n\n", false), ("yo\n", false)]
+        {
+            let mut out = Vec::new();
+            assert_eq!(confirmed("Cut?", &mut answer.as_bytes(), &mut out).unwrap(), meant, "{answer:?}");
+            assert_eq!(out, b"Cut? [y/N] ");
+        }
     }
 
     #[test]

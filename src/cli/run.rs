@@ -82,7 +82,7 @@ async fn daemon(settings: Settings) -> Result<Exit, Failure> {
 
 /// A cursor of a newer everrelay is refused before opening the log cuts it and begins a segment. Whatever else may be wrong with it is said when it is
 /// opened for good.
-fn refuse_newer_cursors(settings: &Settings) -> Result<(), Failure> {
+pub(super) fn refuse_newer_cursors(settings: &Settings) -> Result<(), Failure> {
     let folder = settings.settled_dir();
     match folder.exists().then(|| Settled::open(&folder)) {
         Some(Err(error @ SettledError::Format { .. })) => Err(Failure::new(Exit::State, error)),
@@ -171,7 +171,7 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
 }
 
 /// Opens the log; on a full disk with the room that was held back for that.
-async fn open_log(settings: &Settings) -> Result<Opened<SystemDisk>, Failure> {
+pub(super) async fn open_log(settings: &Settings) -> Result<Opened<SystemDisk>, Failure> {
     let open = || crate::log::open(&SystemDisk, &SystemClock, &settings.log_dir(), settings.log.clone());
     let locked = |error: &OpenError| matches!(error, OpenError::Locked { .. });
     match open_unlocked(open, locked).await {

@@ -1,5 +1,7 @@
 //! `everrelay snapshot`: orders a running relay to read tables anew, and says how far that is.
 
+mod from_now;
+
 use anyhow::anyhow;
 use reqwest::Method;
 
@@ -22,6 +24,12 @@ pub(super) struct SnapshotArguments {
     /// Every followed table.
     #[arg(long, conflicts_with = "tables")]
     all: bool,
+    /// Of a relay that is stopped: go on from where the server is now, without what was purged or lost, and read every followed table anew.
+    #[arg(long, conflicts_with_all = ["tables", "all", "filter"])]
+    from_now: bool,
+    /// Do not ask.
+    #[arg(long, requires = "from_now")]
+    yes: bool,
     /// Only rows that fulfil this SQL condition; documents whose rows are gone stay then.
     #[arg(long = "where", value_name = "SQL")]
     filter: Option<String>,
@@ -64,12 +72,13 @@ struct WhichArguments {
 }
 
 pub(super) fn run(arguments: &SnapshotArguments) -> Result<Exit, Failure> {
-    let SnapshotArguments { command, config, tables, all, filter, json } = arguments;
+    let SnapshotArguments { command, config, tables, all, from_now, yes, filter, json } = arguments;
     match command {
         Some(SnapshotCommand::Ls(arguments)) => list(arguments),
         Some(SnapshotCommand::Pause(which)) => which.order("/snapshot/pause", "paused"),
         Some(SnapshotCommand::Resume(which)) => which.order("/snapshot/resume", "resumed"),
         Some(SnapshotCommand::Cancel(which)) => which.order("/snapshot/cancel", "cancelled"),
+        None if *from_now => from_now::run(config, *yes, *json),
         None if tables.is_empty() && !all => {
             Err(Failure::new(Exit::Usage, anyhow!("say which tables (schema.table …), or --all; see --help")))
         }

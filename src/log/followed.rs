@@ -26,6 +26,8 @@ pub struct Follows {
     pub patterns: Vec<String>,
     /// What is known of these tables is of no use any more: they are not followed, or were not until now.
     pub forgotten: Vec<TableName>,
+    /// Of a mark: nothing stands that was known before it. The source goes on where it says, whatever was in between.
+    pub anew: bool,
 }
 
 /// Which tables are followed.

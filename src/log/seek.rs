@@ -1,7 +1,8 @@
 //! From a time or a GTID to a frame.
 //!
 //! Each segment begins with its [`State`]: all GTIDs committed below it, and the latest commit time below it. Neither ever falls along
-//! the log, so a binary search over the states finds the one segment in which what is sought ends, and its frames are read until it
+//! the log (but for transactions that a server lost, where an operator had the log go on without them: whether such a one is found depends on where it
+//! stands), so a binary search over the states finds the one segment in which what is sought ends, and its frames are read until it
 //! does. What a transaction began with may stand in an earlier segment, which the state says too.
 //!
 //! The first mark of a log says where it was begun: what that holds was never in the log, and is answered as what is no longer kept.

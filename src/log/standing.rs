@@ -126,6 +126,9 @@ impl Standing {
 
     /// A mark was passed, the frame `version`.
     pub fn marked(&mut self, mark: Mark, version: Version) {
+        if mark.noted.follows.as_ref().is_some_and(|follows| follows.anew) {
+            *self = Standing::default();
+        }
         self.gtids = mark.gtids;
         self.moved(mark.position, mark.time_micros, mark.noted, version);
     }
@@ -139,7 +142,7 @@ impl Standing {
 
     /// What the frame `version` notes became known, and nothing moved.
     pub fn noted(&mut self, noted: Noted, version: Version) {
-        if let Some(Follows { patterns, forgotten }) = noted.follows {
+        if let Some(Follows { patterns, forgotten, .. }) = noted.follows {
             let added = noted.gaps.iter().map(|gap| gap.table.clone());
             self.followed.take(patterns, added, &self.prepared);
             self.forget(forgotten.into_iter().collect());
@@ -420,6 +423,38 @@ mod tests {
         let names: Vec<_> = (0..MAX_SNAPSHOTS).map(|number| number.to_string()).collect();
         pass(Vec::new(), names.iter().map(|name| (name.as_str(), wanted(None))).collect());
         assert_eq!(pass(Vec::new(), vec![("a", wanted(None))]), [false, false], "there is no room for it");
+    }
+
+    #[test]
+    fn a_log_that_goes_on_anew_knows_nothing_of_before_but_what_that_mark_says() {
+        let follows = |anew| Follows { patterns: vec!["shop.*".to_owned()], forgotten: Vec::new(), anew };
+        let xid = Xid::new(1, b"x", b"").unwrap();
+        let prepared = Prepared { xid, gtid: None, time_micros: 0, held: None };
+        let known = Noted {
+            horizon: set("0-1-9"),
+            gaps: vec![gap("old", "ALTER"), gap("b", "ALTER")],
+            shapes: vec![shape("b", b"1")],
+            xa: vec![Xa::Prepared(prepared)],
+            ..Noted::default()
+        };
+        let mark = |gtids: &str, noted| Mark {
+            synced: Synced::default(),
+            gtids: set(gtids),
+            time_micros: 9,
+            noted,
+            position: Position::default(),
+        };
+        let mut standing = Standing::default();
+        standing.committed(commit(set("0-1-8").only(), "b.1", known), Version(1));
+        let noted =
+            |anew| Noted { gaps: vec![gap("b", "lost")], follows: Some(follows(anew)), ..Noted::default() };
+        standing.marked(mark("0-1-8", noted(false)), Version(2));
+        assert_eq!((standing.gaps.len(), standing.position.file.as_str()), (2, "b.1"));
+        standing.marked(mark("0-1-5", noted(true)), Version(3));
+        let mut begun = Standing::default();
+        begun.marked(mark("0-1-5", noted(false)), Version(3));
+        assert_eq!(standing, begun);
+        assert_eq!((standing.gtids.to_string().as_str(), standing.gaps[0].why.as_str()), ("0-1-5", "lost"));
     }
 
     #[test]

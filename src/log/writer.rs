@@ -331,7 +331,8 @@ impl<D: Disk> Writer<D> {
                 if mark.time_micros > 0 {
                     self.ended.time_micros = mark.time_micros;
                 }
-                self.held_changed |= !mark.noted.xa.is_empty();
+                let anew = mark.noted.follows.as_ref().is_some_and(|follows| follows.anew);
+                self.held_changed |= anew || !mark.noted.xa.is_empty();
                 let version = self.next_version();
                 self.standing.get_or_insert_default().marked(mark, version);
             }

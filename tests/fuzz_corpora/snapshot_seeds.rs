@@ -32,7 +32,7 @@ fn ranges() -> Vec<Range> {
 pub fn history() -> Vec<Record> {
     let mut batch = Batch::new();
     let wanted = [None, Some("id > 7".to_owned()), None].map(|filter| SnapshotStep::Wanted { filter });
-    let follows = Follows { patterns: vec!["shop.t*".into()], forgotten: vec![table()] };
+    let follows = Follows { patterns: vec!["shop.t*".into()], forgotten: vec![table()], anew: false };
     batch.mark(&Mark { noted: Noted { follows: Some(follows), ..noted(wanted) }, ..mark(set()) });
     batch.schema(&schema(300));
     let begun = SnapshotStep::Begun { ranges: ranges(), estimated_rows: u64::MAX };

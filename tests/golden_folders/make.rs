@@ -490,12 +490,12 @@ fn snapshot(folder: &Path) {
     settle(folder, Some(&Cursor { seq: visible, gtids, indices: Default::default(), sweeps: vec![sweep] }));
 }
 
-/// A log that comes to follow one table more while an XA transaction is undecided, and one less after a restart.
+/// A log that comes to follow one table more while an XA transaction is undecided, and one less after a restart; and goes on anew.
 fn followed(folder: &Path) {
     let follows = |patterns: &[&str], forgotten: &[&str]| {
         let patterns = patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
         let forgotten = forgotten.iter().map(|table| TableName::new("shop", *table)).collect();
-        Some(Follows { patterns, forgotten })
+        Some(Follows { patterns, forgotten, anew: false })
     };
     let note = |table| SnapshotNote {
         table: TableName::new("shop", table),
@@ -526,6 +526,11 @@ fn followed(folder: &Path) {
     making.mark(&format!("{A}:1-10"));
     making.change(ORDERS, Op::Insert, &bare_order(2));
     making.commit(&format!("{A}:11"));
+    // The operator gives up what was lost.
+    making.noted.follows = Some(Follows { anew: true, ..follows(&["shop.orders"], &[]).unwrap() });
+    making.noted.gaps = vec![gap("orders")];
+    making.noted.snapshots = vec![note("orders")];
+    making.mark(&format!("{B}:1-3"));
     making.sync();
     settle(folder, Some(&Cursor::default()));
 }

@@ -60,7 +60,7 @@ async fn what_the_server_says_of_its_binlog_keeps_its_class() {
         (
             "Cannot replicate because the source purged required binary logs",
             Class::Definite,
-            "new state folder",
+            "snapshot --from-now",
         ),
         ("log event entry exceeded max_allowed_packet", Class::Definite, "SET PERSIST max_allowed_packet"),
         ("A replica with the same server_uuid/server_id has connected", Class::Transient, "another replica"),

@@ -20,6 +20,12 @@ fn both(pair: &Pair) -> MysqlOptions {
     options
 }
 
+/// A source that knows of the replica alone.
+fn alone_at_the_replica(pair: &Pair) -> MysqlSource {
+    let alone = both(pair).only(&Host { address: pair.replica.address(), tls: Tls::Local });
+    MysqlSource::new(alone).unwrap()
+}
+
 fn uses(follower: &Follower) -> Vec<HostUse> {
     follower.source.upstream().borrow().hosts.iter().map(|host| host.at_present).collect()
 }
@@ -94,10 +100,18 @@ async fn fault_46_a_failover_that_lost_transactions_is_refused_with_the_differen
     assert!(error.to_string().contains(&lost.to_string()), "{error}");
     assert_eq!(uses(&follower), [HostUse::Refused, HostUse::Refused]);
     // Where there is no other server it is final after the grace.
-    let alone = both(&pair).only(&Host { address: pair.replica.address(), tls: Tls::Local });
-    let mut source = MysqlSource::new(alone).unwrap();
+    let mut source = alone_at_the_replica(&pair);
     let text = definite_in_time(&mut source, &follower.read.standing).await;
     assert!(text.contains(&lost.to_string()) && text.contains("never executed"), "{text}");
+    // To go on without them is an operator's to say: from where that server is, with every table owed.
+    let mut alone = alone_at_the_replica(&pair);
+    let mut waited = 0;
+    let said = alone.loss(&follower.read.standing, |_| waited += 1).await.unwrap();
+    assert!(said.is_some_and(|said| said.contains(&lost.to_string())) && waited > 0);
+    let (begins, noted) = alone.anew(&follower.read.standing, []).await.unwrap();
+    assert_eq!(begins.gtids, pair.replica.executed().await);
+    assert_eq!((noted.gaps.len(), noted.snapshots.len()), (1, 1));
+    assert!(alone.loss(&begins, |_| {}).await.unwrap().is_none(), "and nothing is lost to that");
 }
 
 #[tokio::test(flavor = "multi_thread")]

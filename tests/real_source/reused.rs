@@ -33,7 +33,7 @@ async fn refused(follower: &mut Follower, says: &str) {
     let place = &follower.read.standing.position;
     let place = format!("{}:{}", place.file, place.began);
     let text = definite_in_time(&mut follower.source, &follower.read.standing).await;
-    for part in ["though its server_uuid is the same", &place, says, "start from a new state folder"] {
+    for part in ["though its server_uuid is the same", &place, says, "snapshot --from-now"] {
         assert!(text.contains(part), "{part}: {text}");
     }
 }

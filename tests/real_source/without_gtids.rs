@@ -300,7 +300,7 @@ async fn fault_44_a_file_that_was_purged_is_named_and_a_quiet_stream_needs_none(
     off.server.run("INSERT INTO t VALUES (3, 'c')").await;
     off.server.purge().await;
     let text = off.refusal(&follower).await;
-    for part in [&*file, "no longer has its binlog file", "start from a new state folder"] {
+    for part in [&*file, "no longer has its binlog file", "snapshot --from-now"] {
         assert!(text.contains(part), "{part}: {text}");
     }
 }

@@ -1,12 +1,12 @@
 //! `log cut`: the log of a stopped relay, cut back to the end of a transaction.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, Write};
 
 use anyhow::anyhow;
 use serde::Serialize;
 
 use super::going_on_at;
-use crate::cli::{ConfigArgument, Failure, bytes_for_people};
+use crate::cli::{ConfigArgument, Failure, bytes_for_people, consent};
 use crate::clock::{Clock, SystemClock, rfc3339_seconds};
 use crate::config::Settings;
 use crate::disk::{Reserve, SystemDisk};
@@ -47,16 +47,7 @@ pub(super) fn run(arguments: &CutArguments, out: &mut impl Write) -> Result<Exit
     if changes_nothing(&plan, &lowered) {
         return Ok(Exit::Done);
     }
-    if !arguments.yes {
-        let stdin = io::stdin();
-        if !stdin.is_terminal() {
-            let error = anyhow!("nothing was changed: there is no terminal to ask on. Say --yes to cut");
-            return Err(Failure::new(Exit::Usage, error));
-        }
-        if !confirmed(&mut stdin.lock(), &mut io::stderr()).map_err(state)? {
-            return Err(Failure::new(Exit::Usage, anyhow!("nothing was changed")));
-        }
-    }
+    consent("Cut?", arguments.yes)?;
     // On a full disk too: the next `run` makes the reserve again, where there is room.
     let reserve = Reserve::open(SystemDisk, &settings.reserve_path(), settings.disk_reserve_bytes);
     let room = ROOM_BYTES.saturating_add(plan.going.bytes);
@@ -146,15 +137,6 @@ impl Cursors {
 
 fn changes_nothing(plan: &Plan, lowered: &[Lowered]) -> bool {
     plan.is_empty() && lowered.is_empty() && plan.lost.is_empty()
-}
-
-/// Asks, and is told.
-fn confirmed(input: &mut impl BufRead, out: &mut impl Write) -> io::Result<bool> {
-    write!(out, "Cut? [y/N] ")?;
-    out.flush()?;
-    let mut answer = String::new();
-    input.read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
 fn say(
@@ -285,20 +267,4 @@ fn say_done(json: bool, kept: Option<&Kept>, out: &mut impl Write) -> io::Result
         writeln!(out, "{unreadable_bytes} bytes of it could not be read, and are zeros there")?;
     }
     writeln!(out, "`everrelay run` goes on from here")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_yes_is_one() {
-        for (answer, meant) in
-            [("y\n", true), ("YES\n", true), ("", false), ("\n", false), ("n\n", false), ("yo\n", false)]
-        {
-            let mut out = Vec::new();
-            assert_eq!(confirmed(&mut answer.as_bytes(), &mut out).unwrap(), meant, "{answer:?}");
-            assert_eq!(out, b"Cut? [y/N] ");
-        }
-    }
 }

@@ -54,11 +54,11 @@ pub fn advice(error: &LinkError) -> Option<&'static str> {
             Some("name a file by password_file that only its owner and group may read")
         }
         LinkError::TooLarge => {
-            Some("MySQL's protocol does not carry it: start from a new state folder after it")
+            Some("MySQL's protocol does not carry it: stop the relay and run `everrelay snapshot --from-now`")
         }
         LinkError::LongRow { .. } => Some("raise max_row_bytes"),
         LinkError::Compression | LinkError::Inflated { .. } => Some(
-            "SET PERSIST binlog_transaction_compression = OFF, and start from a new state folder after it",
+            "SET PERSIST binlog_transaction_compression = OFF; then stop the relay and run `everrelay snapshot --from-now`",
         ),
         LinkError::Io(_) | LinkError::Unlike(_) | LinkError::Tls(_) => None,
     }

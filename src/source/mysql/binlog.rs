@@ -385,7 +385,7 @@ impl Binlog {
             kind::TRANSACTION_PAYLOAD => self.payload(),
             kind::INCIDENT => Err(self.refuse(
                 "INCIDENT event",
-                "the server says that its binlog lacks changes here: start from a new state folder after it",
+                "the server says that its binlog lacks changes here: stop the relay and run `everrelay snapshot --from-now`, which reads every table anew",
             )),
             _ if event.is_ignorable() => Ok(()),
             number => Err(self.refuse(&format!("event of type {number}"), "this type is not known, and the server does not say that it may be ignored")),

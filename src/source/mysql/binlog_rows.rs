@@ -17,8 +17,8 @@ const NO_TABLE: u64 = 0x00ff_ffff;
 
 /// Of rows that are owed where no executed set says when the server has committed them.
 const NO_SET: &str = "a row came without all its columns (binlog_row_image is not FULL, or PARTIAL_JSON), and without GTIDs nothing tells when it can be read \
-                      again: SET PERSIST binlog_row_image = 'FULL' and binlog_row_value_options = '' (sessions may have their own), or gtid_mode = ON, and start \
-                      from a new state folder after it; or exclude the table by a pattern";
+                      again: SET PERSIST binlog_row_image = 'FULL' and binlog_row_value_options = '' (sessions may have their own), or gtid_mode = ON, and stop the relay and run \
+                      `everrelay snapshot --from-now`; or exclude the table by a pattern";
 
 /// Most columns that are spoken of: names come from outside, and new ones may come for ever.
 const MOST_REPORTED: usize = 10_000;

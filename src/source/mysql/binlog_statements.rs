@@ -12,8 +12,8 @@ use super::super::tables::Altered;
 use super::Binlog;
 
 /// What an operator can do about a change that no row event shows.
-const UNSHOWN: &str = "rows may change and no row event says how, which is not followed: start from a new state folder after this \
-                       transaction, or exclude the table by a pattern";
+const UNSHOWN: &str = "rows may change and no row event says how, which is not followed: stop the relay and run `everrelay snapshot --from-now`, \
+                       or exclude the table by a pattern";
 
 impl Binlog {
     pub(super) fn query(

@@ -20,7 +20,7 @@ const _: () = assert!(MOST == 10_000);
 /// Of rows that nobody may see before a decision that can be days away, and another run's.
 const OWES: &str = "rows of an XA transaction came without all their columns (binlog_row_image is not FULL, or PARTIAL_JSON), and cannot be read \
                     again before it is decided: let sessions that prepare transactions SET binlog_row_image = 'FULL' and \
-                    binlog_row_value_options = '', and start from a new state folder after it, or exclude the table by a pattern";
+                    binlog_row_value_options = '', and stop the relay and run `everrelay snapshot --from-now`, or exclude the table by a pattern";
 
 impl Binlog {
     /// The open transaction is one of XA: its rows are held.

@@ -14,7 +14,10 @@ use super::server::GTIDS_ON;
 
 /// What lets a server send transactions of another mode than its own.
 const TURN_BACK: &str = "SET GLOBAL gtid_mode = ON_PERMISSIVE there (from OFF: OFF_PERMISSIVE), start the relay again, and when it has read what is behind go on with the mode that is \
-                         wanted; or start from a new state folder";
+                         wanted; or stop the relay and run `everrelay snapshot --from-now`";
+
+/// The way out where transactions are lost.
+pub const FROM_NOW: &str = "stop the relay and run `everrelay snapshot --from-now`, which goes on from where the server is now and reads every followed table anew";
 
 /// A place in the stream, for people: `binlog.000007:1234 (GTID …:5)`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,14 +99,14 @@ pub enum MysqlError {
     #[error("{server} sent a GTID set that is not understood: {problem}")]
     GtidSet { server: String, problem: String },
     #[error(
-        "{server} has purged transactions that were not read yet: {missing}; raise binlog_expire_logs_seconds there, and \
-         start from a new state folder"
+        "{server} has purged transactions that were not read yet: {missing}. To give them up, {FROM_NOW}; and raise \
+         binlog_expire_logs_seconds there"
     )]
     Purged { server: String, missing: GtidSet },
     #[error(
         "the state folder holds transactions that {server} never executed: {missing} is not in its gtid_executed (MariaDB: gtid_binlog_state); \
          the folder belongs to another source, or a failover lost them there: point it to the server that it was made \
-         with, or start from a new state folder"
+         with; or, where they are lost for good, {FROM_NOW}"
     )]
     AnotherHistory { server: String, missing: GtidSet, hope: Hope },
     #[error(
@@ -119,22 +122,22 @@ pub enum MysqlError {
     #[error(
         "{server} is not what the state folder was read from, though its server_uuid is the same: where the log's last transaction began, {place} of \
          {time}, {found}: its binlogs were reset, it was restored from a backup, or it lost transactions in a crash, and wrote others since; \
-         start from a new state folder"
+         {FROM_NOW}"
     )]
     Reused { server: String, place: String, time: String, found: String },
     #[error(
         "{server} has gtid_mode = {mode}, so that its transactions may have no GTIDs, and the log knows no place in its binlog files to go on from: {GTIDS_ON}; \
-         or start from a new state folder"
+         or {FROM_NOW}"
     )]
     NoPlace { server: String, mode: String },
     #[error(
         "the log goes on at {place} in the binlog of the server with the UUID {of}, and {server} is the server {found} (gtid_mode = {mode}): without GTIDs a place means \
-         nothing at another server. Point the relay to the server that it was read from; or start from a new state folder. To be able to change servers, turn GTIDs on at both \
+         nothing at another server. Point the relay to the server that it was read from; or {FROM_NOW}. To be able to change servers, turn GTIDs on at both \
          beforehand: {GTIDS_ON}"
     )]
     PlaceOfAnother { server: String, mode: String, found: uuid::Uuid, of: uuid::Uuid, place: String },
     #[error(
-        "{server} no longer has its binlog file {file}, where the log goes on; its oldest is {oldest}: raise binlog_expire_logs_seconds there, and start from a new state folder"
+        "{server} no longer has its binlog file {file}, where the log goes on; its oldest is {oldest}: {FROM_NOW}; and raise binlog_expire_logs_seconds there"
     )]
     PlacePurged { server: String, file: String, oldest: String },
     #[error(
@@ -158,7 +161,7 @@ pub enum MysqlError {
     NoneServes(String),
     #[error(
         "{at}: {last} was written after {highest}, so that no sequence tells a place in that GTID domain: give servers that write independently \
-         domains of their own (gtid_domain_id), SET GLOBAL gtid_strict_mode = ON, and start from a new state folder after it"
+         domains of their own (gtid_domain_id), SET GLOBAL gtid_strict_mode = ON; and {FROM_NOW}"
     )]
     Falling { at: String, last: Gtid, highest: Gtid },
     #[error("the stream from {server} was silent for {seconds} s, without a heartbeat, after {place}")]
@@ -189,7 +192,7 @@ pub enum MysqlError {
     #[error(
         "TABLE_MAP event of {table} at {place}: it does not say all of the table's columns (binlog_row_metadata = MINIMAL, or a type that MariaDB's binlog does not tell), {source}, and no statement \
          in the binlog explains that: the table was altered elsewhere, or with sql_log_bin = 0, or the user may not see it (GRANT SELECT ON it \
-         TO the user). {FULL_METADATA} (MariaDB: SET GLOBAL; its UUID, INET4, INET6 and VECTOR no setting tells), and start from a new state folder after this transaction; or exclude the table by a pattern"
+         TO the user). {FULL_METADATA} (MariaDB: SET GLOBAL; its UUID, INET4, INET6 and VECTOR no setting tells); and {FROM_NOW}; or exclude the table by a pattern"
     )]
     Unlike { table: TableName, place: Box<Place>, source: Unlike },
     #[error(
@@ -264,6 +267,25 @@ impl MysqlError {
         }
     }
 
+    /// Transactions that the log goes on from or would read next are not where it looks for them, and trying again does not bring them: an operator may give
+    /// them up.
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        match self {
+            MysqlError::Purged { .. }
+            | MysqlError::AnotherHistory { .. }
+            | MysqlError::Reused { .. }
+            | MysqlError::NoPlace { .. }
+            | MysqlError::PlaceOfAnother { .. }
+            | MysqlError::PlacePurged { .. }
+            | MysqlError::PassedOver { .. }
+            | MysqlError::OtherMode { .. } => true,
+            // The server's own words for the same, and about nothing else.
+            MysqlError::StreamRefused { advice, .. } => advice.contains("--from-now"),
+            _ => false,
+        }
+    }
+
     /// It is about who we are, or what we may.
     #[must_use]
     pub fn is_denial(&self) -> bool {
@@ -325,11 +347,11 @@ impl MysqlError {
                     return MysqlError::OtherMode { server, place, said: text.to_owned() };
                 }
                 let advice = if says("purged") || says("Could not find first log file") {
-                    "start from a new state folder"
+                    FROM_NOW
                 } else if says("has more GTIDs") || says("GTIDs than") {
-                    "the state folder belongs to another source: start from a new one"
+                    "the state folder belongs to another source: point it to the server that it was made with; or stop the relay and run `everrelay snapshot --from-now`"
                 } else if says("position > file size") {
-                    "the file is shorter than it was: it was lost in part in a crash (sync_binlog other than 1), or is another: start from a new state folder"
+                    "the file is shorter than it was: it was lost in part in a crash (sync_binlog other than 1), or is another: stop the relay and run `everrelay snapshot --from-now`"
                 } else if says("max_allowed_packet") {
                     "SET PERSIST max_allowed_packet = 1073741824 (MariaDB: SET GLOBAL)"
                 } else if says("same server_uuid") || says("same server_id") {
@@ -415,7 +437,7 @@ mod tests {
     #[test]
     fn what_a_server_says_of_its_binlog_is_told_apart() {
         for (message, advised) in [
-            ("Cannot replicate because the source purged required binary logs", "new state folder"),
+            ("Cannot replicate because the source purged required binary logs", "snapshot --from-now"),
             ("Replica has more GTIDs than the source has", "another source"),
             ("log event entry exceeded max_allowed_packet", "SET PERSIST max_allowed_packet"),
         ] {

@@ -50,7 +50,8 @@ pub fn news(
     let follows = |table: &TableName| patterns.follows_table(table);
     let logged: BTreeSet<_> = logged(after).collect();
     let forgotten = logged.iter().filter(|table| !(was(table) && follows(table)));
-    let follows = Follows { patterns: options.tables.clone(), forgotten: forgotten.cloned().collect() };
+    let follows =
+        Follows { patterns: options.tables.clone(), forgotten: forgotten.cloned().collect(), anew: false };
     let (found, gone): (Vec<_>, Vec<_>) = there
         .iter()
         .chain(logged.difference(there).filter(|table| patterns.follows_table(table)))
@@ -91,7 +92,7 @@ pub fn tell(noted: &Noted) {
 }
 
 /// The tables that the log knows something of. A gap that stands for all is of none.
-fn logged(standing: &Standing) -> impl Iterator<Item = TableName> {
+pub(super) fn logged(standing: &Standing) -> impl Iterator<Item = TableName> {
     let gaps = standing.gaps.iter().filter(|gap| !gap.is_of_all()).map(|gap| &gap.table);
     let shapes = standing.shapes.iter().map(|shape| &shape.table);
     let snapshots = standing.snapshots.iter().map(|snapshot| &snapshot.table);

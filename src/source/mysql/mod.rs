@@ -40,6 +40,7 @@
 //! | [`marks`] | when the position is recorded without rows |
 //! | [`query`] [`statement`] [`ddl`] [`alter`] [`definition`] [`tokens`] | what statements in the binlog mean for followed tables |
 //! | [`patterns`] [`followed`] | which tables are followed, and others than before |
+//! | [`anew`] | going on without what was lost |
 //! | [`cascades`] | foreign keys that change rows without row events |
 //! | [`collations`] | columns whose collation is not known |
 //! | [`tables`] | the tables seen so far, by their table maps |
@@ -58,6 +59,7 @@
 
 pub mod advice;
 pub mod alter;
+pub mod anew;
 pub mod binlog;
 pub mod cascades;
 pub mod catalog;
