@@ -19,14 +19,16 @@ use everrelay::event::{
     Column, ColumnType, Gtid, GtidSet, Op, Seq, TableName, TableNo, TableSchema, Value, Version,
 };
 use everrelay::lifecycle::{Readiness, Shutdown};
-use everrelay::log::record::{Batch, Commit, Mark, Position, SchemaRecord, SweepRecord, Synced};
+use everrelay::log::record::{
+    Batch, Change, Commit, Kind, Mark, Position, SchemaRecord, SweepRecord, Synced,
+};
 use everrelay::log::snapshot::{self, SnapshotNote, SnapshotStep};
 use everrelay::log::{Log, LogOptions, Noted, Opened, Writer};
 use everrelay::relay::deliver::Deliver;
 use everrelay::relay::options::DeliverOptions;
 use everrelay::relay::parked_orders::{self, Became, Fates, ParkedOrder, ParkedOrders, Which};
 use everrelay::relay::parking::ParkLimits;
-use everrelay::settled::{Cursor, CursorStore, MemoryCursor};
+use everrelay::settled::{Cursor, CursorStore, MemoryCursor, Parked};
 use everrelay::sink::{Bulk, BulkError, Disposition, Expect, Index, IndexNo, Sink, SinkError, Swept};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -516,6 +518,75 @@ impl Operator {
     }
 }
 
+/// Each document's last change, where it stands at or below the cursor, is what the engine has, or parked: the cursor has passed nothing else.
+fn the_cursor_has_passed_nothing_open(
+    log: &Log<SystemDisk>,
+    cursor: &MemoryCursor,
+    documents: &Mutex<Documents>,
+    dropped: &Dropped,
+) {
+    let Some(committed) = cursor.load().unwrap() else { return };
+    let mut aliases = BTreeMap::new();
+    let mut last: BTreeMap<(String, String), (Seq, Version, Verb)> = BTreeMap::new();
+    let mut reader = log.reader(log.retained_start()).unwrap();
+    while let Some(frame) = reader.next_frame().unwrap() {
+        match frame.kind {
+            Kind::Schema => {
+                let SchemaRecord { table, schema } = SchemaRecord::decode(frame.payload).unwrap();
+                aliases.insert(table, format!("shop.{}", schema.name.table));
+            }
+            Kind::Sweep => {
+                // Whether it was made by now cannot be told from here.
+                let record = SweepRecord::decode(frame.payload).unwrap();
+                let swept = format!("shop.{}", record.table.table);
+                last.retain(|(alias, _), (_, version, _)| *alias != swept || *version >= record.below());
+            }
+            Kind::Change => {
+                let Change { op, table, mut row } = Change::decode(frame.payload).unwrap();
+                let mut number = || match row.next_value().unwrap() {
+                    Value::I64(number) => number.to_string(),
+                    other => panic!("{other:?}"),
+                };
+                let mut put = |id: String, verb| {
+                    last.insert((aliases[&table].clone(), id), (frame.seq, frame.version, verb));
+                };
+                let id = number();
+                match op {
+                    Op::Delete | Op::Tombstone => put(id, Verb::Delete),
+                    Op::Rekey => {
+                        let (_, old) = (number(), number());
+                        put(old, Verb::Delete);
+                        put(id, Verb::Index);
+                    }
+                    Op::Insert | Op::Update | Op::Read => put(id, Verb::Index),
+                }
+            }
+            _ => {}
+        }
+    }
+    let parked = cursor.parked().unwrap();
+    let (documents, dropped) = (documents.lock().unwrap(), dropped.lock().unwrap());
+    for (document, (seq, version, verb)) in last {
+        if seq > committed.seq || dropped.contains(&document) {
+            continue;
+        }
+        let of_it =
+            |parked: &&Parked| (format!("shop.{}", parked.table.table), parked.id.clone()) == document;
+        let parked = parked.iter().find(of_it).map(|parked| Version(parked.version));
+        let live =
+            documents.kept.get(&document).filter(|(_, body)| body.is_some()).map(|(at, _)| Version(*at));
+        let is_so = match verb {
+            Verb::Index => live.max(parked) >= Some(version),
+            Verb::Delete => live.is_none() && parked.is_none(),
+        };
+        assert!(
+            is_so,
+            "{document:?}: {verb:?} {version} at {seq}, cursor {}: {live:?}, parked {parked:?}",
+            committed.seq
+        );
+    }
+}
+
 /// `wiped`: before the last run the state folder is lost, and rows change before the next one is begun.
 async fn history(seed: u64, wiped: bool) {
     let mut chance = StdRng::seed_from_u64(seed);
@@ -639,6 +710,7 @@ async fn history(seed: u64, wiped: bool) {
         } else {
             task.abort();
             assert!(task.await.unwrap_err().is_cancelled());
+            the_cursor_has_passed_nothing_open(&log, &cursor, &documents, &dropped);
             if chance.random_bool(0.5) {
                 cursor.lose_unsynced();
             }
