@@ -14,6 +14,7 @@
 //! | [`child`] | the source side, or the bare stream, as a process of its own |
 //! | [`prepared`] | the same actions as ready-made bodies: what the engine can take |
 //! | [`tap`] | sees what goes to the engine and when it answers |
+//! | [`whole`] | the relay as it is shipped, against ready-made bodies |
 //! | [`process`] | what another process used |
 //! | [`measure`] | clocks, memory, medians |
 
@@ -31,6 +32,7 @@ mod snapshot;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 mod tap;
+mod whole;
 
 use std::path::PathBuf;
 
@@ -117,7 +119,7 @@ async fn run(options: &Options, scale: Scale) -> Result<()> {
     if names.is_empty() {
         names = vec!["ingest", "snapshot", "end-to-end", "latency"];
     }
-    if names.iter().any(|name| !matches!(*name, "ingest" | "snapshot")) {
+    if names.iter().any(|name| *name != "ingest") {
         prepared::warm(&servers.engine_url, scale.warm_actions).await?;
     }
     for name in names {

@@ -165,9 +165,9 @@ pub fn json(column: &Column, value: &Value) -> Result<String> {
             Ok(number.to_string())
         }
         ("decimal", Value::Bytes(digits)) => Ok(String::from_utf8(digits.clone())?),
-        // Display has the fewest digits that read back the same.
-        ("float", Value::Float(number)) => Ok(number.to_string()),
-        ("double", Value::Double(number)) => Ok(number.to_string()),
+        // The fewest digits that read back the same; of two such that are as near, the even one. Display takes the other: 4.0820313 for 4.08203125.
+        ("float", Value::Float(number)) => Ok(ryu::Buffer::new().format(*number).to_owned()),
+        ("double", Value::Double(number)) => Ok(ryu::Buffer::new().format(*number).to_owned()),
         ("bit", Value::Bytes(bytes)) => {
             Ok(bytes.iter().fold(0u64, |number, byte| number << 8 | u64::from(*byte)).to_string())
         }
