@@ -4,10 +4,10 @@ mod support;
 
 use std::time::Duration;
 
-use anyhow::Result;
-use support::mysql;
+use anyhow::{Result, ensure};
 use support::servers::Database;
 use support::stage::Stage;
+use support::{eventually, mysql};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -135,6 +135,53 @@ async fn every_type(mut stage: Stage, specimens: &[(&str, &[&str])]) -> Result<(
     stage.tables.push("specimens".to_owned());
     stage.relay.start()?;
     stage.agree(SOON).await?;
+    stage.clear().await
+}
+
+#[tokio::test]
+async fn a_table_rule_is_followed_by_a_running_relay() -> Result<()> {
+    let mut stage = Stage::set("a_table_rule_is_followed_by_a_running_relay", 0).await?;
+    let schema = stage.shop.schema.clone();
+    stage.relay.options.more = format!(
+        "[[table]]\nmatch = \"{schema}.rul*\"\ndecimal = \"string\"\nzero_dates = \"string\"\njson = \"string\"\n\n\
+         [[table]]\nmatch = \"{schema}.ruled_otherwise\"\njson = \"flattened\"\n"
+    );
+    stage.relay.write_config()?;
+    let mut statements = vec!["SET sql_mode = ''".to_owned()];
+    for table in ["ruled", "ruled_otherwise", "plain"] {
+        statements.push(format!(
+            "CREATE TABLE `{schema}`.{table} (id INT PRIMARY KEY, n DECIMAL(9,2), d DATE, t DATETIME(3), j JSON)"
+        ));
+        statements.push(format!(
+            "INSERT INTO `{schema}`.{table} VALUES (1, 12.30, '0000-00-00', '2026-11-23 06:47:08.12', '{{\"a\": [1, 2]}}')"
+        ));
+        // What comes later too.
+        statements.push(format!("UPDATE `{schema}`.{table} SET n = -0.50 WHERE id = 1"));
+    }
+    mysql::execute(&stage.shop.mysql_url, statements).await?;
+    stage.relay.start()?;
+    for (table, expected) in [
+        (
+            "ruled",
+            r#"{"id":1,"n":"-0.50","d":"0000-00-00","t":"2026-11-23T06:47:08.120","j":"{\"a\": [1, 2]}"}"#,
+        ),
+        (
+            "ruled_otherwise",
+            r#"{"id":1,"n":"-0.50","d":"0000-00-00","t":"2026-11-23T06:47:08.120","j":{"a":[1,2]}}"#,
+        ),
+        ("plain", r#"{"id":1,"n":-0.50,"d":null,"t":"2026-11-23T06:47:08.120","j":{"a":[1,2]}}"#),
+    ] {
+        let alias = format!("{schema}.{table}").to_lowercase();
+        let what = format!("the document of {table}");
+        let arrived = eventually(&what, SOON, async || {
+            let document = stage.engine.document(&alias, "1").await.unwrap_or_default();
+            Ok(document.filter(|document| document.contains("0.50")))
+        });
+        let document = arrived.await?;
+        let [found, expected]: [serde_json::Value; 2] =
+            [serde_json::from_str(&document)?, serde_json::from_str(expected)?];
+        ensure!(found == expected, "{table}: {document}");
+    }
     stage.clear().await
 }
 
