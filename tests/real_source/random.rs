@@ -1,5 +1,7 @@
 //! Random values of the types that the tables of *columns* have not: text in every character set, shapes, vectors.
 
+use std::collections::BTreeMap;
+
 use everrelay::event::codec::{Row, RowWriter};
 use everrelay::event::value::Geometry;
 use everrelay::event::{Column, ColumnType, TableName, TableSchema, Value};
@@ -11,7 +13,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::charsets::{Set, sets};
-use crate::server::{At, Server};
+use crate::server::{At, Follower, Server};
 
 at_each!(
     random_text_of_every_character_set_reads_as_the_server_converts_it,
@@ -29,6 +31,18 @@ fn seeded(test: &str) -> StdRng {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads table `t` by a snapshot: its rows must have the bytes that the stream's have.
+async fn ensure_snapshot_is_the_same(server: &mut Server, stream: &Follower) {
+    let mut snapshot = server.follow().await;
+    snapshot.snapshot(&server.schema, "t").await;
+    let bytes = |follower: &Follower| {
+        let rows = follower.read.changes.iter();
+        rows.map(|row| (row.values[0].1.clone(), row.bytes.clone())).collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(snapshot.read.changes.len(), ROWS);
+    assert!(bytes(stream) == bytes(&snapshot), "stream and snapshot differ");
 }
 
 /// Text of at most 30 characters as SQL.
@@ -85,6 +99,7 @@ async fn random_text_of_every_character_set_reads_as_the_server_converts_it(at: 
             assert_eq!(ours, printed, "{column}");
         }
     }
+    ensure_snapshot_is_the_same(&mut server, &follower).await;
 }
 
 /// A number that binary fractions and decimal ones of a few digits both have.
@@ -197,4 +212,5 @@ async fn random_shapes_and_vectors_become_the_json_that_the_server_makes_of_them
             ours.as_array().unwrap().iter().map(|n| n.to_string().parse().unwrap()).collect();
         assert_eq!(ours, *numbers);
     }
+    ensure_snapshot_is_the_same(&mut server, &follower).await;
 }
