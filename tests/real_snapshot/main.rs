@@ -168,7 +168,16 @@ const KEYS: [(&str, &str); 15] = [
 #[tokio::test]
 async fn a_key_of_any_type_and_any_number_of_columns_is_read_whole() -> Result<()> {
     let test = "a_key_of_any_type_and_any_number_of_columns_is_read_whole";
-    let mut stage = with_snapshot(Database::Mysql, test, 0, None).await?;
+    every_key_is_read_whole(with_snapshot(Database::Mysql, test, 0, None).await?).await
+}
+
+#[tokio::test]
+async fn a_key_of_any_type_and_any_number_of_columns_is_read_whole_at_mariadb_too() -> Result<()> {
+    let test = "a_key_of_any_type_and_any_number_of_columns_is_read_whole_at_mariadb_too";
+    every_key_is_read_whole(with_snapshot(Database::Mariadb, test, 0, None).await?).await
+}
+
+async fn every_key_is_read_whole(mut stage: Stage) -> Result<()> {
     let (schema, url) = (stage.shop.schema.clone(), stage.shop.mysql_url.clone());
     mysql::execute(&url, numbers(&schema)).await?;
     for (number, (columns, values)) in KEYS.iter().enumerate() {
