@@ -18,6 +18,9 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 /// Over how long they are smoothed.
 const SMOOTHED_OVER: Duration = Duration::from_secs(10);
 
+/// How often the log says how far a snapshot is.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+
 /// Rows that are read in a second, by table, of the snapshots that have begun.
 pub type Rates = BTreeMap<TableName, f64>;
 
@@ -36,6 +39,8 @@ struct Known {
     rows: u64,
     at: Instant,
     per_second: f64,
+    /// When the log said last how far it is.
+    said: Instant,
 }
 
 impl Snapshots {
@@ -74,8 +79,15 @@ impl Snapshots {
                 tracing::info!(%table, rows, estimated_rows, "the table's snapshot is read");
             }
             observe(table, *rows, *estimated_rows);
-            let first = Known { since: *since, rows: *rows, at: now, per_second: 0.0 };
-            seen.insert(table.clone(), known.map_or(first, |known| known.observe(*rows, now)));
+            let first = Known { since: *since, rows: *rows, at: now, per_second: 0.0, said: now };
+            let mut known = known.map_or(first, |known| known.observe(*rows, now));
+            if now - known.said >= SAY_EVERY {
+                known.said = now;
+                let rows_per_second = known.per_second.round() as u64;
+                let seconds_left = estimated_rows.saturating_sub(*rows).checked_div(rows_per_second);
+                tracing::info!(%table, rows, estimated_rows, rows_per_second, seconds_left, "the table's snapshot goes on");
+            }
+            seen.insert(table.clone(), known);
         }
         for (table, Known { rows, .. }) in std::mem::replace(&mut self.known, seen) {
             tracing::info!(%table, rows, "the table's snapshot is over, or begins again");
