@@ -106,7 +106,14 @@ fn list(arguments: &ListArguments) -> Result<Exit, Failure> {
             println!("{}", snapshot_for_people(snapshot));
         }
     }
-    if status.pipeline.snapshots.is_empty() && !arguments.json {
+    for table in &status.pipeline.swept {
+        if arguments.json {
+            println!("{}", serde_json::json!({ "table": table, "state": "sweeping" }));
+        } else {
+            println!("{table} was read, and documents without a row are being deleted");
+        }
+    }
+    if status.pipeline.snapshots.is_empty() && status.pipeline.swept.is_empty() && !arguments.json {
         println!("no snapshot is wanted or read");
     }
     Ok(Exit::Done)

@@ -154,6 +154,19 @@ macro_rules! cases {
 cases! { empty small several_segments open_transaction torn_tail truncated xa snapshot followed }
 
 #[test]
+fn snapshot_ls_names_what_is_read_and_what_is_swept() {
+    let copied = Copied::of("snapshot");
+    let (code, lines, words) = copied.everrelay(&["snapshot", "ls"]);
+    assert_eq!((code, words.as_str()), (Some(0), ""));
+    assert_eq!(
+        lines,
+        "shop.orders 1 of about 2 rows\nshop.lines was read, and documents without a row are being deleted\n"
+    );
+    let (_, lines, _) = copied.everrelay(&["snapshot", "ls", "--json"]);
+    assert!(lines.ends_with("{\"state\":\"sweeping\",\"table\":\"shop.lines\"}\n"), "{lines}");
+}
+
+#[test]
 fn a_log_of_a_newer_format_is_refused_before_anything_is_written() {
     for segment in [0, 1, usize::MAX] {
         let copied = Copied::of("several-segments");
