@@ -40,6 +40,8 @@ async fn what_a_snapshot_writes_is_handed_over_before_the_server_says_anything(a
     let (began, mut batch) = (Instant::now(), Batch::new());
     source.fill(&mut batch).await.unwrap();
     assert!(began.elapsed() < HEARTBEAT / 2, "it waited for {:?}", began.elapsed());
+    // The log keeps it.
+    batch.take_told().into_iter().for_each(|told| told.send(()).expect("who asked waits"));
     assert_eq!(asked.await.unwrap(), Ok(vec![table.clone()]));
     let (kind, payload) = batch.payloads().next().expect("the order is in the batch");
     assert_eq!(kind, Kind::Mark);
