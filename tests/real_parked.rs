@@ -32,11 +32,7 @@ async fn write(stage: &Stage, statements: &[&str]) -> Result<()> {
 
 /// Runs `everrelay parked …`; its exit code, what it printed, and what it complained of.
 async fn parked(stage: &Stage, arguments: &[&str]) -> Result<(i32, String, String)> {
-    let mut command = Command::new(relay_binary());
-    command.arg("parked").args(arguments).arg("--config").arg(stage.relay.config_file());
-    let output = command.output().await.context("starting everrelay")?;
-    let code = output.status.code().context("ended by a signal")?;
-    Ok((code, String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?))
+    stage.command(&[&["parked"], arguments].concat()).await
 }
 
 /// What `parked ls --show` lists: by document, the record and how often it was refused.

@@ -12,19 +12,13 @@ use everrelay::log::record::{Commit, Kind};
 use rustix::process::Signal;
 use serde_json::Value;
 use support::mysql;
-use support::relay::relay_binary;
 use support::stage::Stage;
-use tokio::process::Command;
 
 const SOON: Duration = Duration::from_secs(60);
 
 /// Runs `everrelay log …`; its exit code, what it printed, and what it complained of.
 async fn log_command(stage: &Stage, arguments: &[&str]) -> Result<(i32, String, String)> {
-    let mut command = Command::new(relay_binary());
-    command.arg("log").args(arguments).arg("--config").arg(stage.relay.config_file());
-    let output = command.output().await.context("starting everrelay")?;
-    let code = output.status.code().context("ended by a signal")?;
-    Ok((code, String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?))
+    stage.command(&[&["log"], arguments].concat()).await
 }
 
 /// The highest offset of the last segment that a commit in it says was synced; in its state, if it has no commit.

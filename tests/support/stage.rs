@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
+use tokio::process::Command;
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::compare::{Comparison, compare};
@@ -89,6 +90,18 @@ impl Stage {
     #[must_use]
     pub fn workload(&self, rate: Option<u32>) -> Workload {
         Workload::start(&self.shop, self.scale, self.seed.number, Pace { connections: 3, rate })
+    }
+
+    /// Runs `everrelay` with the relay's configuration; its exit code, what it printed, and what it complained of.
+    ///
+    /// # Errors
+    /// It cannot be started, or a signal ended it.
+    pub async fn command(&self, arguments: &[&str]) -> Result<(i32, String, String)> {
+        let mut command = Command::new(relay_binary());
+        command.args(arguments).arg("--config").arg(self.relay.config_file());
+        let output = command.output().await.context("starting everrelay")?;
+        let code = output.status.code().context("ended by a signal")?;
+        Ok((code, String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?))
     }
 
     /// Waits for the relay to end by itself with this exit code, and returns all that it said.
