@@ -39,6 +39,7 @@ pub mod names {
     pub const SINK_BULK_SECONDS: &str = "everrelay_sink_bulk_seconds";
     pub const SINK_IN_FLIGHT: &str = "everrelay_sink_bulks_in_flight";
     pub const SINK_COLLAPSED: &str = "everrelay_sink_collapsed_total";
+    pub const SINK_NODE_UP: &str = "everrelay_sink_node_up";
     pub const SINK_SWEEPS: &str = "everrelay_sink_sweeps";
     pub const SINK_SWEPT: &str = "everrelay_sink_swept_documents_total";
     pub const PARKED: &str = "everrelay_parked";
@@ -128,6 +129,10 @@ fn describe() {
     describe_histogram!(SINK_BULK_SECONDS, Unit::Seconds, "Time from sending a bulk to its answer");
     describe_gauge!(SINK_IN_FLIGHT, "Bulk requests under way");
     describe_counter!(SINK_COLLAPSED, "Changes that a newer change of the same document took along");
+    describe_gauge!(
+        SINK_NODE_UP,
+        "1 for a node of the search engine that answers, 0 for one that is put aside"
+    );
     describe_gauge!(
         SINK_SWEEPS,
         "Tables whose older documents are being deleted, after a TRUNCATE or a snapshot"

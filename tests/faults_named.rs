@@ -34,6 +34,7 @@ const FAULTS: &[(u8, &str)] = &[
     (34, "a document that the engine refuses for good"),
     (35, "a parked change sent again behind a newer one"),
     (36, "an index that is blocked or closed"),
+    (41, "one of several engine nodes gone, or of another cluster; redirects"),
     (42, "a server that restarts, crashes, ends the stream, also under TLS"),
     (43, "a connection that is half open"),
     (44, "binlogs purged before they were read"),

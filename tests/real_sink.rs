@@ -94,8 +94,27 @@ fn definite(result: Result<Index, SinkError>) -> String {
 
 #[tokio::test]
 async fn the_version_is_known_whether_or_not_the_engine_tells_it_at_its_root() {
-    let version = sink().version().await.unwrap();
+    let version = sink().versions().await.remove(0).1.unwrap();
     assert!(version.number.split('.').count() >= 3, "{version:?}");
+}
+
+#[tokio::test]
+async fn an_engine_says_which_cluster_it_is_of_and_a_node_that_is_gone_is_passed_over() {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (first, second) = (url(), url().replace("127.0.0.1", "localhost"));
+    assert_ne!(first, second);
+    let urls = vec![format!("http://{gone}"), first, second];
+    let sink = ElasticSink::new(&ElasticOptions { urls, ..ElasticOptions::new("") }).unwrap();
+    sink.meet().await.unwrap();
+    let versions = sink.versions().await;
+    let answered = versions.iter().filter(|(_, version)| version.is_ok()).count();
+    assert_eq!((answered, versions[0].1.is_ok()), (2, false), "{versions:?}");
+    let alias = alias();
+    let index = sink.ensure(&spec(&alias, &[("id", FieldKind::Long)]), Expect::Anything).await.unwrap();
+    for version in 1..=6 {
+        let judged = send(&sink, &index, &[("1", version, Some(r#"{"id":1}"#))]).await;
+        assert_eq!(judged, [Disposition::Done]);
+    }
 }
 
 #[tokio::test]

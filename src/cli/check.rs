@@ -186,13 +186,24 @@ async fn sink(settings: &Settings, findings: &mut Findings) {
         Ok(sink) => sink,
         Err(error) => return findings.failed("sink", Exit::Sink, &error),
     };
-    match sink.version().await {
-        Ok(version) => {
-            let name = version.distribution.as_deref().unwrap_or("search engine");
-            findings.ok("sink", format!("{name} {} at {}", version.number, settings.sink.url));
+    let versions = sink.versions().await;
+    let any = versions.iter().any(|(_, version)| version.is_ok());
+    for (node, version) in versions {
+        match version {
+            Ok(version) => {
+                let name = version.distribution.as_deref().unwrap_or("search engine");
+                findings.ok("sink", format!("{name} {} at {node}", version.number));
+            }
+            // The relay goes on with the others.
+            Err(SinkError::Transient(error)) if any => {
+                findings.add("sink", Verdict::Warning, format!("{node}: {error}"));
+            }
+            Err(SinkError::Transient(error) | SinkError::Definite(error)) => {
+                findings.failed("sink", Exit::Sink, &format!("{node}: {error}"));
+            }
         }
-        Err(SinkError::Transient(error) | SinkError::Definite(error)) => {
-            findings.failed("sink", Exit::Sink, &error);
-        }
+    }
+    if let Err(SinkError::Transient(error) | SinkError::Definite(error)) = sink.meet().await {
+        findings.failed("sink", Exit::Sink, &error);
     }
 }

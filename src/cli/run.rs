@@ -126,6 +126,9 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
     let (parked_orders, parked_queue) = parked_orders::channel();
     let sink = ElasticSink::new(&options).map_err(|error| Failure::new(Exit::Usage, error))?;
 
+    // Within the time that a connection may take; a node that is away is asked when it comes back.
+    sink.meet().await.map_err(|error| Failure::new(Exit::Sink, error))?;
+
     let listener = admin::bind(settings.admin_listen)
         .await
         .with_context(|| format!("cannot listen on {} ([admin] listen)", settings.admin_listen))

@@ -105,8 +105,9 @@ pub enum Tls {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sink {
-    /// `https://host:9200`.
-    pub url: String,
+    /// `https://host:9200`; several, for nodes of one cluster.
+    #[serde(deserialize_with = "one_or_several")]
+    pub url: Vec<String>,
     pub api_key_env: Option<String>,
     pub api_key_file: Option<PathBuf>,
     /// User name for basic authentication.

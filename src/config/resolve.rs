@@ -205,10 +205,7 @@ fn tls(at: &At<'_>, source: &file::Source, options: &mut MysqlOptions) -> Result
 
 fn sink(sink: file::Sink, path: &str) -> Result<ElasticOptions, ConfigError> {
     let at = At { path, section: "sink" };
-    if sink.url.contains(',') {
-        return Err(at.wrong("url", "it names several nodes; name one, or what balances between them"));
-    }
-    let mut options = ElasticOptions::new(sink.url);
+    let mut options = ElasticOptions { urls: sink.url, ..ElasticOptions::new("") };
     let key = secret_of(&at, "api_key_env", &sink.api_key_env, "api_key_file", &sink.api_key_file)?;
     let password = secret(&at, &sink.password_env, &sink.password_file)?;
     options.auth = match (key, sink.username, password) {

@@ -1,5 +1,6 @@
 //! What a bulk's outcome is called when the wire or what stands in it fails: a scripted server in place of the engine.
 
+mod nodes;
 mod sweeps;
 
 use std::convert::Infallible;
@@ -267,7 +268,7 @@ async fn what_a_status_proves() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_definite_and_names_where_it_leads() {
+async fn fault_41_a_redirect_is_definite_and_names_where_it_leads() {
     let (server, other) = (Server::start().await, Server::start().await);
     let (sink, bulk) = ready(&server).await;
     for status in ["301 Moved Permanently", "302 Found", "303 See Other", "307 x", "308 x"] {
@@ -325,7 +326,7 @@ async fn a_refused_connection_is_transient() {
         assert!(matches!(outcome, Err(BulkError::Transient { .. })), "{outcome:?}");
     }
     assert!(matches!(refused.ensure(&spec(), Expect::Anything).await, Err(SinkError::Transient(_))));
-    assert!(matches!(refused.version().await, Err(SinkError::Transient(_))));
+    assert!(matches!(refused.versions().await[..], [(_, Err(SinkError::Transient(_)))]));
     assert_eq!(sink.send(&bulk).await, Ok(vec![Disposition::Done]));
 }
 

@@ -1,23 +1,21 @@
-//! One request and its answer, or what its failure proves.
+//! What is asked of the engine, and what its answers and failures prove.
 
-use std::error::Error;
 use std::fs;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use elasticsearch::Elasticsearch;
 use elasticsearch::auth::Credentials;
 use elasticsearch::cert::{Certificate, CertificateValidation};
-use elasticsearch::http::headers::{
-    ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
-    USER_AGENT,
-};
+use elasticsearch::http::headers::{HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use elasticsearch::http::response::Response;
-use elasticsearch::http::transport::{MultiNodeConnectionPool, SingleNodeConnectionPool, TransportBuilder};
+use elasticsearch::http::transport::{SingleNodeConnectionPool, TransportBuilder};
 use elasticsearch::http::{Method, Url};
 use serde::Deserialize;
 
+use super::node::{Ask, Failure, Node, headers, node_url, redirected};
+use super::nodes::{Nodes, Tried};
 use super::options::{Auth, ElasticError, ElasticOptions};
 use super::outcome::FILTER;
 use super::reason::{EngineError, Text, name};
@@ -43,13 +41,10 @@ pub struct EngineVersion {
 
 #[derive(Debug)]
 pub(super) struct Client {
-    client: Elasticsearch,
-    nodes: Vec<Url>,
+    nodes: Nodes,
     request_timeout: Duration,
     connect_timeout: Duration,
     opaque_prefix: String,
-    /// The last request got an answer.
-    reached: AtomicBool,
 }
 
 /// An answer to a request about indices: its status and body, whatever the status.
@@ -59,54 +54,49 @@ pub(super) struct Answer {
     pub body: Bytes,
 }
 
-/// Why there is no answer.
-enum Failure {
-    /// No connection: nothing was sent.
-    Unsent(String),
-    /// Something was sent, or may have been.
-    Lost(String),
-    /// The request cannot be made, or was sent elsewhere.
-    Wrong(String),
+/// An answer's head, and who gave it.
+struct Reply<'n> {
+    node: &'n Arc<Node>,
+    response: Response,
 }
 
 impl Client {
     pub(super) fn new(options: &ElasticOptions) -> Result<Client, ElasticError> {
-        let nodes = options.url.split(',').map(node_url).collect::<Result<Vec<_>, _>>()?;
-        let builder = match &nodes[..] {
-            [node] => TransportBuilder::new(SingleNodeConnectionPool::new(node.clone())),
-            // Without a reseed frequency the pool stays as given: no sniffing.
-            _ => TransportBuilder::new(MultiNodeConnectionPool::round_robin(nodes.clone(), None)),
-        };
-        // The environment's proxies are off: rows go where the configuration says.
-        let mut builder = builder.disable_proxy().enable_meta_header(false).timeout(options.request_timeout);
-        if let Some(credentials) = credentials(&options.auth)? {
-            builder = builder.auth(credentials);
+        let mut nodes: Vec<Node> = Vec::with_capacity(options.urls.len());
+        for url in &options.urls {
+            let url = node_url(url)?;
+            let node = Node::new(url.clone(), Elasticsearch::new(transport(options, url)?));
+            if nodes.iter().any(|other| other.url() == node.url()) {
+                return Err(ElasticError::Url { why: format!("it names {} twice", node.name) });
+            }
+            nodes.push(node);
+        }
+        if nodes.is_empty() {
+            return Err(ElasticError::Url { why: "it names no node".into() });
         }
         if options.insecure {
             tracing::warn!("insecure = true: the search engine's certificate is not verified");
-            builder = builder.cert_validation(CertificateValidation::None);
-        } else if let Some(path) = &options.ca_file {
-            let failed = |source| ElasticError::CaFile { path: path.clone(), source };
-            let pem = fs::read(path).map_err(|error| failed(error.into()))?;
-            let certificates = Certificate::from_pem(&pem).map_err(|error| failed(error.into()))?;
-            builder = builder.cert_validation(CertificateValidation::Full(certificates));
         }
         header(&options.opaque_prefix)
             .ok_or(ElasticError::Credentials { why: "the opaque prefix is not printable ASCII" })?;
-        let transport = builder.build().map_err(|error| ElasticError::Client(error.into()))?;
         Ok(Client {
-            client: Elasticsearch::new(transport),
-            nodes,
+            nodes: Nodes::new(nodes, options.connect_timeout),
             request_timeout: options.request_timeout,
             connect_timeout: options.connect_timeout,
             opaque_prefix: options.opaque_prefix.clone(),
-            reached: AtomicBool::new(true),
+        })
+    }
+
+    /// Asks every node which cluster it is of.
+    pub(super) async fn meet(&self) -> Result<(), SinkError> {
+        self.nodes.meet().await.map_err(|failure| match failure {
+            Failure::Unsent(reason) | Failure::Lost(reason) => SinkError::Transient(reason.into()),
+            Failure::Wrong(reason) => SinkError::Definite(reason.into()),
         })
     }
 
     /// Sends a bulk and returns the body of the engine's 200.
     pub(super) async fn bulk(&self, bulk: &Bulk) -> Result<Bytes, BulkError> {
-        self.reach().await?;
         let mut headers = headers("application/x-ndjson");
         let opaque = format!("{}{}", self.opaque_prefix, bulk.opaque_id);
         let opaque = header(&opaque).ok_or_else(|| BulkError::Definite {
@@ -114,20 +104,25 @@ impl Client {
         })?;
         headers.insert(HeaderName::from_static("x-opaque-id"), opaque);
         let query = [("require_alias", "true"), ("filter_path", FILTER)];
-        let request = self.request(Method::Post, "_bulk", headers, &query, Some(bulk.body.clone()));
-        let response = request.await.map_err(|failure| match failure {
+        let request = self.ask(Method::Post, "_bulk", headers, &query, Some(bulk.body.clone()));
+        let Reply { node, response } = self.request(request).await.map_err(|failure| match failure {
             Failure::Unsent(reason) => BulkError::Transient { reason, retry_after: None },
             Failure::Lost(reason) => BulkError::Unknown { reason },
             Failure::Wrong(reason) => BulkError::Definite { reason },
         })?;
         let limit = MAX_ITEM_ANSWER.saturating_mul(bulk.items.len() as u64 + 1).min(4 * MAX_ANSWER);
         let (status, retry_after, location) = head(&response);
-        let body = self.body(response, limit).await;
+        let body = node.body(response, limit).await;
         if status == 200 {
             return body.map_err(|reason| BulkError::Unknown { reason });
         }
         // Of a refusal the status says enough; its text may be cut.
-        Err(refused(status, retry_after, location, &body.unwrap_or_default()))
+        let body = body.unwrap_or_default();
+        if status == 503 && not_begun(&body) {
+            // Perhaps it has lost its cluster, and others have not.
+            node.put_aside(&said(status, &body));
+        }
+        Err(refused(status, retry_after, location, &body))
     }
 
     /// Sends a request that is not a bulk.
@@ -141,21 +136,29 @@ impl Client {
         query: &[(&str, &str)],
         body: Option<&serde_json::Value>,
     ) -> Result<Answer, SinkError> {
+        let asked = format!("{} /{path}", method_name(method));
+        let body = body.map(|body| Bytes::from(body.to_string()));
+        let sent = self.request(self.ask(method, path, self.control_headers(), query, body)).await;
+        self.answer(&asked, sent).await
+    }
+
+    fn control_headers(&self) -> HeaderMap {
         let mut headers = headers("application/json");
         if let Some(prefix) = header(&self.opaque_prefix).filter(|prefix| !prefix.is_empty()) {
             headers.insert(HeaderName::from_static("x-opaque-id"), prefix);
         }
-        let body = body.map(|body| Bytes::from(body.to_string()));
-        let asked = format!("{} /{path}", method_name(method));
-        let response =
-            self.request(method, path, headers, query, body).await.map_err(|failure| match failure {
-                Failure::Unsent(reason) | Failure::Lost(reason) => {
-                    SinkError::Transient(format!("{asked}: {reason}").into())
-                }
-                Failure::Wrong(reason) => SinkError::Definite(format!("{asked}: {reason}").into()),
-            })?;
+        headers
+    }
+
+    async fn answer(&self, asked: &str, sent: Result<Reply<'_>, Failure>) -> Result<Answer, SinkError> {
+        let Reply { node, response } = sent.map_err(|failure| match failure {
+            Failure::Unsent(reason) | Failure::Lost(reason) => {
+                SinkError::Transient(format!("{asked}: {reason}").into())
+            }
+            Failure::Wrong(reason) => SinkError::Definite(format!("{asked}: {reason}").into()),
+        })?;
         let (status, _, location) = head(&response);
-        let body = self.body(response, MAX_ANSWER).await;
+        let body = node.body(response, MAX_ANSWER).await;
         let body = body.map_err(|reason| SinkError::Transient(format!("{asked}: {reason}").into()))?;
         let said = || said(status, &body);
         match status {
@@ -175,7 +178,16 @@ impl Client {
         }
     }
 
-    pub(super) async fn version(&self) -> Result<EngineVersion, SinkError> {
+    /// Each node by name, and which engine answers there.
+    pub(super) async fn versions(&self) -> Vec<(String, Result<EngineVersion, SinkError>)> {
+        let mut versions = Vec::new();
+        for node in self.nodes.all() {
+            versions.push((node.name.clone(), self.version(node).await));
+        }
+        versions
+    }
+
+    async fn version(&self, node: &Arc<Node>) -> Result<EngineVersion, SinkError> {
         #[derive(Deserialize)]
         struct Root {
             version: Version,
@@ -193,7 +205,13 @@ impl Client {
         struct Node {
             version: String,
         }
-        let root = self.control(Method::Get, "", &[], None).await?;
+        let get = async |path: &str, query: &[(&str, &str)]| {
+            let ask = self.ask(Method::Get, path, self.control_headers(), query, None);
+            let sent = node.send(Ask { timeout: self.connect_timeout, ..ask }).await;
+            let sent = sent.map(|response| Reply { node, response });
+            self.answer(&format!("GET /{path}"), sent).await
+        };
+        let root = get("", &[]).await?;
         let said = serde_json::from_slice(&root.body).ok().filter(|_| root.status == 200);
         if let Some(Root { version }) = said {
             let distribution = version.distribution.or_else(|| Some("elasticsearch".to_owned()));
@@ -201,7 +219,7 @@ impl Client {
         }
         // `GET /` is a module of its own and may be missing (405).
         let query = [("filter_path", "nodes.*.version")];
-        let nodes = self.control(Method::Get, "_nodes/_local/http", &query, None).await?;
+        let nodes = get("_nodes/_local/http", &query).await?;
         let version = serde_json::from_slice::<Nodes>(&nodes.body).ok();
         let version = version.and_then(|nodes| nodes.nodes.into_values().next());
         version.map(|node| EngineVersion { distribution: None, number: node.version }).ok_or_else(|| {
@@ -216,74 +234,62 @@ impl Client {
         })
     }
 
-    /// After a failure: waits for any answer at all before a bulk's body is sent.
-    async fn reach(&self) -> Result<(), BulkError> {
-        if self.reached.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let asked = self.client.send(
-            Method::Head,
-            "",
-            headers("application/json"),
-            None::<&()>,
-            None::<()>,
-            Some(self.connect_timeout),
-        );
-        match asked.await {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let reason = format!("the engine cannot be reached, nothing was sent: {}", causes(&error));
-                Err(BulkError::Transient { reason, retry_after: None })
-            }
-        }
-    }
-
-    async fn request(
+    fn ask<'a>(
         &self,
         method: Method,
-        path: &str,
+        path: &'a str,
         headers: HeaderMap,
-        query: &[(&str, &str)],
+        query: &'a [(&'a str, &'a str)],
         body: Option<Bytes>,
-    ) -> Result<Response, Failure> {
-        let sent =
-            self.client.send(method, path, headers, Some(query), body, Some(self.request_timeout)).await;
-        self.reached.store(sent.is_ok(), Ordering::Relaxed);
-        let response = sent.map_err(|error| {
-            let reason = causes(&error);
-            match error.source().and_then(|source| source.downcast_ref::<reqwest::Error>()) {
-                Some(source) if source.is_connect() => {
-                    Failure::Unsent(format!("the engine cannot be reached: {reason}"))
-                }
-                Some(source) if source.is_builder() => {
-                    Failure::Wrong(format!("the request cannot be made: {reason}"))
-                }
-                Some(source) if source.is_redirect() => {
-                    Failure::Wrong(format!("redirects are refused: {reason}"))
-                }
-                Some(_) => Failure::Lost(format!("no answer came: {reason}")),
-                None => Failure::Wrong(format!("the request cannot be made: {reason}")),
-            }
-        })?;
-        let asked = |node: &Url| node.join(path).is_ok_and(|url| same_place(&url, response.url()));
-        if self.nodes.iter().any(asked) {
-            return Ok(response);
-        }
-        let mut url = response.url().clone();
-        url.set_query(None);
-        Err(Failure::Wrong(redirected(response.status_code().as_u16(), Some(url.as_str()))))
+    ) -> Ask<'a> {
+        Ask { method, path, query, headers, body, timeout: self.request_timeout }
     }
 
-    async fn body(&self, response: Response, limit: u64) -> Result<Bytes, String> {
-        if let Some(length) = response.content_length().filter(|length| *length > limit) {
-            self.reached.store(false, Ordering::Relaxed);
-            return Err(format!("the answer announces {length} bytes, more than the {limit} that are taken"));
+    /// Sends a request to one node after the other until it is sent.
+    async fn request(&self, ask: Ask<'_>) -> Result<Reply<'_>, Failure> {
+        let mut tried = Tried::default();
+        let mut unsent = None;
+        loop {
+            let node = match (self.nodes.next(&mut tried).await, unsent) {
+                (Ok(node), _) => node,
+                // What the node said that was well a moment ago tells more.
+                (Err(Failure::Unsent(_)), Some(failure)) | (Err(failure), _) => return Err(failure),
+            };
+            match node.send(ask.clone()).await {
+                Ok(response) => {
+                    node.well();
+                    return Ok(Reply { node, response });
+                }
+                Err(Failure::Unsent(reason)) => {
+                    node.put_aside(&reason);
+                    unsent = Some(Failure::Unsent(reason));
+                }
+                Err(failure) => return Err(failure),
+            }
         }
-        response.bytes().await.map_err(|error| {
-            self.reached.store(false, Ordering::Relaxed);
-            format!("the answer broke off: {}", causes(&error))
-        })
     }
+}
+
+fn transport(
+    options: &ElasticOptions,
+    url: Url,
+) -> Result<elasticsearch::http::transport::Transport, ElasticError> {
+    // One node a pool: the client's own round robin never gets past a node that is gone.
+    let builder = TransportBuilder::new(SingleNodeConnectionPool::new(url));
+    // The environment's proxies are off: rows go where the configuration says.
+    let mut builder = builder.disable_proxy().enable_meta_header(false).timeout(options.request_timeout);
+    if let Some(credentials) = credentials(&options.auth)? {
+        builder = builder.auth(credentials);
+    }
+    if options.insecure {
+        builder = builder.cert_validation(CertificateValidation::None);
+    } else if let Some(path) = &options.ca_file {
+        let failed = |source| ElasticError::CaFile { path: path.clone(), source };
+        let pem = fs::read(path).map_err(|error| failed(error.into()))?;
+        let certificates = Certificate::from_pem(&pem).map_err(|error| failed(error.into()))?;
+        builder = builder.cert_validation(CertificateValidation::Full(certificates));
+    }
+    builder.build().map_err(|error| ElasticError::Client(error.into()))
 }
 
 /// What a whole bulk's refusal proves.
@@ -354,29 +360,12 @@ pub(super) fn said(status: u16, body: &[u8]) -> String {
     }
 }
 
-fn redirected(status: u16, location: Option<&str>) -> String {
-    let location = location.map_or_else(|| "nowhere".to_owned(), |l| l.escape_debug().to_string());
-    format!(
-        "redirects are refused: the answer ({status}) leads to {location}; put the engine's own address into the sink's url"
-    )
-}
-
 fn head(response: &Response) -> (u16, Option<Duration>, Option<String>) {
     let text = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     // The other form, a date, is not sent by the engines; backoff does without it.
     let retry_after = text(RETRY_AFTER).and_then(|seconds| seconds.trim().parse().ok());
     let retry_after = retry_after.map(|seconds| Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
     (response.status_code().as_u16(), retry_after, text(LOCATION).map(str::to_owned))
-}
-
-fn headers(content_type: &'static str) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(8);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    // An engine would compress each answer, at more CPU than a near wire costs; and an answer's length would say nothing.
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("everrelay/", env!("CARGO_PKG_VERSION"))));
-    headers
 }
 
 /// A header's value of visible ASCII.
@@ -404,34 +393,6 @@ fn credentials(auth: &Auth) -> Result<Option<Credentials>, ElasticError> {
     }))
 }
 
-/// A node's URL, with a slash at its end.
-fn node_url(text: &str) -> Result<Url, ElasticError> {
-    let wrong = |why: String| ElasticError::Url { why };
-    // The text is not quoted: it may hold a password.
-    let mut url = Url::parse(text.trim()).map_err(|error| wrong(format!("it is no URL ({error})")))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(wrong("it is neither http nor https".into()));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(wrong("it holds credentials, which belong into `password_env` or `api_key_env`".into()));
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(wrong("it has a query or a fragment".into()));
-    }
-    if !url.path().ends_with('/') {
-        url.set_path(&format!("{}/", url.path()));
-    }
-    Ok(url)
-}
-
-/// The same path at the same server.
-fn same_place(a: &Url, b: &Url) -> bool {
-    a.scheme() == b.scheme()
-        && a.host_str() == b.host_str()
-        && a.port_or_known_default() == b.port_or_known_default()
-        && a.path() == b.path()
-}
-
 fn method_name(method: Method) -> &'static str {
     match method {
         Method::Get => "GET",
@@ -440,25 +401,4 @@ fn method_name(method: Method) -> &'static str {
         Method::Delete => "DELETE",
         Method::Head => "HEAD",
     }
-}
-
-/// An error and what caused it, on one line, with the node but not the long URL that the client's text has.
-fn causes(error: &(dyn Error + 'static)) -> String {
-    let (mut text, mut node) = (String::new(), None);
-    let mut next = Some(error);
-    while let Some(cause) = next {
-        node = node
-            .or_else(|| cause.downcast_ref::<reqwest::Error>()?.url().map(|url| url.authority().to_owned()));
-        let said = cause.to_string();
-        let said = said.split(" for url (").next().unwrap_or_default();
-        if !text.ends_with(said) {
-            text.push_str(if text.is_empty() { "" } else { ": " });
-            text.push_str(said);
-        }
-        next = cause.source();
-    }
-    if let Some(node) = node {
-        text.push_str(&format!(" ({node})"));
-    }
-    text.escape_debug().to_string()
 }

@@ -25,20 +25,22 @@
 //!
 //! # Operation
 //!
-//! Requests go through the `elasticsearch` crate's transport, whose client has three traits that this room works around:
+//! Requests go through the `elasticsearch` crate's transport, whose client has four traits that this room works around:
 //!
 //! - It follows redirects, and that cannot be turned off (credentials it drops at another host). An answer from another URL
 //!   than the one asked is therefore refused with a definite error that names it, whatever it says; [`Sink::ensure`] meets such an address
 //!   before the first row is sent.
-//! - It has one time limit for connecting and all the rest. After any failure a bulk therefore first asks for any answer at all, with
-//!   the connect time-out: bodies are not sent into the void, and what was not sent is certainly not applied.
+//! - It has one time limit for connecting and all the rest. A node that failed, or has not answered for a while, is therefore first asked for any answer at
+//!   all, with the connect time-out: bodies are not sent into the void, and what was not sent is certainly not applied.
+//! - Its own pool of several nodes never gets past one that is gone. Each node is a client of one node here, and `nodes` chooses.
 //! - It reads an answer whole. The announced length is checked before; one that is not announced is bounded by the deadline.
 //!
 //! | file | idea |
 //! |---|---|
 //! | [`options`] | [`ElasticOptions`], [`Auth`] |
 //! | `action` | bulk bodies |
-//! | `client` | one request and its answer, or what its failure proves |
+//! | `client` | what is asked, and what answers and failures prove |
+//! | `node` `nodes` | one request to one node; which node is asked |
 //! | `outcome` | a bulk's answer, judged item by item |
 //! | `sweep` | deleting all that is older than a bound |
 //! | `reason` | what an engine's error says, without the row's values |
@@ -50,6 +52,8 @@ mod choice;
 mod client;
 mod field;
 mod index;
+mod node;
+mod nodes;
 pub mod options;
 mod outcome;
 mod reason;
@@ -69,7 +73,7 @@ use super::{Bulk, BulkError, Disposition, Expect, Index, IndexNo, Sink, SinkErro
 use crate::event::Version;
 use crate::event::document::{Action, IndexSpec};
 
-/// A search engine behind one URL, or several of the same cluster.
+/// A search engine behind one URL, or several nodes of the same cluster.
 #[derive(Debug)]
 pub struct ElasticSink {
     client: Client,
@@ -104,12 +108,17 @@ impl ElasticSink {
         })
     }
 
-    /// Which engine answers, and its version.
+    /// Asks every node which cluster it is of, where there are several; one that does not answer is asked before it is used.
     ///
     /// # Errors
-    /// None does, or what answers is no search engine.
-    pub async fn version(&self) -> Result<EngineVersion, SinkError> {
-        self.client.version().await
+    /// They are of different clusters.
+    pub async fn meet(&self) -> Result<(), SinkError> {
+        self.client.meet().await
+    }
+
+    /// Each node, `host:port`, and which engine answers there; else why none does.
+    pub async fn versions(&self) -> Vec<(String, Result<EngineVersion, SinkError>)> {
+        self.client.versions().await
     }
 
     fn targets(&self) -> Vec<Arc<Target>> {

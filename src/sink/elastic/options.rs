@@ -21,8 +21,8 @@ pub enum Auth {
 /// Options of an [`ElasticSink`](super::ElasticSink).
 #[derive(Clone, Debug)]
 pub struct ElasticOptions {
-    /// `https://search.internal:9200`, with a path where a proxy needs one; several nodes of one cluster separated by commas.
-    pub url: String,
+    /// `https://search.internal:9200`, with a path where a proxy needs one; several for nodes of one cluster.
+    pub urls: Vec<String>,
     pub auth: Auth,
     /// PEM certificates of authorities to trust besides the public ones.
     pub ca_file: Option<PathBuf>,
@@ -41,7 +41,7 @@ impl ElasticOptions {
     #[must_use]
     pub fn new(url: impl Into<String>) -> ElasticOptions {
         ElasticOptions {
-            url: url.into(),
+            urls: vec![url.into()],
             auth: Auth::None,
             ca_file: None,
             insecure: false,

@@ -28,6 +28,15 @@ fn urls_and_credentials_that_cannot_be_used_are_refused_without_being_printed() 
 }
 
 #[test]
-fn several_nodes_of_a_cluster_are_taken() {
-    assert!(ElasticSink::new(&ElasticOptions::new("http://a:9200, https://b:9200/es")).is_ok());
+fn several_nodes_of_a_cluster_are_taken_each_once() {
+    let of = |urls: &[&str]| {
+        let urls = urls.iter().map(|url| (*url).to_owned()).collect();
+        ElasticSink::new(&ElasticOptions { urls, ..ElasticOptions::new("") }).map(drop)
+    };
+    assert!(of(&["http://a:9200", "https://b:9200/es"]).is_ok());
+    for urls in
+        [&[][..], &["http://a,b:9200"], &["http://a:9200", "http://a:9200/"], &["http://a", "http://A:80"]]
+    {
+        assert!(matches!(of(urls), Err(ElasticError::Url { .. })), "{urls:?}");
+    }
 }
