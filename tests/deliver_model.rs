@@ -29,7 +29,9 @@ use everrelay::relay::options::DeliverOptions;
 use everrelay::relay::parked_orders::{self, Became, Fates, ParkedOrder, ParkedOrders, Which};
 use everrelay::relay::parking::ParkLimits;
 use everrelay::settled::{Cursor, CursorStore, MemoryCursor, Parked};
-use everrelay::sink::{Bulk, BulkError, Disposition, Expect, Index, IndexNo, Sink, SinkError, Swept};
+use everrelay::sink::{
+    Bulk, BulkError, Disposition, Expect, Index, IndexNo, Sink, SinkError, Swept, UnderWay, Whose,
+};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio_util::sync::CancellationToken;
@@ -47,6 +49,17 @@ struct Documents {
     /// By alias and id.
     kept: BTreeMap<(String, String), Kept>,
     aliases: Vec<String>,
+    /// Bulks that nobody waits for any more and that are yet to be applied.
+    late: Vec<Late>,
+}
+
+/// A bulk that was given up, or whose relay was killed.
+struct Late {
+    number: u64,
+    run: u64,
+    opaque_id: String,
+    /// By alias and id.
+    documents: Vec<(String, String)>,
 }
 
 /// An engine that forgets deleted versions and misbehaves by chance.
@@ -64,6 +77,27 @@ struct ModelEngine {
     strict: bool,
     dropped: Dropped,
     trouble: bool,
+    run: u64,
+    /// Tells what it is at work on.
+    tells: bool,
+}
+
+/// How long a bulk that was given up may be at work; the quarantine is a little longer.
+const LATEST: Duration = Duration::from_millis(400);
+
+/// A bulk that is being sent. Dropped before it is answered for, as by a kill, it is applied later.
+struct Sending<'e> {
+    engine: &'e ModelEngine,
+    bulk: &'e Bulk,
+    answered: bool,
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.engine.apply_later(self.bulk);
+        }
+    }
 }
 
 /// Documents whose parked change was dropped in some run, by alias and id: what they are in the index is nobody's business until their row changes.
@@ -111,39 +145,66 @@ impl ModelEngine {
         let under_way = self.under_way.lock().unwrap().clone();
         assert!(under_way.iter().all(|(of, _)| *of != index), "swept before all older is answered for");
         assert!(!self.sweeping.lock().unwrap().contains(&index), "two sweeps of one index");
+        let documents = self.documents.lock().unwrap();
+        let alias = &documents.aliases[index.0 as usize];
+        let of_it = |late: &Late| late.documents.iter().any(|(of, _)| of == alias);
+        assert!(!documents.late.iter().any(of_it), "swept while older changes may still be applied");
+        drop(documents);
         let newest = self.newest.lock().unwrap().get(&index).copied();
         assert!(newest.is_none_or(|newest| newest < bound), "a newer change was sent before the sweep");
         self.sweeping.lock().unwrap().push(index);
         Sweeping(self, index)
     }
 
-    fn apply(&self, bulk: &Bulk, only: impl Fn() -> bool) -> Vec<Disposition> {
+    /// Applies a bulk at some later time, whoever has been killed meanwhile.
+    fn apply_later(&self, bulk: &Bulk) {
+        let number = self.chance.lock().unwrap().random();
         let mut documents = self.documents.lock().unwrap();
-        let mut dispositions = Vec::new();
-        for item in &bulk.items {
-            if !only() {
-                dispositions.push(Disposition::Transient { reason: "busy".into() });
-                continue;
-            }
-            let alias = documents.aliases[item.index.0 as usize].clone();
-            let body = std::str::from_utf8(&bulk.body[item.bytes.clone()]).unwrap();
-            // Before the version is looked at, as engines do it.
-            if self.strict && item.verb == Verb::Index && is_poison(body) {
-                dispositions.push(Disposition::Poison { kind: "poison", reason: "a three".into() });
-                continue;
-            }
-            let entry = documents.kept.entry((alias, item.id.to_string())).or_insert((0, None));
-            if entry.0 > item.version.0 {
-                let current = Some(Version(entry.0));
-                dispositions.push(Disposition::Superseded { current });
-                continue;
-            }
-            let body = (item.verb == Verb::Index).then(|| body.trim_end().to_owned());
-            *entry = (item.version.0, body);
-            dispositions.push(Disposition::Done);
-        }
-        dispositions
+        let alias = |index: IndexNo| documents.aliases[index.0 as usize].clone();
+        let of_bulk = bulk.items.iter().map(|item| (alias(item.index), item.id.to_string())).collect();
+        let late = Late { number, run: self.run, opaque_id: bulk.opaque_id.clone(), documents: of_bulk };
+        documents.late.push(late);
+        let (kept, bulk, strict) = (Arc::clone(&self.documents), bulk.clone(), self.strict);
+        let due = LATEST.mul_f64(self.draw());
+        tokio::spawn(async move {
+            tokio::time::sleep(due).await;
+            let mut documents = kept.lock().unwrap();
+            apply(&mut documents, strict, &bulk, || true);
+            documents.late.retain(|late| late.number != number);
+        });
     }
+
+    fn apply(&self, bulk: &Bulk, only: impl Fn() -> bool) -> Vec<Disposition> {
+        apply(&mut self.documents.lock().unwrap(), self.strict, bulk, only)
+    }
+}
+
+/// Applies those items of a bulk that `only` lets through.
+fn apply(documents: &mut Documents, strict: bool, bulk: &Bulk, only: impl Fn() -> bool) -> Vec<Disposition> {
+    let mut dispositions = Vec::new();
+    for item in &bulk.items {
+        if !only() {
+            dispositions.push(Disposition::Transient { reason: "busy".into() });
+            continue;
+        }
+        let alias = documents.aliases[item.index.0 as usize].clone();
+        let body = std::str::from_utf8(&bulk.body[item.bytes.clone()]).unwrap();
+        // Before the version is looked at, as engines do it.
+        if strict && item.verb == Verb::Index && is_poison(body) {
+            dispositions.push(Disposition::Poison { kind: "poison", reason: "a three".into() });
+            continue;
+        }
+        let entry = documents.kept.entry((alias, item.id.to_string())).or_insert((0, None));
+        if entry.0 > item.version.0 {
+            let current = Some(Version(entry.0));
+            dispositions.push(Disposition::Superseded { current });
+            continue;
+        }
+        let body = (item.verb == Verb::Index).then(|| body.trim_end().to_owned());
+        *entry = (item.version.0, body);
+        dispositions.push(Disposition::Done);
+    }
+    dispositions
 }
 
 impl Sink for ModelEngine {
@@ -249,6 +310,19 @@ impl Sink for ModelEngine {
                 under_way.push(document.clone());
             }
         }
+        {
+            let kept = self.documents.lock().unwrap();
+            for late in &kept.late {
+                let may_follow = |(index, id): &(IndexNo, String)| {
+                    late.documents.contains(&(kept.aliases[index.0 as usize].clone(), id.clone()))
+                };
+                assert!(
+                    !documents.iter().any(may_follow),
+                    "a document is sent again before a former request of it is over"
+                );
+            }
+        }
+        let mut sending = Sending { engine: self, bulk, answered: false };
         let pause = Duration::from_micros((self.draw() * 3000.0) as u64);
         tokio::time::sleep(pause).await;
         if self.draw() < 0.1 {
@@ -264,15 +338,38 @@ impl Sink for ModelEngine {
             d if d < 0.05 => Err(BulkError::Transient { reason: "429".into(), retry_after: None }),
             d if d < 0.10 => {
                 // Applied in part or in whole, and the answer is lost.
-                self.apply(bulk, || self.draw() < 0.6);
+                if self.draw() < 0.5 {
+                    self.apply(bulk, || self.draw() < 0.6);
+                } else {
+                    self.apply_later(bulk);
+                }
                 Err(BulkError::Unknown { reason: "reset".into() })
             }
             d if d < 0.15 && bulk.items.len() > 1 => Err(BulkError::TooLarge { reason: "413".into() }),
             d if d < 0.40 => Ok(self.apply(bulk, || self.draw() > 0.2)),
             _ => Ok(self.apply(bulk, || true)),
         };
+        sending.answered = true;
         self.under_way.lock().unwrap().retain(|document| !documents.contains(document));
         result
+    }
+
+    async fn under_way(&self, whose: Whose<'_>) -> Result<UnderWay, SinkError> {
+        if self.draw() < 0.2 {
+            return Err(SinkError::Transient("a node did not say".into()));
+        }
+        if !self.tells {
+            return Ok(UnderWay::Untold("403".into()));
+        }
+        let documents = self.documents.lock().unwrap();
+        let of_it = |late: &&Late| match whose {
+            Whose::Bulk(id) => late.run == self.run && late.opaque_id == id,
+            Whose::FormerRuns => late.run != self.run,
+        };
+        Ok(match documents.late.iter().filter(of_it).count() {
+            0 => UnderWay::Nothing,
+            tasks => UnderWay::Tasks(tasks),
+        })
     }
 }
 
@@ -476,6 +573,7 @@ fn small(chance: &mut StdRng) -> DeliverOptions {
         held_bytes: chance.random_range(600..5000),
         commit_interval: Duration::from_millis(2),
         drain: Duration::from_secs(20),
+        quarantine: LATEST + Duration::from_millis(1),
         parked: ParkLimits { changes_per_minute: u64::MAX, ..ParkLimits::default() },
         ..DeliverOptions::default()
     }
@@ -608,6 +706,8 @@ async fn history(seed: u64, wiped: bool) {
         let last = run == runs - 1;
         if wiped && last {
             (dir, cursor) = (tempfile::tempdir().unwrap(), MemoryCursor::default());
+            // By which id to ask after its requests is lost with it.
+            tokio::time::sleep(LATEST).await;
             (story.snapshot, story.wanted) = (None, vec![0, 1]);
         }
         let strict = chance.random_bool(0.7);
@@ -626,6 +726,8 @@ async fn history(seed: u64, wiped: bool) {
             strict,
             dropped: Arc::clone(&dropped),
             trouble: true,
+            run,
+            tells: chance.random_bool(0.7),
         };
         let (shutdown, source_ended) = (Shutdown::new(), CancellationToken::new());
         let deliver = Deliver::open(
@@ -661,6 +763,10 @@ async fn history(seed: u64, wiped: bool) {
                 story.snapshot_step(&mut writer);
             }
             tokio::time::sleep(Duration::from_micros(chance.random_range(0..2000))).await;
+            if chance.random_bool(0.01) {
+                // Whatever was given up is confirmed to be over.
+                tokio::time::sleep(Duration::from_secs(3)).await;
+            }
             if chance.random_bool(0.05) {
                 // As retention does it: what was read before the sync is what is durable after it.
                 let mut store = cursor.clone();
@@ -800,6 +906,8 @@ async fn fault_30_a_document_too_large_by_itself_is_parked_and_all_others_of_its
         strict: true,
         dropped: Dropped::default(),
         trouble: false,
+        run: 0,
+        tells: true,
     };
     let cursor = MemoryCursor::default();
     let options = DeliverOptions::default();

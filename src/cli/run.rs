@@ -121,8 +121,9 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
     let (orders, order_queue) = orders::channel();
     // The folder's part of the prefix is stable: what a former run left in the engine can be told by it.
     let run_id: u32 = rand::random();
-    let opaque_prefix = format!("everrelay-{folder_id:016x}-{run_id:08x}-");
-    let options = ElasticOptions { opaque_prefix, ..settings.sink };
+    let folder_prefix = format!("everrelay-{folder_id:016x}-");
+    let opaque_prefix = format!("{folder_prefix}{run_id:08x}-");
+    let options = ElasticOptions { folder_prefix, opaque_prefix, ..settings.sink };
     let (parked_orders, parked_queue) = parked_orders::channel();
     let sink = ElasticSink::new(&options).map_err(|error| Failure::new(Exit::Usage, error))?;
 

@@ -13,7 +13,7 @@
 //! One task reads frames up to *visible*, encodes their actions into the bulk being built, and launches it when it is full, when
 //! it has lingered, or at once when nothing is in flight. Each flight is a task of its own that sends one bulk once; what it
 //! brings back is judged here. Items that the engine put off go out again alone, a bulk without an answer goes out again as
-//! it was, both after a backoff.
+//! it was, both after a backoff, and what may have been taken without an answer when the engine is at work on it no more.
 //!
 //! A [sweep](super::sweeps) waits until everything older is answered for; what is newer of the table waits for a TRUNCATE's.
 //!
@@ -22,6 +22,8 @@
 
 #[path = "deliver_landing.rs"]
 mod landing;
+#[path = "deliver_opening.rs"]
+mod opening;
 #[path = "deliver_parked.rs"]
 mod parked;
 
@@ -119,7 +121,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             tables: Tables::new(cursor.indices.clone(), options.rules.clone()),
             learning: None,
             outstanding: Outstanding::new(cursor.seq),
-            flights: Flights::new(Arc::clone(&sink), options.in_flight),
+            flights: Flights::new(Arc::clone(&sink), &options, readiness.clone()),
             documents: Documents::default(),
             sweeps: Sweeps::new(Arc::clone(&sink), readiness.clone()),
             resumed: cursor.sweeps.clone(),
@@ -192,6 +194,9 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     }
 
     async fn work(&mut self, source_ended: &CancellationToken) -> Result<(), DeliverError> {
+        if !self.former_runs_are_over(source_ended).await? {
+            return Ok(());
+        }
         let mut reader = self.log.reader(self.progress.cursor().seq.next())?;
         let mut tick = tokio::time::interval(self.options.commit_interval);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -220,7 +225,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             }
             let linger = self.building_since.filter(|_| self.flights.may_launch());
             tokio::select! {
-                landing = self.flights.next_landing() => self.land(landing)?,
+                returned = self.flights.next_returned() => self.returned(returned?)?,
                 event = self.sweeps.next_event() => self.swept(event?)?,
                 taken = self.orders.next(), if self.retries.is_idle() => self.ordered(taken)?,
                 found = self.retries.next_found() => self.found_for_retry(found)?,
@@ -228,6 +233,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                     let index = index?;
                     if let Some(learning) = self.learning.take() {
                         self.tables.learned(learning, index)?;
+                        self.note_indices()?;
                     }
                 }
                 changed = self.visible.changed(), if caught_up => {
@@ -454,7 +460,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         self.sweeps.stop();
         while !self.flights.is_empty() || self.sweeps.is_busy() {
             tokio::select! {
-                landing = self.flights.next_landing() => self.land(landing)?,
+                returned = self.flights.next_returned() => self.returned(returned?)?,
                 event = self.sweeps.next_event() => self.swept(event?)?,
             }
         }

@@ -4,7 +4,7 @@ use metrics::counter;
 
 use super::super::building::Flight;
 use super::super::error::DeliverError;
-use super::super::flights::Landing;
+use super::super::flights::{Landing, Returned};
 use super::super::parked_orders::Became;
 use super::super::sweeps::{Event, Owed, Sweep, WhatFor};
 use super::super::{foreign, id_for_people};
@@ -22,14 +22,21 @@ use crate::settled::{CursorStore, OwedSweep};
 use crate::sink::{BulkError, Disposition, Sink};
 
 impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
-    pub(super) fn land(&mut self, landing: Landing) -> Result<(), DeliverError> {
+    pub(super) fn returned(&mut self, returned: Returned) -> Result<(), DeliverError> {
+        match returned {
+            Returned::Landing(landing) => self.land(landing),
+            Returned::Looked => Ok(()),
+        }
+    }
+
+    fn land(&mut self, landing: Landing) -> Result<(), DeliverError> {
         let Landing { flight, attempt, result } = landing;
         let dispositions = match result {
             Ok(dispositions) => dispositions,
             Err(BulkError::TooLarge { reason }) if is_one_document(&flight) => {
                 vec![Disposition::Poison { kind: "too_large", reason }]
             }
-            Err(error) => return self.flights.again(flight, attempt, error, &self.readiness),
+            Err(error) => return self.flights.again(flight, attempt, error),
         };
         let mut put_off = Vec::new();
         let mut why = None;
@@ -154,6 +161,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         match event {
             Event::Found { owed, alias, index: Some(index) } => {
                 self.tables.check_identity(&alias, &owed.table, &index)?;
+                self.note_indices()?;
                 self.sweeps.begin(Sweep { owed, index }, &mut self.documents);
             }
             Event::Found { owed: Owed { table, bound, seq, what_for }, alias, index: None } => {

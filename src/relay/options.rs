@@ -24,6 +24,8 @@ pub struct DeliverOptions {
     pub commit_interval: Duration,
     /// How long flights may go on when a drain was asked for.
     pub drain: Duration,
+    /// How long a request of unknown outcome has to end where the engine does not tell whether it has.
+    pub quarantine: Duration,
     /// How much may be parked.
     pub parked: ParkLimits,
     /// What documents are made by.
@@ -41,6 +43,7 @@ impl Default for DeliverOptions {
             held_bytes: 16_000_000,
             commit_interval: Duration::from_millis(200),
             drain: Duration::from_secs(15),
+            quarantine: Duration::from_secs(120),
             parked: ParkLimits::default(),
             rules: Rules::default(),
         }

@@ -82,7 +82,8 @@ pub enum BulkError {
     /// Certainly not applied: send again later, after `retry_after` if the engine named one.
     #[error("{reason}")]
     Transient { reason: String, retry_after: Option<Duration> },
-    /// Applied in part, in whole, or not at all, now or later: send the same again before anything newer of its documents.
+    /// Applied in part, in whole, or not at all, now or later: send the same again before anything newer of its documents, once
+    /// [`Sink::under_way`] says that it is over.
     #[error("the outcome is unknown: {reason}")]
     Unknown { reason: String },
     /// The body is too large for the engine (413): halve it.
@@ -102,6 +103,26 @@ pub enum SinkError {
     /// Trying again would not help: stop, and say what an operator can do.
     #[error("{0}")]
     Definite(#[source] Box<dyn Error + Send + Sync>),
+}
+
+/// Whose requests are asked after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose<'a> {
+    /// The bulk that was sent under this [`Bulk::opaque_id`].
+    Bulk(&'a str),
+    /// Every bulk of the runs before this one.
+    FormerRuns,
+}
+
+/// Whether requests that nobody waits for any more are at work in the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UnderWay {
+    /// None that the engine knows of. What it has yet to begin with it does not know.
+    Nothing,
+    /// This many of its tasks.
+    Tasks(usize),
+    /// The engine does not tell this relay, and why.
+    Untold(String),
 }
 
 /// What one page of a sweep came to.
@@ -161,4 +182,7 @@ pub trait Sink: Send + Sync + 'static {
     ///
     /// Returns one disposition per item, in order.
     fn send(&self, bulk: &Bulk) -> impl Future<Output = Result<Vec<Disposition>, BulkError>> + Send;
+
+    /// Whether the engine is still at work on bulks that were given up.
+    fn under_way(&self, whose: Whose<'_>) -> impl Future<Output = Result<UnderWay, SinkError>> + Send;
 }

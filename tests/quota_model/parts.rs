@@ -16,7 +16,9 @@ use everrelay::event::{Column, ColumnType, Gtid, Op, TableName, TableNo, TableSc
 use everrelay::log::prepared::{Outcome, Prepared, Xa};
 use everrelay::log::record::{Batch, Commit, Position, SchemaRecord, Synced};
 use everrelay::log::{Log, Noted, Standing};
-use everrelay::sink::{Bulk, BulkError, Disposition, Expect, Index, IndexNo, Sink, SinkError, Swept};
+use everrelay::sink::{
+    Bulk, BulkError, Disposition, Expect, Index, IndexNo, Sink, SinkError, Swept, UnderWay, Whose,
+};
 use everrelay::source::{Source, SourceError, Start};
 use tokio::sync::watch;
 
@@ -278,5 +280,9 @@ impl Sink for ModelEngine {
         let mut ids = self.ids.lock().unwrap();
         ids.extend(bulk.items.iter().map(|item| item.id.parse::<u64>().unwrap()));
         Ok(vec![Disposition::Done; bulk.items.len()])
+    }
+
+    async fn under_way(&self, _: Whose<'_>) -> Result<UnderWay, SinkError> {
+        Ok(UnderWay::Nothing)
     }
 }

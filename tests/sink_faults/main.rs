@@ -2,6 +2,7 @@
 
 mod nodes;
 mod sweeps;
+mod tasks;
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -204,7 +205,7 @@ async fn a_good_answer_is_done_and_the_request_says_who_asks_what() {
 }
 
 #[tokio::test]
-async fn an_answer_cut_anywhere_is_unknown_and_the_bulk_was_sent_once() {
+async fn fault_26_an_answer_cut_anywhere_is_unknown_and_the_bulk_was_sent_once() {
     let server = Server::start().await;
     let (sink, bulk) = ready(&server).await;
     let whole = ok(GOOD);
@@ -222,7 +223,26 @@ async fn an_answer_cut_anywhere_is_unknown_and_the_bulk_was_sent_once() {
 }
 
 #[tokio::test]
-async fn what_a_status_proves() {
+async fn fault_25_a_reset_in_the_midst_of_a_request_is_unknown_wherever_it_comes() {
+    let server = Server::start().await;
+    let (_, bulk) = ready(&server).await;
+    for bytes in (0..300).step_by(23) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let sink = ElasticSink::new(&options(&format!("http://{}", listener.local_addr().unwrap()))).unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = vec![0; bytes];
+                let _ = stream.read_exact(&mut request).await;
+                stream.set_zero_linger().unwrap();
+            }
+        });
+        let outcome = sink.send(&bulk).await;
+        assert!(matches!(outcome, Err(BulkError::Unknown { .. })), "{bytes}: {outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn fault_29_what_a_status_proves() {
     let server = Server::start().await;
     let (sink, bulk) = ready(&server).await;
     let engine = |kind: &str| format!(r#"{{"error":{{"type":"{kind}","reason":"canary"}},"status":0}}"#);
@@ -282,7 +302,7 @@ async fn fault_41_a_redirect_is_definite_and_names_where_it_leads() {
 }
 
 #[tokio::test]
-async fn an_endless_answer_ends_with_the_deadline() {
+async fn fault_27_an_endless_answer_ends_with_the_deadline() {
     let server = Server::start().await;
     let mut options = options(&server.url);
     options.request_timeout = Duration::from_millis(300);

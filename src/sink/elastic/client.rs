@@ -45,6 +45,7 @@ pub(super) struct Client {
     request_timeout: Duration,
     connect_timeout: Duration,
     opaque_prefix: String,
+    folder_prefix: String,
 }
 
 /// An answer to a request about indices: its status and body, whatever the status.
@@ -84,6 +85,7 @@ impl Client {
             request_timeout: options.request_timeout,
             connect_timeout: options.connect_timeout,
             opaque_prefix: options.opaque_prefix.clone(),
+            folder_prefix: options.folder_prefix.clone(),
         })
     }
 
@@ -98,7 +100,7 @@ impl Client {
     /// Sends a bulk and returns the body of the engine's 200.
     pub(super) async fn bulk(&self, bulk: &Bulk) -> Result<Bytes, BulkError> {
         let mut headers = headers("application/x-ndjson");
-        let opaque = format!("{}{}", self.opaque_prefix, bulk.opaque_id);
+        let opaque = self.opaque_id(&bulk.opaque_id);
         let opaque = header(&opaque).ok_or_else(|| BulkError::Definite {
             reason: "the bulk's id is no header value: it must be printable ASCII".into(),
         })?;
@@ -125,11 +127,36 @@ impl Client {
         Err(refused(status, retry_after, location, &body))
     }
 
+    /// The `X-Opaque-Id` of a bulk.
+    pub(super) fn opaque_id(&self, bulk: &str) -> String {
+        format!("{}{bulk}", self.opaque_prefix)
+    }
+
+    /// What the `X-Opaque-Id` of every bulk begins with that this state folder ever sent; empty where it sent none before this run.
+    pub(super) fn folder_prefix(&self) -> &str {
+        &self.folder_prefix
+    }
+
     /// Sends a request that is not a bulk.
     ///
     /// # Errors
     /// Transient: no answer, or one that only says "later". Definite: what answers is not asked rightly.
     pub(super) async fn control(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&serde_json::Value>,
+    ) -> Result<Answer, SinkError> {
+        let answer = self.answered(method, path, query, body).await?;
+        served(&format!("{} /{path}", method_name(method)), answer)
+    }
+
+    /// The same, whatever the status is.
+    ///
+    /// # Errors
+    /// Transient: no answer. Definite: what answers is not asked rightly, or leads elsewhere.
+    pub(super) async fn answered(
         &self,
         method: Method,
         path: &str,
@@ -160,19 +187,7 @@ impl Client {
         let (status, _, location) = head(&response);
         let body = node.body(response, MAX_ANSWER).await;
         let body = body.map_err(|reason| SinkError::Transient(format!("{asked}: {reason}").into()))?;
-        let said = || said(status, &body);
         match status {
-            408 | 429 | 500.. => {
-                Err(SinkError::Transient(format!("{asked}: the engine answered {}", said()).into()))
-            }
-            401 | 403 => Err(SinkError::Transient(
-                format!(
-                    "{asked}: the engine refused the credentials with {}; the relay's role needs `view_index_metadata`, \
-                     `create_index`, `manage`, `read`, `index` and `delete` on its indices",
-                    said()
-                )
-                .into(),
-            )),
             300..=399 => Err(SinkError::Definite(redirected(status, location.as_deref()).into())),
             _ => Ok(Answer { status, body }),
         }
@@ -209,7 +224,8 @@ impl Client {
             let ask = self.ask(Method::Get, path, self.control_headers(), query, None);
             let sent = node.send(Ask { timeout: self.connect_timeout, ..ask }).await;
             let sent = sent.map(|response| Reply { node, response });
-            self.answer(&format!("GET /{path}"), sent).await
+            let asked = format!("GET /{path}");
+            self.answer(&asked, sent).await.and_then(|answer| served(&asked, answer))
         };
         let root = get("", &[]).await?;
         let said = serde_json::from_slice(&root.body).ok().filter(|_| root.status == 200);
@@ -290,6 +306,25 @@ fn transport(
         builder = builder.cert_validation(CertificateValidation::Full(certificates));
     }
     builder.build().map_err(|error| ElasticError::Client(error.into()))
+}
+
+/// An answer that says more than "later".
+fn served(asked: &str, answer: Answer) -> Result<Answer, SinkError> {
+    let said = || said(answer.status, &answer.body);
+    match answer.status {
+        408 | 429 | 500.. => {
+            Err(SinkError::Transient(format!("{asked}: the engine answered {}", said()).into()))
+        }
+        401 | 403 => Err(SinkError::Transient(
+            format!(
+                "{asked}: the engine refused the credentials with {}; the relay's role needs `view_index_metadata`, \
+                 `create_index`, `manage`, `read`, `index` and `delete` on its indices",
+                said()
+            )
+            .into(),
+        )),
+        _ => Ok(answer),
+    }
 }
 
 /// What a whole bulk's refusal proves.

@@ -43,6 +43,7 @@
 //! | `node` `nodes` | one request to one node; which node is asked |
 //! | `outcome` | a bulk's answer, judged item by item |
 //! | `sweep` | deleting all that is older than a bound |
+//! | `tasks` | whether the engine is still at work on a request |
 //! | `reason` | what an engine's error says, without the row's values |
 //! | `index` | aliases, indices and mappings |
 //! | `field` `choice` | mapping types, which existing ones will do, and which of them an engine has |
@@ -58,6 +59,7 @@ pub mod options;
 mod outcome;
 mod reason;
 mod sweep;
+mod tasks;
 
 use std::collections::HashSet;
 use std::ops::{ControlFlow, Range};
@@ -69,7 +71,7 @@ pub use options::{Auth, ElasticError, ElasticOptions};
 
 use self::action::Prefixes;
 use self::client::Client;
-use super::{Bulk, BulkError, Disposition, Expect, Index, IndexNo, Sink, SinkError, Swept};
+use super::{Bulk, BulkError, Disposition, Expect, Index, IndexNo, Sink, SinkError, Swept, UnderWay, Whose};
 use crate::event::Version;
 use crate::event::document::{Action, IndexSpec};
 
@@ -197,6 +199,10 @@ impl Sink for ElasticSink {
     async fn send(&self, bulk: &Bulk) -> Result<Vec<Disposition>, BulkError> {
         let answer = self.client.bulk(bulk).await?;
         outcome::judge(&answer, &bulk.items, &self.targets())
+    }
+
+    async fn under_way(&self, whose: Whose<'_>) -> Result<UnderWay, SinkError> {
+        tasks::ask(&self.client, whose).await
     }
 }
 

@@ -32,8 +32,10 @@ pub struct ElasticOptions {
     pub request_timeout: Duration,
     /// How long any answer at all may take when the last request failed.
     pub connect_timeout: Duration,
-    /// Goes before each bulk's id in its `X-Opaque-Id`.
+    /// Goes before each bulk's id in its `X-Opaque-Id`; another one in each run.
     pub opaque_prefix: String,
+    /// What the [`ElasticOptions::opaque_prefix`] of every run of this state folder begins with; empty where there were none.
+    pub folder_prefix: String,
 }
 
 impl ElasticOptions {
@@ -48,6 +50,7 @@ impl ElasticOptions {
             request_timeout: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(10),
             opaque_prefix: String::new(),
+            folder_prefix: String::new(),
         }
     }
 }

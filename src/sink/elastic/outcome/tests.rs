@@ -164,7 +164,7 @@ fn a_whole_answer_is_judged_and_every_prefix_of_it_is_unknown() {
 }
 
 #[test]
-fn an_answer_for_other_items_is_unknown() {
+fn fault_32_an_answer_for_other_items_is_unknown() {
     let (items, answer) = whole();
     unknown(&items[..2], &answer);
     unknown(&[], &answer);
