@@ -87,15 +87,12 @@ impl<'a> RowWriter<'a> {
 
     #[inline]
     pub fn i64(&mut self, value: i64) {
-        self.out.push(tag::I64);
-        // bincode's zigzag: the sign in the lowest bit.
-        self.varint(((value << 1) ^ (value >> 63)) as u64);
+        self.tagged(tag::I64, zigzag(value));
     }
 
     #[inline]
     pub fn u64(&mut self, value: u64) {
-        self.out.push(tag::U64);
-        self.varint(value);
+        self.tagged(tag::U64, value);
     }
 
     #[inline]
@@ -110,15 +107,23 @@ impl<'a> RowWriter<'a> {
         self.out.extend_from_slice(&value.to_le_bytes());
     }
 
-    /// `digits`: as MySQL prints a DECIMAL.
+    /// `digits`: ASCII, as MySQL prints a DECIMAL.
     #[inline]
-    pub fn decimal(&mut self, digits: &str) {
-        self.string(tag::DECIMAL, digits.as_bytes());
+    pub fn decimal(&mut self, digits: &[u8]) {
+        debug_assert!(digits.is_ascii());
+        self.string(tag::DECIMAL, digits);
     }
 
     #[inline]
     pub fn text(&mut self, text: &str) {
         self.string(tag::TEXT, text.as_bytes());
+    }
+
+    /// The same of text that is known to be ASCII.
+    #[inline]
+    pub fn ascii(&mut self, text: &[u8]) {
+        debug_assert!(text.is_ascii());
+        self.string(tag::TEXT, text);
     }
 
     #[inline]
@@ -130,8 +135,7 @@ impl<'a> RowWriter<'a> {
     #[inline]
     pub fn padded_bytes(&mut self, bytes: &[u8], length: usize) {
         let length = length.max(bytes.len());
-        self.out.push(tag::BYTES);
-        self.varint(length as u64);
+        self.tagged(tag::BYTES, length as u64);
         self.out.extend_from_slice(bytes);
         self.out.resize(self.out.len() + (length - bytes.len()), 0);
     }
@@ -144,20 +148,27 @@ impl<'a> RowWriter<'a> {
 
     #[inline]
     pub fn date_time(&mut self, value: DateTime) {
-        self.out.push(tag::DATE_TIME);
-        encode(&value, self.out);
+        let DateTime { date: Date { year, month, day }, micros, decimals } = value;
+        if year > SHORT as u16 && micros > LONG {
+            let ([x, y], [a, b, c, d, e, f, g, h]) = (year.to_le_bytes(), micros.to_le_bytes());
+            let bytes = [tag::DATE_TIME, 251, x, y, month, day, 253, a, b, c, d, e, f, g, h, decimals];
+            self.out.extend_from_slice(&bytes);
+        } else {
+            self.out.push(tag::DATE_TIME);
+            encode(&value, self.out);
+        }
     }
 
     #[inline]
     pub fn instant(&mut self, value: Instant) {
-        self.out.push(tag::INSTANT);
-        encode(&value, self.out);
+        self.tagged(tag::INSTANT, value.micros);
+        self.out.push(value.decimals);
     }
 
     #[inline]
     pub fn time(&mut self, value: Time) {
-        self.out.push(tag::TIME);
-        encode(&value, self.out);
+        self.tagged(tag::TIME, zigzag(value.micros));
+        self.out.push(value.decimals);
     }
 
     #[inline]
@@ -173,8 +184,7 @@ impl<'a> RowWriter<'a> {
     /// The labels at the set bits of `members`, joined by commas.
     pub fn set_labels<'l>(&mut self, labels: impl Iterator<Item = &'l str> + Clone) {
         let length: usize = labels.clone().map(|label| label.len() + 1).sum();
-        self.out.push(tag::SET);
-        self.varint(length.saturating_sub(1) as u64);
+        self.tagged(tag::SET, length.saturating_sub(1) as u64);
         for (i, label) in labels.enumerate() {
             if i > 0 {
                 self.out.push(b',');
@@ -202,27 +212,38 @@ impl<'a> RowWriter<'a> {
 
     #[inline]
     fn string(&mut self, tag: u8, bytes: &[u8]) {
-        self.out.push(tag);
-        self.varint(bytes.len() as u64);
+        self.tagged(tag, bytes.len() as u64);
         self.out.extend_from_slice(bytes);
     }
 
-    /// bincode's variable-length unsigned integer.
+    /// A variant's index and bincode's variable-length unsigned integer.
     #[inline]
-    fn varint(&mut self, value: u64) {
-        if value <= 250 {
-            self.out.push(value as u8);
+    fn tagged(&mut self, tag: u8, value: u64) {
+        if value <= SHORT {
+            self.out.extend_from_slice(&[tag, value as u8]);
         } else if let Ok(value) = u16::try_from(value) {
             let [a, b] = value.to_le_bytes();
-            self.out.extend_from_slice(&[251, a, b]);
+            self.out.extend_from_slice(&[tag, 251, a, b]);
         } else if let Ok(value) = u32::try_from(value) {
             let [a, b, c, d] = value.to_le_bytes();
-            self.out.extend_from_slice(&[252, a, b, c, d]);
+            self.out.extend_from_slice(&[tag, 252, a, b, c, d]);
         } else {
-            self.out.push(253);
-            self.out.extend_from_slice(&value.to_le_bytes());
+            let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
+            self.out.extend_from_slice(&[tag, 253, a, b, c, d, e, f, g, h]);
         }
     }
+}
+
+/// The largest integer that bincode writes as one byte.
+const SHORT: u64 = 250;
+
+/// The largest one that it writes in fewer than nine.
+const LONG: u64 = u32::MAX as u64;
+
+/// bincode's zigzag: the sign in the lowest bit.
+#[inline]
+fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
 }
 
 /// One row's bytes, read value by value.
@@ -279,10 +300,13 @@ mod tests {
         }
         both(Value::F32(1.5), |w| w.f32(1.5));
         both(Value::F64(-0.0), |w| w.f64(-0.0));
-        both(Value::Decimal("-12.30"), |w| w.decimal("-12.30"));
+        both(Value::Decimal("-12.30"), |w| w.decimal(b"-12.30"));
         let long = "x".repeat(70_000);
         for text in ["", "é🦀", &long[..251], &long] {
             both(Value::Text(text), |w| w.text(text));
+            if text.is_ascii() {
+                both(Value::Text(text), |w| w.ascii(text.as_bytes()));
+            }
             both(Value::Bytes(text.as_bytes()), |w| w.bytes(text.as_bytes()));
             both(Value::Json(text), |w| w.json(text));
             both(Value::Enum(text), |w| w.enum_label(text));
@@ -290,11 +314,17 @@ mod tests {
         both(Value::Bytes(b"a\0\0"), |w| w.padded_bytes(b"a", 3));
         let date = Date { year: 2026, month: 11, day: 23 };
         both(Value::Date(date), |w| w.date(date));
-        let date_time = DateTime { date, micros: 86_399_999_999, decimals: 3 };
-        both(Value::DateTime(date_time), |w| w.date_time(date_time));
-        let instant = Instant { micros: 1_763_880_000_000_000, decimals: 6 };
-        both(Value::Instant(instant), |w| w.instant(instant));
-        let time = Time { micros: -3_020_399_999_999, decimals: 6 };
+        for micros in [0, 250, 251, 65_536, LONG, LONG + 1, 86_399_999_999] {
+            for year in [0, 250, 251, 9999] {
+                let value = DateTime { date: Date { year, month: 0, day: 31 }, micros, decimals: 3 };
+                both(Value::DateTime(value), |w| w.date_time(value));
+            }
+            let instant = Instant { micros, decimals: 6 };
+            both(Value::Instant(instant), |w| w.instant(instant));
+            let time = Time { micros: -(micros as i64), decimals: 0 };
+            both(Value::Time(time), |w| w.time(time));
+        }
+        let time = Time { micros: 3_020_399_999_999, decimals: 6 };
         both(Value::Time(time), |w| w.time(time));
         for srid in [0, 4326, u32::MAX] {
             let geometry = Geometry { srid, wkb: &[1, 2, 3] };

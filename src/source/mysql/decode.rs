@@ -180,6 +180,7 @@ pub struct RowPlan {
 /// Memory that decoding uses again and again.
 pub struct Decoder {
     scratch: String,
+    json: Vec<u8>,
     inflate: Inflate,
     old_key: Vec<u8>,
     new_key: Vec<u8>,
@@ -205,6 +206,7 @@ impl Decoder {
     pub fn new(max_row_bytes: usize) -> Decoder {
         Decoder {
             scratch: String::new(),
+            json: Vec::new(),
             inflate: Inflate::default(),
             old_key: Vec::new(),
             new_key: Vec::new(),
@@ -265,9 +267,9 @@ impl Decoder {
         if self.scratch.capacity() > MAX_KEPT {
             self.scratch = String::new();
         }
-        for key in [&mut self.old_key, &mut self.new_key] {
-            key.clear();
-            key.shrink_to(MAX_KEPT);
+        for kept in [&mut self.json, &mut self.old_key, &mut self.new_key] {
+            kept.clear();
+            kept.shrink_to(MAX_KEPT);
         }
     }
 

@@ -231,14 +231,13 @@ impl Decoder {
                 Ok(())
             }
             Some(diffs) if column.kind == ColumnKind::Json && documents.is_partial(plan, index) => {
-                self.scratch.clear();
-                documents
+                let text = documents
                     .base(index)
                     .ok_or(DiffError::Rejected)
-                    .and_then(|base| json_diff::write_text(base, diffs, &mut self.scratch, self.grows_left))
+                    .and_then(|base| json_diff::write_text(base, diffs, &mut self.json, self.grows_left))
                     .map_err(|source| DecodeError::Diff { column: index, source })?;
-                self.grows_left = self.grows_left.saturating_sub(self.scratch.len());
-                out.json(&self.scratch);
+                self.grows_left = self.grows_left.saturating_sub(text.len());
+                out.json(text);
                 Ok(())
             }
             Some(raw) => self.value(column, index, raw, &mut out),

@@ -17,7 +17,7 @@
 //! Offsets may overlap, so that few bytes can say a long text: the output's length is bounded, and since each value writes
 //! at least one byte, so is the time. Depth is bounded by what the server itself allows.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 
 use base64::Engine as _;
 
@@ -48,26 +48,27 @@ impl From<Short> for JsonError {
     }
 }
 
-/// Appends `document`'s text to `out`, at most `limit` bytes.
+/// Replaces `out` by `document`'s text, at most `limit` bytes.
 ///
 /// # Errors
 /// See [`JsonError`]; `out` then holds a part.
-pub fn write_text(document: &[u8], out: &mut String, limit: usize) -> Result<(), JsonError> {
-    // A zero-length document is how a non-null column without a value is stored; the server prints it as null
-    // (sql/field.cc, Field_json::val_json).
-    let Some((kind, bytes)) = document.split_first() else {
-        out.push_str("null");
-        return Ok(());
-    };
-    let limit = out.len().saturating_add(limit);
-    Printer { out, limit }.value(*kind, bytes, 0)
+pub fn write_text<'o>(document: &[u8], out: &'o mut Vec<u8>, limit: usize) -> Result<&'o str, JsonError> {
+    let mut printer = Printer::new(out, limit);
+    match document.split_first() {
+        Some((kind, bytes)) => printer.value(*kind, bytes, 0)?,
+        // A zero-length document is how a non-null column without a value is stored; the server prints it as null
+        // (sql/field.cc, Field_json::val_json).
+        None => printer.out.extend_from_slice(b"null"),
+    }
+    printer.finish()
 }
 
 /// Writes a document's text.
 pub(super) struct Printer<'a> {
-    pub(super) out: &'a mut String,
+    /// UTF-8 if the document's strings are: that is seen at the end, once for all of them.
+    out: &'a mut Vec<u8>,
     /// Length of `out` that is not passed.
-    pub(super) limit: usize,
+    limit: usize,
 }
 
 /// The widths of one object or array.
@@ -86,6 +87,12 @@ impl Layout {
             0x03 => Layout { number: 4, keys: false },
             _ => return None,
         })
+    }
+
+    /// A count, size or offset.
+    #[inline]
+    fn number(self, wire: &mut Wire<'_>) -> Result<usize, Short> {
+        Ok(if self.number == 2 { usize::from(wire.u16()?) } else { wire.u32()? as usize })
     }
 
     /// Whether a value of this type lies in its entry.
@@ -112,8 +119,8 @@ impl<'a> Container<'a> {
     pub(super) fn of(kind: u8, bytes: &'a [u8]) -> Result<Option<Container<'a>>, JsonError> {
         let Some(layout) = Layout::of(kind) else { return Ok(None) };
         let mut wire = Wire::new(bytes);
-        let left = wire.uint(layout.number)? as usize;
-        let size = wire.uint(layout.number)? as usize;
+        let left = layout.number(&mut wire)?;
+        let size = layout.number(&mut wire)?;
         let bytes = bytes.get(..size).ok_or(JsonError::Malformed)?;
         let names = if layout.keys { wire.take(left.saturating_mul(layout.number + 2))? } else { &[] };
         let names = Wire::new(names);
@@ -133,19 +140,18 @@ impl<'a> Container<'a> {
 
     #[inline]
     fn element(&mut self) -> Result<Element<'a>, JsonError> {
-        let Layout { number, keys } = self.layout;
         let mut name = None;
-        if keys {
-            let offset = self.names.uint(number)? as usize;
+        if self.layout.keys {
+            let offset = self.layout.number(&mut self.names)?;
             let length = usize::from(self.names.u16()?);
             name = Some(Wire::new(self.bytes.get(offset..).ok_or(JsonError::Malformed)?).take(length)?);
         }
         let kind = self.entries.u8()?;
-        let entry = self.entries.take(number)?;
+        let entry = self.entries.take(self.layout.number)?;
         if self.layout.inlines(kind) {
             return Ok((name, kind, entry));
         }
-        let offset = Wire::new(entry).uint(number)? as usize;
+        let offset = self.layout.number(&mut Wire::new(entry))?;
         Ok((name, kind, self.bytes.get(offset..).ok_or(JsonError::Malformed)?))
     }
 }
@@ -160,7 +166,19 @@ impl<'a> Iterator for Container<'a> {
     }
 }
 
-impl Printer<'_> {
+impl<'a> Printer<'a> {
+    /// Replaces `out`, by at most `limit` bytes.
+    pub(super) fn new(out: &'a mut Vec<u8>, limit: usize) -> Printer<'a> {
+        out.clear();
+        Printer { out, limit }
+    }
+
+    /// What was written.
+    pub(super) fn finish(self) -> Result<&'a str, JsonError> {
+        // A string's first and last byte stand between quotes: no two make a character together.
+        std::str::from_utf8(self.out).map_err(|_| JsonError::Malformed)
+    }
+
     /// A value of this type; `bytes`: from its first one on, more may follow.
     pub(super) fn value(&mut self, kind: u8, bytes: &[u8], depth: u32) -> Result<(), JsonError> {
         if self.out.len() >= self.limit {
@@ -172,10 +190,10 @@ impl Printer<'_> {
                 let container = Container::of(kind, bytes)?.ok_or(JsonError::Malformed)?;
                 return self.container(container, Container::has_names(kind), depth);
             }
-            0x04 => self.out.push_str(match wire.u8()? {
-                0 => "null",
-                1 => "true",
-                2 => "false",
+            0x04 => self.out.extend_from_slice(match wire.u8()? {
+                0 => b"null",
+                1 => b"true",
+                2 => b"false",
                 _ => return Err(JsonError::Malformed),
             }),
             0x05 => self.integer(i16::from_le_bytes(wire.array()?)),
@@ -200,7 +218,7 @@ impl Printer<'_> {
     }
 
     fn container(&mut self, container: Container<'_>, names: bool, depth: u32) -> Result<(), JsonError> {
-        self.begin(if names { '{' } else { '[' }, depth)?;
+        self.begin(if names { b'{' } else { b'[' }, depth)?;
         for (i, element) in container.enumerate() {
             let (name, kind, bytes) = element?;
             match name {
@@ -209,12 +227,12 @@ impl Printer<'_> {
             }
             self.value(kind, bytes, depth + 1)?;
         }
-        self.end(if names { '}' } else { ']' });
+        self.end(if names { b'}' } else { b']' });
         Ok(())
     }
 
     /// An object or array begins.
-    pub(super) fn begin(&mut self, bracket: char, depth: u32) -> Result<(), JsonError> {
+    pub(super) fn begin(&mut self, bracket: u8, depth: u32) -> Result<(), JsonError> {
         if depth >= MAX_DEPTH {
             return Err(JsonError::TooDeep);
         }
@@ -229,61 +247,65 @@ impl Printer<'_> {
     pub(super) fn name(&mut self, i: usize, name: &[u8]) -> Result<(), JsonError> {
         self.cell(i);
         self.string(name)?;
-        self.out.push_str(": ");
+        self.out.extend_from_slice(b": ");
         Ok(())
     }
 
     /// A cell comes, the array's `i`-th.
     pub(super) fn cell(&mut self, i: usize) {
         if i > 0 {
-            self.out.push_str(", ");
+            self.out.extend_from_slice(b", ");
         }
     }
 
     /// An object or array ends.
-    pub(super) fn end(&mut self, bracket: char) {
+    pub(super) fn end(&mut self, bracket: u8) {
         self.out.push(bracket);
     }
 
     fn integer(&mut self, value: impl itoa::Integer) {
-        self.out.push_str(itoa::Buffer::new().format(value));
+        self.out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
     }
 
     fn string(&mut self, bytes: &[u8]) -> Result<(), JsonError> {
-        let text = std::str::from_utf8(bytes).map_err(|_| JsonError::Malformed)?;
-        if self.out.len().saturating_add(text.len()) > self.limit {
+        if self.out.len().saturating_add(bytes.len()) > self.limit {
             return Err(JsonError::TooLong);
         }
-        self.out.push('"');
+        self.out.reserve(bytes.len() + 2);
+        self.out.push(b'"');
         // Most strings have nothing to escape, and looking for it in all bytes at once is what processors do well.
-        if !bytes.iter().fold(false, |found, byte| found | (*byte < 0x20) | matches!(byte, b'"' | b'\\')) {
-            self.out.push_str(text);
-            self.out.push('"');
-            return Ok(());
+        if bytes.iter().fold(false, |found, byte| found | (*byte < 0x20) | matches!(byte, b'"' | b'\\')) {
+            self.escaped(bytes)?;
+        } else {
+            self.out.extend_from_slice(bytes);
         }
+        self.out.push(b'"');
+        Ok(())
+    }
+
+    fn escaped(&mut self, bytes: &[u8]) -> Result<(), JsonError> {
         let mut from = 0;
-        for (at, byte) in text.bytes().enumerate() {
-            let escape = match byte {
-                b'"' => "\\\"",
-                b'\\' => "\\\\",
-                0x08 => "\\b",
-                0x09 => "\\t",
-                0x0a => "\\n",
-                0x0c => "\\f",
-                0x0d => "\\r",
-                0..0x20 => "",
+        for (at, byte) in bytes.iter().enumerate() {
+            let escape: &[u8] = match byte {
+                b'"' => b"\\\"",
+                b'\\' => b"\\\\",
+                0x08 => b"\\b",
+                0x09 => b"\\t",
+                0x0a => b"\\n",
+                0x0c => b"\\f",
+                0x0d => b"\\r",
+                0..0x20 => b"",
                 _ => continue,
             };
-            self.out.push_str(text.get(from..at).unwrap_or_default());
+            self.out.extend_from_slice(bytes.get(from..at).unwrap_or_default());
             from = at + 1;
             if escape.is_empty() {
                 write!(self.out, "\\u{byte:04x}").map_err(|_| JsonError::Malformed)?;
             } else {
-                self.out.push_str(escape);
+                self.out.extend_from_slice(escape);
             }
         }
-        self.out.push_str(text.get(from..).unwrap_or_default());
-        self.out.push('"');
+        self.out.extend_from_slice(bytes.get(from..).unwrap_or_default());
         Ok(())
     }
 
@@ -295,7 +317,7 @@ impl Printer<'_> {
                 let mut wire = Wire::new(bytes);
                 let decimal = Decimal::new(wire.u8()?, wire.u8()?).ok_or(JsonError::Malformed)?;
                 let digits = decimal.digits(wire.rest()).ok_or(JsonError::Malformed)?;
-                self.out.push_str(digits.as_str());
+                self.out.extend_from_slice(digits.as_bytes());
                 Ok(())
             }
             // MYSQL_TYPE_DATE; MYSQL_TYPE_TIMESTAMP and MYSQL_TYPE_DATETIME.
@@ -305,18 +327,18 @@ impl Printer<'_> {
                 write!(self.out, "\"{:04}-{:02}-{:02}", date.year, date.month, date.day)
                     .map_err(|_| JsonError::Malformed)?;
                 if field_type != 10 {
-                    self.out.push(' ');
+                    self.out.push(b' ');
                     self.clock(value.micros)?;
                 }
-                self.out.push('"');
+                self.out.push(b'"');
                 Ok(())
             }
             // MYSQL_TYPE_TIME.
             11 => {
                 let value = temporal::json_time(packed()?).ok_or(JsonError::Malformed)?;
-                self.out.push_str(if value.micros < 0 { "\"-" } else { "\"" });
+                self.out.extend_from_slice(if value.micros < 0 { b"\"-" } else { b"\"" });
                 self.clock(value.micros.unsigned_abs())?;
-                self.out.push('"');
+                self.out.push(b'"');
                 Ok(())
             }
             _ => {
@@ -327,11 +349,13 @@ impl Printer<'_> {
                 let engine = base64::engine::general_purpose::STANDARD;
                 for (i, line) in bytes.chunks(BASE64_LINE / 4 * 3).enumerate() {
                     if i > 0 {
-                        self.out.push_str("\\n");
+                        self.out.extend_from_slice(b"\\n");
                     }
-                    engine.encode_string(line, self.out);
+                    let mut text = [0_u8; BASE64_LINE];
+                    let length = engine.encode_slice(line, &mut text).map_err(|_| JsonError::Malformed)?;
+                    self.out.extend_from_slice(text.get(..length).unwrap_or_default());
                 }
-                self.out.push('"');
+                self.out.push(b'"');
                 Ok(())
             }
         }
@@ -361,15 +385,15 @@ fn short_length(wire: &mut Wire<'_>) -> Result<usize, JsonError> {
 /// A double as *my_gcvt* prints it into a field wide enough for all its digits: the shortest digits that read back as the
 /// same double, without exponent from 1e-15 up to below 1e15 (strings/dtoa.cc, MAX_DECPT_FOR_F_FORMAT), and where a seventeenth digit is a fraction
 /// (as 9.7 prints it).
-fn write_double(value: f64, out: &mut String) -> Result<(), JsonError> {
+fn write_double(value: f64, out: &mut Vec<u8>) -> Result<(), JsonError> {
     if !value.is_finite() {
         return Err(JsonError::Malformed);
     }
     if value.is_sign_negative() {
-        out.push('-');
+        out.push(b'-');
     }
     if value == 0.0 {
-        out.push_str("0.0");
+        out.extend_from_slice(b"0.0");
         return Ok(());
     }
     let mut buffer = ryu::Buffer::new();
@@ -392,25 +416,25 @@ fn write_double(value: f64, out: &mut String) -> Result<(), JsonError> {
     let plain = (-14..=15).contains(&point) || (point == 16 && digits.len() > 16);
     if !plain {
         let (first, rest) = digits.split_at_checked(1).ok_or(JsonError::Malformed)?;
-        out.push_str(first);
+        out.extend_from_slice(first.as_bytes());
         if !rest.is_empty() {
-            out.push('.');
-            out.push_str(rest);
+            out.push(b'.');
+            out.extend_from_slice(rest.as_bytes());
         }
         write!(out, "e{}", point - 1).map_err(|_| JsonError::Malformed)?;
     } else if let Ok(before) = usize::try_from(point) {
         if before == 0 {
-            out.push('0');
+            out.push(b'0');
         }
         let (whole, fraction) = digits.split_at_checked(before).unwrap_or((digits, ""));
-        out.push_str(whole);
-        out.extend(std::iter::repeat_n('0', before.saturating_sub(digits.len())));
-        out.push('.');
-        out.push_str(if fraction.is_empty() { "0" } else { fraction });
+        out.extend_from_slice(whole.as_bytes());
+        out.extend(std::iter::repeat_n(b'0', before.saturating_sub(digits.len())));
+        out.push(b'.');
+        out.extend_from_slice(if fraction.is_empty() { b"0" } else { fraction.as_bytes() });
     } else {
-        out.push_str("0.");
-        out.extend(std::iter::repeat_n('0', point.unsigned_abs() as usize));
-        out.push_str(digits);
+        out.extend_from_slice(b"0.");
+        out.extend(std::iter::repeat_n(b'0', point.unsigned_abs() as usize));
+        out.extend_from_slice(digits.as_bytes());
     }
     Ok(())
 }

@@ -35,11 +35,16 @@ impl From<Short> for DiffError {
     }
 }
 
-/// Appends the text of `document` as `diffs` leave it to `out`, at most `limit` bytes.
+/// Replaces `out` by the text of `document` as `diffs` leave it, at most `limit` bytes.
 ///
 /// # Errors
 /// See [`DiffError`]; `out` then holds a part.
-pub fn write_text(document: &[u8], diffs: &[u8], out: &mut String, limit: usize) -> Result<(), DiffError> {
+pub fn write_text<'o>(
+    document: &[u8],
+    diffs: &[u8],
+    out: &'o mut Vec<u8>,
+    limit: usize,
+) -> Result<&'o str, DiffError> {
     let mut root = match document.split_first() {
         // How a column without a value is stored: the server takes it for null.
         None => Node::Value(4, &[0]),
@@ -62,8 +67,9 @@ pub fn write_text(document: &[u8], diffs: &[u8], out: &mut String, limit: usize)
         };
         apply(&mut root, operation, path, value, &mut room)?;
     }
-    let limit = out.len().saturating_add(limit);
-    print(&root, &mut Printer { out, limit }, 0)
+    let mut printer = Printer::new(out, limit);
+    print(&root, &mut printer, 0)?;
+    Ok(printer.finish()?)
 }
 
 const REPLACE: u8 = 0;
@@ -203,20 +209,20 @@ fn print(node: &Node<'_>, printer: &mut Printer<'_>, depth: u32) -> Result<(), D
     match node {
         Node::Value(kind, bytes) => printer.value(*kind, bytes, depth)?,
         Node::Object(members) => {
-            printer.begin('{', depth)?;
+            printer.begin(b'{', depth)?;
             for (i, (name, value)) in members.iter().enumerate() {
                 printer.name(i, name)?;
                 print(value, printer, depth + 1)?;
             }
-            printer.end('}');
+            printer.end(b'}');
         }
         Node::Array(cells) => {
-            printer.begin('[', depth)?;
+            printer.begin(b'[', depth)?;
             for (i, value) in cells.iter().enumerate() {
                 printer.cell(i);
                 print(value, printer, depth + 1)?;
             }
-            printer.end(']');
+            printer.end(b']');
         }
     }
     Ok(())

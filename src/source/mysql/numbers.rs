@@ -11,6 +11,9 @@ use super::wire::{Wire, big_endian};
 /// Bytes that a group of 0 to 9 digits takes.
 const GROUP_BYTES: [u8; 10] = [0, 1, 1, 2, 2, 3, 3, 4, 4, 4];
 
+/// The largest number of 0 to 9 digits.
+const GROUP_LARGEST: [u32; 10] = [0, 9, 99, 999, 9_999, 99_999, 999_999, 9_999_999, 99_999_999, 999_999_999];
+
 /// Most digits in a DECIMAL.
 pub const MAX_PRECISION: u8 = 65;
 
@@ -29,39 +32,60 @@ pub struct Decimal {
 #[derive(Debug)]
 pub struct Digits {
     text: [u8; 72],
-    length: usize,
+    start: usize,
+    end: usize,
 }
 
 impl Digits {
+    /// Room for a sign is left in front.
     fn new() -> Digits {
-        Digits { text: [0; 72], length: 0 }
+        Digits { text: [b'0'; 72], start: 1, end: 1 }
     }
 
     #[inline]
     fn push(&mut self, byte: u8) {
-        if let Some(place) = self.text.get_mut(self.length) {
+        if let Some(place) = self.text.get_mut(self.end) {
             *place = byte;
-            self.length += 1;
+            self.end += 1;
         }
     }
 
-    /// The digits of `value`, at least `width` of them, from the left.
+    /// The lowest `width` digits of `value`.
     #[inline]
     fn push_number(&mut self, mut value: u32, width: usize) {
-        let mut digits = [b'0'; 10];
-        for place in digits.iter_mut().rev() {
+        for place in self.text.get_mut(self.end..self.end + width).unwrap_or_default().iter_mut().rev() {
             *place = b'0' + (value % 10) as u8;
             value /= 10;
         }
-        for digit in digits.get(10 - width.min(10)..).unwrap_or_default() {
-            self.push(*digit);
+        self.end += width;
+    }
+
+    /// Of what was pushed so far, the last digit stays, and no zero in front.
+    #[inline]
+    fn trim(&mut self) {
+        while self.end - self.start > 1 && self.text.get(self.start) == Some(&b'0') {
+            self.start += 1;
         }
+    }
+
+    /// A minus in front.
+    fn negate(&mut self) {
+        self.start -= 1;
+        if let Some(place) = self.text.get_mut(self.start) {
+            *place = b'-';
+        }
+    }
+
+    /// ASCII.
+    #[inline]
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.text.get(self.start..self.end).unwrap_or_default()
     }
 
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // Only ASCII was pushed.
-        self.text.get(..self.length).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 }
 
@@ -74,7 +98,8 @@ impl Decimal {
         }
         let integer_digits = precision - scale;
         let part = |digits: u8| {
-            digits / 9 * 4 + GROUP_BYTES.get(usize::from(digits % 9)).copied().unwrap_or_default()
+            let rest = GROUP_BYTES.get(usize::from(digits % 9)).copied().unwrap_or_default();
+            digits / 9 * 4 + rest
         };
         Some(Decimal { integer_digits, scale, bytes: part(integer_digits) + part(scale) })
     }
@@ -108,50 +133,36 @@ impl Decimal {
 
         let mut wire = Wire::new(packed);
         let mut digits = Digits::new();
-        if negative {
-            digits.push(b'-');
-        }
         let mut any = false;
-        let mut started = false;
-        let mut group = |digits: &mut Digits, width: u8, integer: bool| -> Option<()> {
-            let bytes = usize::from(GROUP_BYTES.get(usize::from(width)).copied()?);
-            let value = big_endian(wire.take(bytes).ok()?) as u32;
-            if u64::from(value) >= 10_u64.pow(u32::from(width)) {
+        let mut group = |digits: &mut Digits, width: u8| -> Option<()> {
+            let width = usize::from(width);
+            let value = big_endian(wire.take(usize::from(*GROUP_BYTES.get(width)?)).ok()?) as u32;
+            if value > *GROUP_LARGEST.get(width)? {
                 return None;
             }
             any |= value != 0;
-            if !integer || started {
-                digits.push_number(value, usize::from(width));
-            } else if value != 0 {
-                started = true;
-                digits.push_number(value, value.ilog10() as usize + 1);
-            }
+            digits.push_number(value, width);
             Some(())
         };
 
-        let start = digits.length;
-        if !self.integer_digits.is_multiple_of(9) {
-            group(&mut digits, self.integer_digits % 9, true)?;
-        }
+        group(&mut digits, self.integer_digits % 9)?;
         for _ in 0..self.integer_digits / 9 {
-            group(&mut digits, 9, true)?;
+            group(&mut digits, 9)?;
         }
-        if digits.length == start {
+        if self.integer_digits == 0 {
             digits.push(b'0');
         }
+        digits.trim();
         if self.scale > 0 {
             digits.push(b'.');
             for _ in 0..self.scale / 9 {
-                group(&mut digits, 9, false)?;
+                group(&mut digits, 9)?;
             }
-            if !self.scale.is_multiple_of(9) {
-                group(&mut digits, self.scale % 9, false)?;
-            }
+            group(&mut digits, self.scale % 9)?;
         }
-        if negative && !any {
-            // A zero that was written as negative: MySQL prints no sign.
-            digits.text.copy_within(1..digits.length, 0);
-            digits.length -= 1;
+        // A zero that was written as negative: MySQL prints no sign.
+        if negative && any {
+            digits.negate();
         }
         Some(digits)
     }

@@ -291,10 +291,11 @@ fn value(
         Coming::Double => out.f64(f64::from_le_bytes(wire.array()?)),
         Coming::Year => out.u64(u64::from(wire.u16()?)),
         Coming::Decimal => {
-            let digits = std::str::from_utf8(wire.string()?).map_err(|_| bad)?;
+            let digits = Some(wire.string()?).filter(|digits| digits.is_ascii()).ok_or(bad)?;
             // ZEROFILL is how a column prints, and no part of its value.
-            let significant = digits.trim_start_matches('0');
-            out.decimal(match significant.as_bytes().first() {
+            let zeros = digits.iter().take_while(|digit| **digit == b'0').count();
+            let significant = digits.get(zeros..).unwrap_or_default();
+            out.decimal(match significant.first() {
                 Some(b'.') | None => digits.get(digits.len() - significant.len() - 1..).ok_or(bad)?,
                 _ => significant,
             });
