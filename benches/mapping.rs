@@ -59,7 +59,7 @@ fn row(n: u64) -> Vec<u8> {
     writer.i64(1_000_000 + n as i64);
     writer.i64((n * 7_919 % 100_000) as i64);
     writer.text(["new", "paid", "shipped", "cancelled"][n as usize % 4]);
-    writer.decimal(&format!("{}.{:02}", n * 31 % 10_000, n % 100));
+    writer.decimal(format!("{}.{:02}", n * 31 % 10_000, n % 100).as_bytes());
     writer.text(&format!(
         "Please leave it with the neighbour at number {n:04}; the bell does not work. Thank you."
     ));
