@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A password or key. Only [`Secret::reveal`] gives it out, and only the code that sends it calls that.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -40,6 +40,33 @@ impl fmt::Debug for Secret {
 impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(secret)")
+    }
+}
+
+/// A secret, and where it is read again once it is refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Renewable {
+    pub value: Secret,
+    /// None where it is of the environment, which stays as it was when the process began.
+    pub file: Option<PathBuf>,
+}
+
+impl Renewable {
+    /// The secret as it is now.
+    ///
+    /// # Errors
+    /// Its file cannot be read, or is open to everybody.
+    pub fn read(&self) -> io::Result<Secret> {
+        match &self.file {
+            Some(path) => Secret::from_file(path),
+            None => Ok(self.value.clone()),
+        }
+    }
+}
+
+impl From<Secret> for Renewable {
+    fn from(value: Secret) -> Renewable {
+        Renewable { value, file: None }
     }
 }
 

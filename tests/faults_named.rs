@@ -35,6 +35,7 @@ const FAULTS: &[(u8, &str)] = &[
     (28, "a request applied when it was given up long ago"),
     (29, "an engine that is busy, not ready or behind a gateway"),
     (30, "a document that is too large for the engine by itself"),
+    (31, "credentials or certificates that the engine refuses in mid-run"),
     (32, "an answer for other items than were sent"),
     (33, "a bulk of which some is done, some put off, some refused"),
     (34, "a document that the engine refuses for good"),

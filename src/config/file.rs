@@ -114,10 +114,26 @@ pub struct Sink {
     pub username: Option<String>,
     pub password_env: Option<String>,
     pub password_file: Option<PathBuf>,
+    /// A bearer token.
+    pub bearer_env: Option<String>,
+    pub bearer_file: Option<PathBuf>,
+    /// Requests are signed for OpenSearch Service in this region.
+    pub aws_region: Option<String>,
+    /// Credentials file of AWS' tools; without it the key is in the environment.
+    pub aws_credentials_file: Option<PathBuf>,
+    /// Section of that file.
+    pub aws_profile: Option<String>,
     pub ca_file: Option<PathBuf>,
+    /// PEM file with our certificate, those up to its authority behind it.
+    pub client_cert_file: Option<PathBuf>,
+    /// PEM file with its key.
+    pub client_key_file: Option<PathBuf>,
     /// Do not verify the engine's certificate.
     #[serde(default)]
     pub insecure: bool,
+    /// Send bodies compressed by gzip.
+    #[serde(default)]
+    pub compress: bool,
 }
 
 #[derive(Debug, Deserialize)]

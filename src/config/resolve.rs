@@ -1,6 +1,7 @@
 //! From the file to each room's options: URLs taken apart, secrets fetched, defaults filled in.
 
 mod servers;
+mod sink;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use crate::log::{LogOptions, Quota, Retention};
 use crate::mapping::rule::Rules;
 use crate::relay::parking::ParkLimits;
 use crate::secret::Secret;
-use crate::sink::elastic::{Auth, ElasticOptions, ElasticSink};
+use crate::sink::elastic::ElasticOptions;
 use crate::source::Start;
 use crate::source::mysql::{Address, ClientCertificate, Host, MysqlOptions, Tls};
 
@@ -98,7 +99,7 @@ pub fn resolve(file: file::File, path: &str) -> Result<Settings, ConfigError> {
     Ok(Settings {
         start: start(&file.source, path)?,
         source: source(file.source, &file.snapshot, path)?,
-        sink: sink(file.sink, path)?,
+        sink: sink::sink(file.sink, path)?,
         log: log(&file.log, max_row, path)?,
         state_dir: file.state.dir,
         disk_reserve_bytes: file.state.disk_reserve_bytes,
@@ -201,38 +202,6 @@ fn tls(at: &At<'_>, source: &file::Source, options: &mut MysqlOptions) -> Result
         }
     };
     Ok(())
-}
-
-fn sink(sink: file::Sink, path: &str) -> Result<ElasticOptions, ConfigError> {
-    let at = At { path, section: "sink" };
-    let mut options = ElasticOptions { urls: sink.url, ..ElasticOptions::new("") };
-    let key = secret_of(&at, "api_key_env", &sink.api_key_env, "api_key_file", &sink.api_key_file)?;
-    let password = secret(&at, &sink.password_env, &sink.password_file)?;
-    options.auth = match (key, sink.username, password) {
-        (None, None, None) => Auth::None,
-        (Some(key), None, None) => Auth::ApiKey(key),
-        (None, Some(user), Some(password)) => Auth::Basic { user, password },
-        (None, Some(_), None) => {
-            return Err(
-                at.wrong("username", "its password is missing: name it by password_env or password_file")
-            );
-        }
-        (None, None, Some(_)) => return Err(at.wrong("username", "missing beside the password")),
-        (Some(_), _, _) => {
-            return Err(
-                at.wrong("api_key_env", "an API key and a user name exclude each other: give one of them")
-            );
-        }
-    };
-    options.ca_file = readable(&at, "ca_file", sink.ca_file)?;
-    options.insecure = sink.insecure;
-    if options.insecure && options.ca_file.is_some() {
-        return Err(
-            at.wrong("insecure", "ca_file says whom to trust, and insecure = true that anybody is: give one")
-        );
-    }
-    ElasticSink::new(&options).map_err(|error| at.wrong("url", error.to_string()))?;
-    Ok(options)
 }
 
 fn log(log: &file::Log, max_row: Option<u64>, path: &str) -> Result<LogOptions, ConfigError> {

@@ -1,5 +1,6 @@
 //! What a bulk's outcome is called when the wire or what stands in it fails: a scripted server in place of the engine.
 
+mod access;
 mod nodes;
 mod sweeps;
 mod tasks;
@@ -14,7 +15,7 @@ use everrelay::event::Version;
 use everrelay::event::document::{Action, Field, FieldKind, IndexSpec, Verb};
 use everrelay::sink::elastic::{ElasticOptions, ElasticSink};
 use everrelay::sink::{Bulk, BulkError, Disposition, Expect, Index, Item, Sink, SinkError};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// What the server does once it has read a bulk.
@@ -110,6 +111,11 @@ async fn serve(
 
 /// A request's head once its body is read too; `None` where the connection ends before it.
 async fn read_request(stream: &mut TcpStream) -> std::io::Result<Option<String>> {
+    Ok(read_whole(stream).await?.map(|(head, _)| head))
+}
+
+/// A request's head and body.
+async fn read_whole(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Option<(String, Vec<u8>)>> {
     let mut bytes = Vec::new();
     let end = loop {
         if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -130,7 +136,7 @@ async fn read_request(stream: &mut TcpStream) -> std::io::Result<Option<String>>
             return Ok(None);
         }
     }
-    Ok(Some(head))
+    Ok(Some((head, bytes.split_off(end))))
 }
 
 fn control(head: &str) -> Vec<u8> {

@@ -153,6 +153,24 @@ fn a_value_that_means_nothing_is_refused_by_section_and_key() {
         ),
         ("https://search", "ftp://search", "[sink] url"),
         ("[sink]", "[sink]\nusername = \"u\"", "[sink] username"),
+        ("[sink]", "[sink]\nclient_cert_file = \"/dev/null\"", "[sink] client_cert_file: its key"),
+        ("[sink]", "[sink]\naws_profile = \"p\"", "[sink] aws_region: missing beside"),
+        ("[sink]", "[sink]\naws_region = \"EU\"", "[sink] aws_region: it is no region"),
+        (
+            "[sink]",
+            "[sink]\naws_region = \"eu\"\naws_credentials_file = \"/nowhere\"",
+            "[sink] aws_credentials_file",
+        ),
+        (
+            "[sink]",
+            "[sink]\nbearer_env = \"PATH\"\napi_key_env = \"HOME\"",
+            "[sink] api_key_env: it and bearer_env",
+        ),
+        (
+            "https://search.internal:9200\"",
+            "http://s\"\nclient_cert_file = \"a\"\nclient_key_file = \"b\"",
+            "over TLS alone",
+        ),
         ("[sink]", "[log]\nsegment_bytes = 1\n[sink]", "[log] segment_bytes"),
         ("[sink]", "[log]\nquota_bytes = 1000000\n[sink]", "[log] quota_bytes: 1000000 is under 155189248"),
     ] {

@@ -1,20 +1,16 @@
 //! What is asked of the engine, and what its answers and failures prove.
 
-use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use elasticsearch::Elasticsearch;
-use elasticsearch::auth::Credentials;
-use elasticsearch::cert::{Certificate, CertificateValidation};
 use elasticsearch::http::headers::{HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use elasticsearch::http::response::Response;
-use elasticsearch::http::transport::{SingleNodeConnectionPool, TransportBuilder};
 use elasticsearch::http::{Method, Url};
 use serde::Deserialize;
 
-use super::node::{Ask, Failure, Node, headers, node_url, redirected};
+use super::access::{Access, visible};
+use super::node::{Ask, Failure, Node, headers, method_name, node_url, redirected};
 use super::nodes::{Nodes, Tried};
 use super::options::{Auth, ElasticError, ElasticOptions};
 use super::outcome::FILTER;
@@ -63,14 +59,21 @@ struct Reply<'n> {
 
 impl Client {
     pub(super) fn new(options: &ElasticOptions) -> Result<Client, ElasticError> {
+        let access = Arc::new(Access::new(options)?);
         let mut nodes: Vec<Node> = Vec::with_capacity(options.urls.len());
         for url in &options.urls {
-            let url = node_url(url)?;
-            let node = Node::new(url.clone(), Elasticsearch::new(transport(options, url)?));
+            let node = Node::new(node_url(url)?, Arc::clone(&access))?;
             if nodes.iter().any(|other| other.url() == node.url()) {
                 return Err(ElasticError::Url { why: format!("it names {} twice", node.name) });
             }
             nodes.push(node);
+        }
+        let in_the_clear = |node: &&Node| node.url().scheme() == "http" && !is_loopback(node.url());
+        if let Some(node) = nodes.iter().find(in_the_clear).filter(|_| options.auth != Auth::None) {
+            tracing::warn!(
+                node = node.name,
+                "credentials go over the network without TLS: give the sink's url as https"
+            );
         }
         if nodes.is_empty() {
             return Err(ElasticError::Url { why: "it names no node".into() });
@@ -78,8 +81,9 @@ impl Client {
         if options.insecure {
             tracing::warn!("insecure = true: the search engine's certificate is not verified");
         }
-        header(&options.opaque_prefix)
-            .ok_or(ElasticError::Credentials { why: "the opaque prefix is not printable ASCII" })?;
+        if !options.opaque_prefix.is_empty() && visible(&options.opaque_prefix, false).is_none() {
+            return Err(ElasticError::Credentials { why: "the opaque prefix is not printable ASCII" });
+        }
         Ok(Client {
             nodes: Nodes::new(nodes, options.connect_timeout),
             request_timeout: options.request_timeout,
@@ -101,7 +105,7 @@ impl Client {
     pub(super) async fn bulk(&self, bulk: &Bulk) -> Result<Bytes, BulkError> {
         let mut headers = headers("application/x-ndjson");
         let opaque = self.opaque_id(&bulk.opaque_id);
-        let opaque = header(&opaque).ok_or_else(|| BulkError::Definite {
+        let opaque = visible(&opaque, false).ok_or_else(|| BulkError::Definite {
             reason: "the bulk's id is no header value: it must be printable ASCII".into(),
         })?;
         headers.insert(HeaderName::from_static("x-opaque-id"), opaque);
@@ -171,7 +175,7 @@ impl Client {
 
     fn control_headers(&self) -> HeaderMap {
         let mut headers = headers("application/json");
-        if let Some(prefix) = header(&self.opaque_prefix).filter(|prefix| !prefix.is_empty()) {
+        if let Some(prefix) = visible(&self.opaque_prefix, false) {
             headers.insert(HeaderName::from_static("x-opaque-id"), prefix);
         }
         headers
@@ -286,28 +290,6 @@ impl Client {
     }
 }
 
-fn transport(
-    options: &ElasticOptions,
-    url: Url,
-) -> Result<elasticsearch::http::transport::Transport, ElasticError> {
-    // One node a pool: the client's own round robin never gets past a node that is gone.
-    let builder = TransportBuilder::new(SingleNodeConnectionPool::new(url));
-    // The environment's proxies are off: rows go where the configuration says.
-    let mut builder = builder.disable_proxy().enable_meta_header(false).timeout(options.request_timeout);
-    if let Some(credentials) = credentials(&options.auth)? {
-        builder = builder.auth(credentials);
-    }
-    if options.insecure {
-        builder = builder.cert_validation(CertificateValidation::None);
-    } else if let Some(path) = &options.ca_file {
-        let failed = |source| ElasticError::CaFile { path: path.clone(), source };
-        let pem = fs::read(path).map_err(|error| failed(error.into()))?;
-        let certificates = Certificate::from_pem(&pem).map_err(|error| failed(error.into()))?;
-        builder = builder.cert_validation(CertificateValidation::Full(certificates));
-    }
-    builder.build().map_err(|error| ElasticError::Client(error.into()))
-}
-
 /// An answer that says more than "later".
 fn served(asked: &str, answer: Answer) -> Result<Answer, SinkError> {
     let said = || said(answer.status, &answer.body);
@@ -403,37 +385,7 @@ fn head(response: &Response) -> (u16, Option<Duration>, Option<String>) {
     (response.status_code().as_u16(), retry_after, text(LOCATION).map(str::to_owned))
 }
 
-/// A header's value of visible ASCII.
-fn header(text: &str) -> Option<HeaderValue> {
-    text.bytes().all(|byte| byte.is_ascii_graphic()).then(|| HeaderValue::from_str(text).ok()).flatten()
-}
-
-fn credentials(auth: &Auth) -> Result<Option<Credentials>, ElasticError> {
-    Ok(Some(match auth {
-        Auth::None => return Ok(None),
-        Auth::Basic { user, .. } if user.contains(':') => {
-            return Err(ElasticError::Credentials { why: "a user name cannot contain a colon" });
-        }
-        Auth::Basic { user, password } => Credentials::Basic(user.clone(), password.reveal().to_owned()),
-        // The client panics on a key that is no header value.
-        Auth::ApiKey(key) if key.reveal().is_empty() || header(key.reveal()).is_none() => {
-            return Err(ElasticError::Credentials {
-                why: "an API key is printable ASCII without blanks, as the engine handed it out",
-            });
-        }
-        Auth::ApiKey(key) => match key.reveal().split_once(':') {
-            Some((id, key)) => Credentials::ApiKey(id.to_owned(), key.to_owned()),
-            None => Credentials::EncodedApiKey(key.reveal().to_owned()),
-        },
-    }))
-}
-
-fn method_name(method: Method) -> &'static str {
-    match method {
-        Method::Get => "GET",
-        Method::Put => "PUT",
-        Method::Post => "POST",
-        Method::Delete => "DELETE",
-        Method::Head => "HEAD",
-    }
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }

@@ -41,6 +41,7 @@
 //! | `action` | bulk bodies |
 //! | `client` | what is asked, and what answers and failures prove |
 //! | `node` `nodes` | one request to one node; which node is asked |
+//! | `access` `sigv4` `aws_key` | what requests prove their sender by, and whom they trust |
 //! | `outcome` | a bulk's answer, judged item by item |
 //! | `sweep` | deleting all that is older than a bound |
 //! | `tasks` | whether the engine is still at work on a request |
@@ -48,7 +49,9 @@
 //! | `index` | aliases, indices and mappings |
 //! | `field` `choice` | mapping types, which existing ones will do, and which of them an engine has |
 
+mod access;
 mod action;
+mod aws_key;
 mod choice;
 mod client;
 mod field;
@@ -58,6 +61,7 @@ mod nodes;
 pub mod options;
 mod outcome;
 mod reason;
+mod sigv4;
 mod sweep;
 mod tasks;
 
@@ -66,8 +70,9 @@ use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+pub use aws_key::AwsKey;
 pub use client::EngineVersion;
-pub use options::{Auth, ElasticError, ElasticOptions};
+pub use options::{Auth, AwsKeyFrom, ClientCertificate, ElasticError, ElasticOptions};
 
 use self::action::Prefixes;
 use self::client::Client;

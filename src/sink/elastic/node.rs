@@ -1,17 +1,19 @@
 //! One node: one request to it and its answer, or what a failure proves.
 
 use std::error::Error;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::io::Write;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use elasticsearch::Elasticsearch;
 use elasticsearch::http::headers::{
-    ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT,
 };
 use elasticsearch::http::response::Response;
 use elasticsearch::http::{Method, Url};
 
+use super::access::{Access, Held};
 use super::options::ElasticError;
 use crate::backoff::Backoff;
 use crate::metrics::names;
@@ -19,6 +21,9 @@ use crate::metrics::names;
 /// A node that has not answered for so long is asked for anything at all before it is sent a body: by then its machine may be gone,
 /// and a body sent into the void is of unknown outcome where a refused connection is not.
 const VOUCHED: Duration = Duration::from_secs(30);
+
+/// Bodies that are not larger gain nothing from being compressed.
+const LEAST_COMPRESSED: usize = 1024;
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -48,7 +53,9 @@ pub(super) struct Node {
     url: Url,
     /// `search-1.internal:9200`, for people and metrics.
     pub name: String,
-    client: Elasticsearch,
+    access: Arc<Access>,
+    /// With the generation of certificates that it was made with.
+    client: Mutex<(u64, Elasticsearch)>,
     standing: Mutex<Standing>,
 }
 
@@ -80,12 +87,17 @@ pub(super) enum Health {
 }
 
 impl Node {
-    pub(super) fn new(url: Url, client: Elasticsearch) -> Node {
+    /// # Errors
+    /// Its client cannot be made.
+    pub(super) fn new(url: Url, access: Arc<Access>) -> Result<Node, ElasticError> {
         // A URL of a node has a host.
         let host = url.host_str().unwrap_or_default();
         let name =
             url.port_or_known_default().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-        Node { url, name, client, standing: Mutex::default() }
+        let held = access.held();
+        let client = Elasticsearch::new(access.transport(&held, url.clone())?);
+        let client = Mutex::new((held.generation, client));
+        Ok(Node { url, name, access, client, standing: Mutex::default() })
     }
 
     pub(super) fn url(&self) -> &Url {
@@ -159,10 +171,47 @@ impl Node {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a request once.
-    pub(super) async fn send(&self, ask: Ask<'_>) -> Result<Response, Failure> {
-        let Ask { method, path, query, headers, body, timeout } = ask;
-        let sent = self.client.send(method, path, headers, Some(query), body, Some(timeout)).await;
+    /// Sends a request once; again if the engine refused its sender, and the files say something else by now.
+    pub(super) async fn send(&self, mut ask: Ask<'_>) -> Result<Response, Failure> {
+        if let Some(body) = ask.body.take_if(|body| self.access.compresses() && body.len() > LEAST_COMPRESSED)
+        {
+            ask.body = Some(compressed(body).await?);
+            ask.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        let held = self.access.held();
+        let sent = self.send_once(ask.clone(), &held).await;
+        let (refused, nothing_done) = match &sent {
+            Ok(response) => (matches!(response.status_code().as_u16(), 401 | 403), true),
+            // A certificate that has run out ends a connection in either way.
+            Err(Failure::Unsent(_)) => (true, true),
+            Err(Failure::Lost(_)) => (true, false),
+            Err(Failure::Wrong(_)) => (false, false),
+        };
+        if refused && self.access.read_again(&held).await && nothing_done {
+            return self.send_once(ask, &self.access.held()).await;
+        }
+        sent
+    }
+
+    /// The client that connects with these certificates.
+    fn client(&self, held: &Held) -> Result<Elasticsearch, Failure> {
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if client.0 != held.generation {
+            let transport = self.access.transport(held, self.url.clone());
+            let transport = transport.map_err(|error| Failure::Unsent(error.to_string()))?;
+            *client = (held.generation, Elasticsearch::new(transport));
+        }
+        Ok(client.1.clone())
+    }
+
+    async fn send_once(&self, ask: Ask<'_>, held: &Held) -> Result<Response, Failure> {
+        let Ask { method, path, query, mut headers, body, timeout } = ask;
+        let url =
+            self.url.join(path).map_err(|error| Failure::Wrong(format!("{path:?} is no path: {error}")))?;
+        let signed = body.as_deref().unwrap_or_default();
+        held.prove(&mut headers, (method_name(method), &url), query, signed);
+        let client = self.client(held)?;
+        let sent = client.send(method, path, headers, Some(query), body, Some(timeout)).await;
         let response = sent.map_err(|error| {
             let reason = causes(&error);
             self.doubt();
@@ -180,7 +229,7 @@ impl Node {
                 None => Failure::Wrong(format!("the request cannot be made: {reason}")),
             }
         })?;
-        if self.url.join(path).is_ok_and(|url| same_place(&url, response.url())) {
+        if same_place(&url, response.url()) {
             return Ok(response);
         }
         let mut url = response.url().clone();
@@ -199,6 +248,31 @@ impl Node {
             format!("the answer broke off: {}", causes(&error))
         })?;
         Ok(body)
+    }
+}
+
+/// Compresses on a thread of its own: it takes many times what sending does.
+async fn compressed(body: Bytes) -> Result<Bytes, Failure> {
+    let compress = move || {
+        let mut gzip =
+            flate2::write::GzEncoder::new(Vec::with_capacity(body.len() / 4), flate2::Compression::fast());
+        gzip.write_all(&body).and_then(|()| gzip.finish())
+    };
+    let body = tokio::task::spawn_blocking(compress).await;
+    match body {
+        Ok(Ok(body)) => Ok(body.into()),
+        Ok(Err(error)) => Err(Failure::Unsent(format!("the body cannot be compressed: {error}"))),
+        Err(ended) => Err(Failure::Unsent(format!("the body was not compressed: {ended}"))),
+    }
+}
+
+pub(super) fn method_name(method: Method) -> &'static str {
+    match method {
+        Method::Get => "GET",
+        Method::Put => "PUT",
+        Method::Post => "POST",
+        Method::Delete => "DELETE",
+        Method::Head => "HEAD",
     }
 }
 

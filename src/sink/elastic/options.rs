@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::secret::Secret;
+use super::aws_key::AwsKey;
+use crate::secret::Renewable;
 
 /// What a request proves its sender by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,10 +13,33 @@ pub enum Auth {
     None,
     Basic {
         user: String,
-        password: Secret,
+        password: Renewable,
     },
     /// As the engine hands it out, base64 of `id:key`; also taken as `id:key` itself.
-    ApiKey(Secret),
+    ApiKey(Renewable),
+    Bearer(Renewable),
+    /// Each request is signed, for OpenSearch Service.
+    Aws {
+        region: String,
+        key: AwsKeyFrom,
+    },
+}
+
+/// Where an AWS access key comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AwsKeyFrom {
+    /// The environment, which stays as it was when the process began.
+    Environment(AwsKey),
+    /// A profile of a credentials file, which is read again once the key is refused.
+    File { path: PathBuf, profile: String },
+}
+
+/// Our certificate for the engine, PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The certificate, those up to its authority behind it.
+    pub chain: PathBuf,
+    pub key: PathBuf,
 }
 
 /// Options of an [`ElasticSink`](super::ElasticSink).
@@ -28,6 +52,9 @@ pub struct ElasticOptions {
     pub ca_file: Option<PathBuf>,
     /// Take any certificate.
     pub insecure: bool,
+    pub client_certificate: Option<ClientCertificate>,
+    /// Send bodies compressed by gzip.
+    pub compress: bool,
     /// From connecting to the end of the answer, per request.
     pub request_timeout: Duration,
     /// How long any answer at all may take when the last request failed.
@@ -47,6 +74,8 @@ impl ElasticOptions {
             auth: Auth::None,
             ca_file: None,
             insecure: false,
+            client_certificate: None,
+            compress: false,
             request_timeout: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(10),
             opaque_prefix: String::new(),
@@ -64,6 +93,14 @@ pub enum ElasticError {
     Credentials { why: &'static str },
     #[error("cannot read the certificates in {}: {source}; `ca_file` must be a readable PEM file", path.display())]
     CaFile { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("cannot use the secret in {}: {source}", path.display())]
+    SecretFile { path: PathBuf, source: std::io::Error },
+    #[error(
+        "cannot use the client certificate in {}: {source}; `client_cert_file` and `client_key_file` must be readable PEM files, the certificate's \
+         key in the second",
+        path.display()
+    )]
+    ClientCertificate { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("cannot prepare the client for the search engine: {0}")]
     Client(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -71,13 +108,18 @@ pub enum ElasticError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::Secret;
 
     #[test]
     fn no_secret_is_printed() {
         let mut options = ElasticOptions::new("http://localhost:9200");
-        options.auth = Auth::Basic { user: "relay".into(), password: Secret::new("canary") };
+        options.auth = Auth::Basic { user: "relay".into(), password: Secret::new("canary").into() };
         assert!(!format!("{options:?}").contains("canary"));
-        options.auth = Auth::ApiKey(Secret::new("canary"));
+        options.auth = Auth::ApiKey(Secret::new("canary").into());
+        assert!(!format!("{options:?}").contains("canary"));
+        let key =
+            AwsKey { id: "A".into(), secret: Secret::new("canary"), token: Some(Secret::new("canary")) };
+        options.auth = Auth::Aws { region: "r".into(), key: AwsKeyFrom::Environment(key) };
         assert!(!format!("{options:?}").contains("canary"));
     }
 }

@@ -18,7 +18,7 @@ fn urls_and_credentials_that_cannot_be_used_are_refused_without_being_printed() 
     }
     for key in ["", "can ary", "canary\n", "cänary"] {
         let mut options = ElasticOptions::new("http://localhost:9200");
-        options.auth = Auth::ApiKey(Secret::new(key));
+        options.auth = Auth::ApiKey(Secret::new(key).into());
         assert!(matches!(ElasticSink::new(&options), Err(ElasticError::Credentials { .. })), "{key:?}");
     }
     let mut options = ElasticOptions::new("http://localhost:9200");
