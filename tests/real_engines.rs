@@ -15,7 +15,7 @@ use everrelay::event::{Column, ColumnType, TableName, TableSchema, Value, Versio
 use everrelay::mapping::TableMapping;
 use everrelay::mapping::rule::{DecimalAs, JsonAs, Rule, Rules, ZeroDatesAs};
 use everrelay::sink::elastic::{ElasticOptions, ElasticSink};
-use everrelay::sink::{Bulk, Disposition, Expect, Index, Item, Sink};
+use everrelay::sink::{Bulk, Disposition, Expect, Index, Item, Sink, SinkError};
 use serde_json::{Value as Json, json};
 
 /// An engine, and an index of this test's own there.
@@ -117,7 +117,7 @@ impl Table {
             self.mapping.id(Row::new(&bytes), &mut id).unwrap();
             self.mapping.document(Row::new(&bytes), &mut document).unwrap();
             let (start, version) = (body.len(), Version(7));
-            let action = Action { verb: Verb::Index, id: &id, version };
+            let action = Action::plain(Verb::Index, &id, version);
             let write = |out: &mut Vec<u8>| {
                 out.extend_from_slice(&document);
                 Ok::<(), Infallible>(())
@@ -304,11 +304,10 @@ async fn addresses_are_found_by_network(engine: &str) {
 
 fn strings_and(json: JsonAs) -> Rules {
     Rules(vec![Rule {
-        tables: TablePattern::parse("*.values").unwrap(),
-        line: 1,
         decimal: Some(DecimalAs::String),
         zero_dates: Some(ZeroDatesAs::String),
         json: Some(json),
+        ..Rule::of(TablePattern::parse("*.values").unwrap(), 1)
     }])
 }
 
@@ -473,7 +472,7 @@ async fn fields_that_are_added_later_fall_back_alike() {
     let engine = Engine::new("elasticsearch");
     let alias = format!("{}.later", engine.schema);
     let field = |name: &str, kind| Field { name: name.to_owned(), kind };
-    let mut spec = IndexSpec { alias, fields: vec![field("id", FieldKind::Long)] };
+    let mut spec = IndexSpec { alias, fields: vec![field("id", FieldKind::Long)], ..IndexSpec::default() };
     let index = engine.sink.ensure(&spec, Expect::Anything).await.unwrap();
     spec.fields.extend([
         field("u", FieldKind::UnsignedLong),
@@ -485,4 +484,44 @@ async fn fields_that_are_added_later_fall_back_alike() {
     assert_eq!(properties["u"], json!({"type": "keyword"}));
     assert_eq!(properties["g"], json!({"type": "object", "enabled": false}));
     assert_eq!(properties["v"], json!({"type": "float", "index": false}));
+}
+
+#[tokio::test]
+async fn an_index_keeps_what_it_was_made_by_at_either_engine() {
+    for engine in ["elasticsearch", "opensearch"] {
+        let engine = Engine::new(engine);
+        let alias = format!("{}.ruled", engine.schema);
+        let fields = vec![Field { name: "id".into(), kind: FieldKind::Long }];
+        let object = |value: Json| value.as_object().cloned().unwrap();
+        let mut spec = IndexSpec {
+            alias: alias.clone(),
+            fields,
+            routing: vec!["id".into()],
+            settings: object(
+                json!({"index.number_of_shards": 2, "index.analysis.analyzer.own.type": "standard"}),
+            ),
+            mapping: object(json!({"properties": {"of_pipeline": {"type": "text", "analyzer": "own"}}})),
+            ..IndexSpec::default()
+        };
+        let index = engine.sink.ensure(&spec, Expect::Anything).await.unwrap();
+        // Once more, by a sink that has not seen it.
+        let again = ElasticSink::new(&ElasticOptions::new(engine.url.clone())).unwrap();
+        assert_eq!(again.ensure(&spec, Expect::Existing).await.unwrap(), index);
+        spec.pipeline = Some("trim".into());
+        assert_eq!(again.ensure(&spec, Expect::Existing).await.unwrap(), index);
+        let answer = engine.ask(reqwest::Method::GET, &index.name, None).await;
+        let made = &answer[&index.name];
+        assert_eq!(made["settings"]["index"]["gc_deletes"], "15m", "{made}");
+        let mapping = &made["mappings"];
+        assert_eq!(
+            mapping["_meta"]["everrelay"],
+            json!({"routing": ["id"], "pipeline": "trim"}),
+            "{mapping}"
+        );
+        assert_eq!(mapping["_routing"], json!({"required": true}));
+        assert_eq!(mapping["properties"]["of_pipeline"], json!({"type": "text", "analyzer": "own"}));
+        spec.routing = vec!["other".into()];
+        assert!(matches!(again.ensure(&spec, Expect::Existing).await, Err(SinkError::Definite(_))));
+        engine.ask(reqwest::Method::DELETE, &index.name, None).await;
+    }
 }

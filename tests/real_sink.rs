@@ -28,7 +28,7 @@ fn alias() -> String {
 
 fn spec(alias: &str, fields: &[(&str, FieldKind)]) -> IndexSpec {
     let fields = fields.iter().map(|&(name, kind)| Field { name: name.to_owned(), kind });
-    IndexSpec { alias: alias.to_owned(), fields: fields.collect() }
+    IndexSpec { alias: alias.to_owned(), fields: fields.collect(), ..IndexSpec::default() }
 }
 
 /// The engine itself, not through the sink.
@@ -64,7 +64,7 @@ async fn send(sink: &ElasticSink, index: &Index, changes: &[(&str, u64, Option<&
     let (mut body, mut items) = (Vec::new(), Vec::new());
     for &(id, version, document) in changes {
         let verb = if document.is_some() { Verb::Index } else { Verb::Delete };
-        let action = Action { verb, id, version: Version(version) };
+        let action = Action::plain(verb, id, Version(version));
         let start = body.len();
         let write = |out: &mut Vec<u8>| {
             out.extend_from_slice(document.unwrap_or_default().as_bytes());

@@ -53,7 +53,7 @@ impl Place {
                 out.extend_from_slice(b"{}");
                 Ok::<(), Infallible>(())
             };
-            self.sink.encode(self.index.no, &Action { verb, id, version }, document, &mut body)?;
+            self.sink.encode(self.index.no, &Action::plain(verb, id, version), document, &mut body)?;
             let bytes = start..body.len();
             items.push(Item { index: self.index.no, verb, id: id.as_str().into(), version, bytes });
         }
@@ -211,7 +211,7 @@ async fn what_is_looked_for_is_not_made() -> Result<()> {
     ensure!(matches!(place.sink.find(&nowhere, Expect::Existing).await, Err(SinkError::Definite(_))));
     ensure!(place.engine.indices(&nowhere).await?.is_empty());
     // Found before it was ensured, it is the same index.
-    let spec = IndexSpec { alias: place.alias.clone(), fields: Vec::new() };
+    let spec = IndexSpec { alias: place.alias.clone(), fields: Vec::new(), ..IndexSpec::default() };
     ensure!(place.sink.ensure(&spec, Expect::Existing).await? == place.index);
     place.clear().await
 }

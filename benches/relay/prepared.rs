@@ -63,7 +63,7 @@ impl Bodies {
                         Op::Delete => Verb::Delete,
                         Op::Rekey | Op::Tombstone => bail!("the backlog changes no keys and has whole rows"),
                     };
-                    let action = Action { verb, id: &id, version: frame.version };
+                    let action = Action::plain(verb, &id, frame.version);
                     sink.encode(index.no, &action, |out| mapping.document(change.row, out), &mut body)?;
                     actions += 1;
                     if actions % ACTIONS == 0 {

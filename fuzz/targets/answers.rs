@@ -93,7 +93,7 @@ fn says_done(body: &[u8], at: usize) -> bool {
 
 async fn bulk(sink: &ElasticSink) -> Bulk {
     let id = Field { name: "id".into(), kind: FieldKind::Long };
-    let spec = IndexSpec { alias: "a.b".into(), fields: vec![id] };
+    let spec = IndexSpec { alias: "a.b".into(), fields: vec![id], ..IndexSpec::default() };
     let index = sink.ensure(&spec, Expect::Anything).await.expect("the index is there");
     let (mut body, mut items) = (Vec::new(), Vec::new());
     for (verb, id) in ITEMS {
@@ -102,7 +102,7 @@ async fn bulk(sink: &ElasticSink) -> Bulk {
             out.extend_from_slice(b"{}");
             Ok::<(), Infallible>(())
         };
-        let action = Action { verb, id, version: Version(VERSION) };
+        let action = Action::plain(verb, id, Version(VERSION));
         sink.encode(index.no, &action, document, &mut body).unwrap_or_else(|never| match never {});
         let bytes = start..body.len();
         items.push(Item { index: index.no, verb, id: id.into(), version: Version(VERSION), bytes });

@@ -280,6 +280,7 @@ fn failure(error: RelayError) -> Failure {
             | DeliverError::ParkedFull { .. }
             | DeliverError::ForeignWriter { .. }
             | DeliverError::SharedAlias { .. }
+            | DeliverError::OtherAlias { .. }
             | DeliverError::Mapping(_) => Exit::Sink,
             DeliverError::Read(_)
             | DeliverError::Record { .. }

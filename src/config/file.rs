@@ -1,5 +1,6 @@
 //! The file's shape. Every struct refuses keys that it does not know; serde's errors name line and column.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
 use toml::Spanned;
 
 use crate::mapping::rule::{DecimalAs, JsonAs, ZeroDatesAs};
@@ -219,6 +221,21 @@ pub struct Table {
     pub decimal: Option<DecimalAs>,
     pub zero_dates: Option<ZeroDatesAs>,
     pub json: Option<JsonAs>,
+    /// The alias of the documents' index: text with `{schema}` and `{table}`.
+    pub index: Option<String>,
+    /// Columns of the key that documents are routed by; none: by their ids.
+    pub routing: Option<Vec<String>>,
+    /// Names of fields, by their columns'.
+    #[serde(default)]
+    pub rename: BTreeMap<String, String>,
+    /// The ingest pipeline that documents go through.
+    pub pipeline: Option<String>,
+    /// Settings of an index that is made.
+    #[serde(default)]
+    pub settings: Map<String, Value>,
+    /// Mapping of an index that is made, over what the columns give.
+    #[serde(default)]
+    pub mapping: Map<String, Value>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,9 +1,31 @@
 //! `[[table]]`: rules for the documents of some tables.
 
+use serde_json::{Map, Value};
+
 use super::ConfigError;
 use super::file;
 use crate::event::pattern::TablePattern;
 use crate::mapping::rule::{Rule, Rules};
+use crate::mapping::template::IndexTemplate;
+
+/// Parts of a mapping that the relay sets by itself.
+const OURS: &[(&str, &str)] = &[
+    ("_routing", "`routing` of the section says what documents are routed by"),
+    ("_meta", "the relay keeps there what the index was made by"),
+];
+
+/// Settings by their whole names: the engine takes `index.number_of_shards`, the same in tables, and both without `index.`, and refuses a setting that is
+/// there in two ways.
+fn flatten(prefix: &str, settings: &Map<String, Value>, out: &mut Map<String, Value>) {
+    for (name, value) in settings {
+        let name = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        match value {
+            Value::Object(inner) => flatten(&name, inner, out),
+            _ if name.starts_with("index.") => drop(out.insert(name, value.clone())),
+            _ => drop(out.insert(format!("index.{name}"), value.clone())),
+        }
+    }
+}
 
 /// # Errors
 /// A pattern that no table could match, or a section that says nothing; the line is named.
@@ -26,11 +48,34 @@ pub(super) fn rules(tables: &[file::Table], text: &str, path: &str) -> Result<Ru
                 "{pattern:?} excludes: let a later section say otherwise of the tables that are meant by it"
             )));
         }
-        let file::Table { decimal, zero_dates, json, .. } = *table;
-        if (decimal, zero_dates, json) == (None, None, None) {
+        let mut rule = Rule::of(tables, line);
+        let nothing = rule.clone();
+        (rule.decimal, rule.zero_dates, rule.json) = (table.decimal, table.zero_dates, table.json);
+        let wrong_of = |key: &'static str, problem: String| ConfigError::Value {
+            path: path.to_owned(),
+            section: "[table]",
+            key,
+            problem: format!("section of line {line}: {problem}"),
+        };
+        let index = table.index.as_deref().map(IndexTemplate::parse).transpose();
+        rule.index = index.map_err(|problem| wrong_of("index", problem))?;
+        rule.routing.clone_from(&table.routing);
+        rule.rename.clone_from(&table.rename);
+        if table.pipeline.as_ref().is_some_and(String::is_empty) {
+            return Err(wrong_of("pipeline", "it is empty; `_none` is no pipeline".to_owned()));
+        }
+        rule.pipeline.clone_from(&table.pipeline);
+        flatten("", &table.settings, &mut rule.settings);
+        for (key, why) in OURS {
+            if table.mapping.contains_key(*key) {
+                return Err(wrong_of("mapping", format!("`{key}` is not to be set: {why}")));
+            }
+        }
+        rule.mapping.clone_from(&table.mapping);
+        if rule == nothing {
             return Err(wrong("its section says nothing of these tables".to_owned()));
         }
-        Ok(Rule { tables, line, decimal, zero_dates, json })
+        Ok(rule)
     };
     tables.iter().map(rule).collect::<Result<_, _>>().map(Rules)
 }
@@ -61,6 +106,27 @@ mod tests {
     }
 
     #[test]
+    fn a_section_says_where_documents_go_and_how_their_index_is_made() {
+        let sections = "[[table]]\nmatch = \"shop.*\"\nindex = \"search-{table}\"\nrouting = [\"tenant\"]\npipeline = \"trim\"\n\
+                        rename = { name = \"title\" }\n[table.settings]\nnumber_of_shards = 3\nindex.refresh_interval = \"30s\"\n\
+                        \"index.gc_deletes\" = \"1h\"\nanalysis.analyzer.german.type = \"german\"\n[table.mapping.properties.title]\n\
+                        type = \"text\"\nanalyzer = \"german\"\n\n[[table]]\nmatch = \"shop.a\"\nrouting = []\n";
+        let rules = parse(&format!("{FILE}{sections}"), "f.toml").unwrap().rules.0;
+        let [first, second] = rules.as_slice() else { panic!("{rules:?}") };
+        assert_eq!((&first.routing, &second.routing), (&Some(vec!["tenant".to_owned()]), &Some(Vec::new())));
+        assert_eq!((first.pipeline.as_deref(), first.rename["name"].as_str()), (Some("trim"), "title"));
+        assert_eq!(
+            serde_json::Value::Object(first.settings.clone()),
+            serde_json::json!({
+                "index.number_of_shards": 3, "index.refresh_interval": "30s", "index.gc_deletes": "1h",
+                "index.analysis.analyzer.german.type": "german",
+            })
+        );
+        assert_eq!(first.mapping["properties"]["title"]["analyzer"], "german");
+        assert!(first.index.is_some() && second.index.is_none());
+    }
+
+    #[test]
     fn what_means_nothing_is_refused_with_its_line() {
         for (sections, expected) in [
             (
@@ -73,6 +139,15 @@ mod tests {
             ),
             ("[[table]]\nmatch = \"!shop.a\"\njson = \"string\"", "line 7: \"!shop.a\" excludes"),
             ("[[table]]\nmatch = \"shop.a\"", "line 7: its section says nothing"),
+            (
+                "[[table]]\nmatch = \"a.b\"\nindex = \"o-{created:%Y}\"",
+                "index: section of line 7: `{created:%Y}` is neither",
+            ),
+            ("[[table]]\nmatch = \"a.b\"\npipeline = \"\"", "pipeline: section of line 7: it is empty"),
+            (
+                "[[table]]\nmatch = \"a.b\"\n[table.mapping._routing]\nrequired = true",
+                "mapping: section of line 7: `_routing`",
+            ),
             ("[[table]]\njson = \"string\"", "line 6, column 1: missing field `match`"),
             ("[[table]]\nmatch = \"a.b\"\njsn = \"string\"", "line 8, column 1: unknown field `jsn`"),
             ("[[table]]\nmatch = \"a.b\"\njson = \"text\"", "line 8, column 8: unknown variant"),

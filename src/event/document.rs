@@ -2,6 +2,10 @@
 //!
 //! The mapping fills these, the sinks carry them out; neither knows the other.
 
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
 use super::Version;
 
 /// What a bulk action does.
@@ -20,15 +24,46 @@ pub struct Action<'a> {
     /// The document's id, at most 512 bytes.
     pub id: &'a str,
     pub version: Version,
+    /// By what its shard is chosen in the place of its id, at most 512 bytes.
+    pub routing: Option<&'a str>,
+    /// The ingest pipeline that an [`Verb::Index`] goes through.
+    pub pipeline: Option<&'a str>,
+}
+
+impl<'a> Action<'a> {
+    /// One of a document that is routed by its id and goes through no pipeline.
+    #[must_use]
+    pub fn plain(verb: Verb, id: &'a str, version: Version) -> Action<'a> {
+        Action { verb, id, version, routing: None, pipeline: None }
+    }
 }
 
 /// A table's place in the search engine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IndexSpec {
     /// The alias that documents are written to.
     pub alias: String,
     /// One per document field, in document order.
     pub fields: Vec<Field>,
+    /// Columns whose values route documents, in this order; none: they are routed by their ids.
+    pub routing: Vec<String>,
+    /// Columns whose fields are called otherwise, and how.
+    pub renamed: BTreeMap<String, String>,
+    pub pipeline: Option<String>,
+    /// Settings of an index that is made, by their whole names.
+    pub settings: Map<String, Value>,
+    /// What is said of the mapping of an index that is made, over what the fields give.
+    pub mapping: Map<String, Value>,
+}
+
+/// Puts `over` into `under`, member by member, objects into objects.
+pub fn merge(under: &mut Map<String, Value>, over: &Map<String, Value>) {
+    for (name, value) in over {
+        match (under.get_mut(name), value) {
+            (Some(Value::Object(under)), Value::Object(over)) => merge(under, over),
+            _ => drop(under.insert(name.clone(), value.clone())),
+        }
+    }
 }
 
 /// A document field.

@@ -8,7 +8,8 @@
 //!
 //! # Format
 //!
-//! - Alias: `schema.table`, lower-cased (index names have no upper case).
+//! - Alias: `schema.table`, lower-cased (index names have no upper case), or by a [template].
+//! - Routing: none, or the text of columns of the key, made as an id is. Only of the key: of an older row that is to be deleted no more is known.
 //! - Document: one member per column, in row order, NULL as `null`. What each type becomes is docs/types.md's table. A value that has no JSON, or none
 //!   that its field takes (a date that no calendar knows), becomes `null`; these are counted in `everrelay_values_nulled_total`.
 //! - Id: see [`id`].
@@ -24,15 +25,18 @@ mod id;
 mod json;
 mod name;
 pub mod rule;
+pub mod template;
 mod temporal;
+
+use std::collections::HashSet;
 
 use bincode::error::DecodeError;
 
 use crate::event::codec::Row;
-use crate::event::document::{Field, FieldKind, IndexSpec};
-use crate::event::{ColumnType, TableName, TableSchema, Value};
+use crate::event::document::{Action, Field, FieldKind, IndexSpec, Verb};
+use crate::event::{ColumnType, Op, TableName, TableSchema, Value, Version};
 use crate::metrics::names::VALUES_NULLED;
-use rule::{Form, Rules};
+use rule::{Form, Rules, TableRules};
 
 /// Why a table or one of its rows cannot become documents.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +57,8 @@ pub enum MappingError {
         "a row of table {table} has NULL in its key column `{column}` and so no id; make the column NOT NULL or choose another key"
     )]
     NullKey { table: Box<TableName>, column: Box<str> },
+    #[error("table {table} cannot be routed by column `{column}`: {why}; `routing` names columns of its key")]
+    Routing { table: Box<TableName>, column: Box<str>, why: &'static str },
     #[error(
         "a logged row of table {table} cannot be read at column `{column}`: the log's schema and row disagree, which is a defect of everrelay: please report it"
     )]
@@ -69,6 +75,8 @@ pub struct TableMapping {
     columns: Vec<ColumnPlan>,
     /// Indices into `columns`, in key order.
     key: Vec<usize>,
+    /// Indices into `key` of what documents are routed by.
+    routing: Vec<usize>,
     /// What the members' names take of a document, bytes.
     names_bytes: usize,
 }
@@ -95,20 +103,26 @@ impl TableMapping {
     pub fn with_rules(schema: &TableSchema, rules: &Rules) -> Result<TableMapping, MappingError> {
         let rules = rules.of(&schema.name);
         let table = || Box::new(schema.name.clone());
-        let alias = alias(&schema.name)?;
-        let (mut fields, mut columns) = (Vec::new(), Vec::new());
+        let alias = checked_alias(&schema.name, &rules)?;
+        let (mut fields, mut columns) = (Vec::<Field>::new(), Vec::new());
+        let mut names = HashSet::new();
         for column in &schema.columns {
-            name::check_field(&column.name).map_err(|why| MappingError::FieldName {
+            let field = rules.rename.get(&column.name).unwrap_or(&column.name);
+            let wrong = |why| MappingError::FieldName {
                 table: table(),
                 column: column.name.escape_debug().to_string().into(),
                 why,
-            })?;
+            };
+            name::check_field(field).map_err(wrong)?;
+            if !names.insert(field) && !rules.rename.is_empty() {
+                return Err(wrong("another column has its field, by `rename`"));
+            }
             let mut member = vec![if columns.is_empty() { b'{' } else { b',' }, b'"'];
-            json::escape(column.name.as_bytes(), &mut member);
+            json::escape(field.as_bytes(), &mut member);
             member.extend_from_slice(b"\":");
             let (form, kind) = rules.column(column.ty, field_kind(column.ty));
             columns.push(ColumnPlan { name: column.name.as_str().into(), member: member.into(), form });
-            fields.push(Field { name: column.name.clone(), kind });
+            fields.push(Field { name: field.clone(), kind });
         }
         let key: Vec<usize> = schema.key.iter().map(|&index| usize::from(index)).collect();
         if key.is_empty() {
@@ -120,13 +134,27 @@ impl TableMapping {
                 why: "its schema names a column that is not there",
             });
         }
+        let routing = rules.routing.iter().map(|name| place_in_key(schema, &columns, &key, name));
+        let routing = routing.collect::<Result<_, _>>()?;
+        let mut renamed = rules.rename;
+        renamed.retain(|column, _| schema.columns.iter().any(|there| there.name == *column));
+        let spec = IndexSpec {
+            alias,
+            fields,
+            routing: rules.routing,
+            renamed,
+            pipeline: rules.pipeline,
+            settings: rules.settings,
+            mapping: rules.mapping,
+        };
         Ok(TableMapping {
             table: schema.name.clone(),
             label: schema.name.to_string(),
-            spec: IndexSpec { alias, fields },
+            spec,
             names_bytes: columns.iter().map(|column| column.member.len()).sum(),
             columns,
             key,
+            routing,
         })
     }
 
@@ -141,10 +169,49 @@ impl TableMapping {
     /// # Errors
     /// A key column is NULL, or the row cannot be read.
     pub fn id(&self, row: Row<'_>, out: &mut String) -> Result<(), MappingError> {
+        self.join(row, self.key.iter().copied(), out)
+    }
+
+    /// What the document that a change does `verb` to is routed by; `None` where it is by its id.
+    ///
+    /// # Errors
+    /// As [`TableMapping::id`].
+    pub fn routing(&self, op: Op, verb: Verb, row: Row<'_>) -> Result<Option<String>, MappingError> {
+        if self.routing.is_empty() {
+            return Ok(None);
+        }
+        let mut out = String::new();
+        match (op, verb) {
+            (Op::Tombstone, _) => self.routing_of_key(row, &mut out)?,
+            (Op::Rekey, Verb::Delete) => self.routing_of_key(self.old_key(row)?, &mut out)?,
+            _ => self.join(row, self.routing.iter().map(|&at| self.key[at]), &mut out)?,
+        }
+        Ok(Some(out))
+    }
+
+    /// What is done to a document; `routing`: [`TableMapping::routing`].
+    #[must_use]
+    pub fn action<'a>(
+        &'a self,
+        verb: Verb,
+        id: &'a str,
+        version: Version,
+        routing: Option<&'a str>,
+    ) -> Action<'a> {
+        Action { verb, id, version, routing, pipeline: self.spec.pipeline.as_deref() }
+    }
+
+    /// Replaces `out` by what is made of the values of these columns, as an id is.
+    fn join(
+        &self,
+        row: Row<'_>,
+        columns: impl ExactSizeIterator<Item = usize>,
+        out: &mut String,
+    ) -> Result<(), MappingError> {
         out.clear();
-        let joined = self.key.len() > 1;
+        let joined = columns.len() > 1;
         let (mut rest, mut at) = (row, 0);
-        for (n, &column) in self.key.iter().enumerate() {
+        for (n, column) in columns.enumerate() {
             if column < at {
                 // The key's order is not the row's: look from the start again.
                 (rest, at) = (row, 0);
@@ -161,17 +228,36 @@ impl TableMapping {
         Ok(())
     }
 
+    fn routing_of_key(&self, key: Row<'_>, out: &mut String) -> Result<(), MappingError> {
+        for (n, &wanted) in self.routing.iter().enumerate() {
+            let mut rest = key;
+            for &column in &self.key[..wanted] {
+                self.value(&mut rest, column)?;
+            }
+            let column = self.key[wanted];
+            let value = self.value(&mut rest, column)?;
+            self.part(n, column, &value, self.routing.len() > 1, out)?;
+        }
+        id::finish(out);
+        Ok(())
+    }
+
+    /// The key's values that follow the row of an [`Op::Rekey`].
+    fn old_key<'a>(&self, row: Row<'a>) -> Result<Row<'a>, MappingError> {
+        let mut rest = row;
+        for column in 0..self.columns.len() {
+            self.value(&mut rest, column)?;
+        }
+        Ok(rest)
+    }
+
     /// Replaces `out` by the id that the row of an [`Op::Rekey`](crate::event::Op::Rekey) had before: its key values follow `row`'s own, in key
     /// order.
     ///
     /// # Errors
     /// A key column was NULL, or the row cannot be read.
     pub fn old_id(&self, row: Row<'_>, out: &mut String) -> Result<(), MappingError> {
-        let mut rest = row;
-        for column in 0..self.columns.len() {
-            self.value(&mut rest, column)?;
-        }
-        self.id_of_key(rest, out)
+        self.id_of_key(self.old_key(row)?, out)
     }
 
     /// Replaces `out` by the id of the document of an [`Op::Tombstone`](crate::event::Op::Tombstone): `key` is the key's values alone.
@@ -245,12 +331,38 @@ impl TableMapping {
 ///
 /// # Errors
 /// The engine would refuse it.
-pub fn alias(table: &TableName) -> Result<String, MappingError> {
-    let alias = format!("{}.{}", table.schema, table.table).to_lowercase();
+pub fn alias(table: &TableName, rules: &Rules) -> Result<String, MappingError> {
+    checked_alias(table, &rules.of(table))
+}
+
+fn checked_alias(table: &TableName, rules: &TableRules) -> Result<String, MappingError> {
+    let alias = match &rules.index {
+        Some(template) => template.alias(table),
+        None => format!("{}.{}", table.schema, table.table).to_lowercase(),
+    };
     match name::check_alias(&alias) {
         Ok(()) => Ok(alias),
         Err(why) => Err(MappingError::IndexName { table: Box::new(table.clone()), why }),
     }
+}
+
+/// Where in the key a column is that documents are to be routed by.
+fn place_in_key(
+    schema: &TableSchema,
+    columns: &[ColumnPlan],
+    key: &[usize],
+    name: &str,
+) -> Result<usize, MappingError> {
+    let wrong = |why| MappingError::Routing {
+        table: Box::new(schema.name.clone()),
+        column: name.escape_debug().to_string().into(),
+        why,
+    };
+    let column = columns.iter().position(|column| &*column.name == name);
+    let column = column.ok_or_else(|| wrong("it has no such column"))?;
+    key.iter().position(|&at| at == column).ok_or_else(|| {
+        wrong("it is not of the key: where a row that changes it was before the log does not keep")
+    })
 }
 
 fn field_kind(ty: ColumnType) -> FieldKind {

@@ -3,9 +3,13 @@
 //! All rules whose pattern matches a table apply, in their order: a later one wins, key by key. They are applied when a document is made, and never to what the log
 //! holds: what is sent again after a change of the rules follows the new ones. Names are compared without regard to case, since aliases are.
 
-use serde::Deserialize;
+use std::collections::BTreeMap;
 
-use crate::event::document::FieldKind;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::template::IndexTemplate;
+use crate::event::document::{FieldKind, merge};
 use crate::event::pattern::TablePattern;
 use crate::event::{ColumnType, TableName};
 
@@ -51,6 +55,35 @@ pub struct Rule {
     pub decimal: Option<DecimalAs>,
     pub zero_dates: Option<ZeroDatesAs>,
     pub json: Option<JsonAs>,
+    pub index: Option<IndexTemplate>,
+    /// Columns of the key, in this order.
+    pub routing: Option<Vec<String>>,
+    /// The names of fields, by their columns'.
+    pub rename: BTreeMap<String, String>,
+    pub pipeline: Option<String>,
+    /// By their whole names.
+    pub settings: Map<String, Value>,
+    pub mapping: Map<String, Value>,
+}
+
+impl Rule {
+    /// One that says nothing yet.
+    #[must_use]
+    pub fn of(tables: TablePattern, line: usize) -> Rule {
+        Rule {
+            tables,
+            line,
+            decimal: None,
+            zero_dates: None,
+            json: None,
+            index: None,
+            routing: None,
+            rename: BTreeMap::new(),
+            pipeline: None,
+            settings: Map::new(),
+            mapping: Map::new(),
+        }
+    }
 }
 
 /// All rules, in their order.
@@ -58,11 +91,17 @@ pub struct Rule {
 pub struct Rules(pub Vec<Rule>);
 
 /// What holds for one table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct TableRules {
     pub decimal: DecimalAs,
     pub zero_dates: ZeroDatesAs,
     pub json: JsonAs,
+    pub index: Option<IndexTemplate>,
+    pub routing: Vec<String>,
+    pub rename: BTreeMap<String, String>,
+    pub pipeline: Option<String>,
+    pub settings: Map<String, Value>,
+    pub mapping: Map<String, Value>,
 }
 
 impl Rules {
@@ -72,6 +111,12 @@ impl Rules {
             rules.decimal = rule.decimal.unwrap_or(rules.decimal);
             rules.zero_dates = rule.zero_dates.unwrap_or(rules.zero_dates);
             rules.json = rule.json.unwrap_or(rules.json);
+            rules.index = rule.index.clone().or(rules.index);
+            rules.routing = rule.routing.clone().unwrap_or(rules.routing);
+            rules.pipeline = rule.pipeline.clone().or(rules.pipeline);
+            rules.rename.extend(rule.rename.clone());
+            rules.settings.extend(rule.settings.clone());
+            merge(&mut rules.mapping, &rule.mapping);
         }
         rules
     }
@@ -94,7 +139,7 @@ pub(super) enum Form {
 
 impl TableRules {
     /// The form of a column's values, and the field that takes them.
-    pub(super) fn column(self, ty: ColumnType, usual: FieldKind) -> (Form, FieldKind) {
+    pub(super) fn column(&self, ty: ColumnType, usual: FieldKind) -> (Form, FieldKind) {
         match ty {
             ColumnType::Decimal { .. } if self.decimal == DecimalAs::String => {
                 (Form::Quoted, FieldKind::Keyword)

@@ -265,11 +265,9 @@ fn what_the_engine_would_refuse_by_name_is_refused_with_table_and_column() {
 #[test]
 fn a_later_rule_wins_key_by_key_and_names_match_however_they_are_written() {
     let rule = |tables: &str, decimal, json| Rule {
-        tables: TablePattern::parse(tables).unwrap(),
-        line: 1,
         decimal,
-        zero_dates: None,
         json,
+        ..Rule::of(TablePattern::parse(tables).unwrap(), 1)
     };
     let rules = Rules(vec![
         rule("shop.*", Some(DecimalAs::String), Some(JsonAs::String)),
@@ -287,11 +285,10 @@ fn a_later_rule_wins_key_by_key_and_names_match_however_they_are_written() {
 #[test]
 fn by_rule_decimals_json_and_dates_that_no_calendar_knows_are_strings() {
     let rules = Rules(vec![Rule {
-        tables: TablePattern::parse("*.*").unwrap(),
-        line: 1,
         decimal: Some(DecimalAs::String),
         zero_dates: Some(ZeroDatesAs::String),
         json: Some(JsonAs::String),
+        ..Rule::of(TablePattern::parse("*.*").unwrap(), 1)
     }]);
     let date = |year, month, day| Date { year, month, day };
     let instant = ColumnType::Timestamp { decimals: 3 };
@@ -319,4 +316,78 @@ fn by_rule_decimals_json_and_dates_that_no_calendar_knows_are_strings() {
         mapping.document(Row::new(&row(&[value])), &mut out).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), format!("{{\"c\":{expected}}}"));
     }
+}
+
+#[test]
+fn by_rule_fields_have_other_names_and_their_columns_are_told_apart_still() {
+    let columns = [("id", ColumnType::Integer { bits: 32, unsigned: false }), ("name", ColumnType::Text)];
+    let by = |rename: &[(&str, &str)]| {
+        let rename = rename.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect();
+        let rule = Rule { rename, ..Rule::of(TablePattern::parse("shop.*").unwrap(), 1) };
+        TableMapping::with_rules(&schema(&columns, &[0]), &Rules(vec![rule]))
+    };
+    let mapping = by(&[("name", "ti\"tle"), ("absent", "x")]).unwrap();
+    let mut out = Vec::new();
+    mapping.document(Row::new(&row(&[Value::I64(7), Value::Text("a")])), &mut out).unwrap();
+    assert_eq!(String::from_utf8(out).unwrap(), r#"{"id":7,"ti\"tle":"a"}"#);
+    let names: Vec<&str> = mapping.spec().fields.iter().map(|field| field.name.as_str()).collect();
+    assert_eq!(names, ["id", "ti\"tle"]);
+    assert_eq!(mapping.spec().renamed.len(), 1, "what the table has");
+    // A name that the engine keeps for itself becomes usable, and no name becomes two columns'.
+    assert!(by(&[("name", "id"), ("id", "name")]).is_ok());
+    for rename in [&[("name", "id")][..], &[("name", "_id")], &[("name", "a.b")]] {
+        assert!(matches!(by(rename), Err(MappingError::FieldName { .. })), "{rename:?}");
+    }
+}
+
+#[test]
+fn by_rule_documents_are_routed_by_columns_of_the_key_wherever_a_change_has_them() {
+    let number = ColumnType::Integer { bits: 32, unsigned: false };
+    let columns =
+        [("name", ColumnType::Text), ("id", number), ("tenant", ColumnType::Text), ("area", number)];
+    let by = |routing: &[&str]| {
+        let routing = Some(routing.iter().map(|&name| name.to_owned()).collect());
+        let rule = Rule { routing, ..Rule::of(TablePattern::parse("shop.*").unwrap(), 1) };
+        TableMapping::with_rules(&schema(&columns, &[2, 1, 3]), &Rules(vec![rule]))
+    };
+    let whole = [Value::Text("n"), Value::I64(7), Value::Text("te|st"), Value::I64(3)];
+    let key = [Value::Text("ol|d"), Value::I64(8), Value::I64(4)];
+    let rekeyed = row(&[&whole[..], &key].concat());
+    let (whole, key) = (row(&whole), row(&key));
+    for (routing, now, before) in [
+        (&["tenant"][..], "te|st", "ol|d"),
+        (&["area"], "3", "4"),
+        (&["area", "tenant"], "3|te\\|st", "4|ol\\|d"),
+    ] {
+        let mapping = by(routing).unwrap();
+        let of = |op, verb, row| mapping.routing(op, verb, Row::new(row)).unwrap().unwrap();
+        for (op, verb) in [
+            (Op::Insert, Verb::Index),
+            (Op::Update, Verb::Index),
+            (Op::Read, Verb::Index),
+            (Op::Delete, Verb::Delete),
+        ] {
+            assert_eq!(of(op, verb, &whole), now, "{op:?}");
+        }
+        assert_eq!(of(Op::Rekey, Verb::Index, &rekeyed), now);
+        assert_eq!(of(Op::Rekey, Verb::Delete, &rekeyed), before);
+        assert_eq!(of(Op::Tombstone, Verb::Delete, &key), before);
+        assert_eq!(mapping.spec().routing, routing);
+    }
+    assert_eq!(by(&[]).unwrap().routing(Op::Insert, Verb::Index, Row::new(&whole)).unwrap(), None);
+    for (column, why) in [("name", "not of the key"), ("nobody", "no such column")] {
+        let error = by(&[column]).unwrap_err();
+        assert!(matches!(error, MappingError::Routing { .. }) && error.to_string().contains(why), "{error}");
+    }
+}
+
+#[test]
+fn by_rule_an_alias_is_made_of_the_tables_name() {
+    let index = Some(super::template::IndexTemplate::parse("search-{table}").unwrap());
+    let rules = Rules(vec![Rule { index, ..Rule::of(TablePattern::parse("*.*").unwrap(), 1) }]);
+    let schema = schema(&[("id", ColumnType::Text)], &[0]);
+    assert_eq!(TableMapping::with_rules(&schema, &rules).unwrap().spec().alias, "search-orders");
+    assert_eq!(alias(&schema.name, &rules).unwrap(), "search-orders");
+    let odd = TableName::new("shop", "a b");
+    assert!(matches!(alias(&odd, &rules), Err(MappingError::IndexName { .. })));
 }

@@ -48,7 +48,7 @@ use super::sweeps::Sweeps;
 use super::tables::{Learning, Table, Tables};
 use crate::clock::Clock;
 use crate::disk::Disk;
-use crate::event::document::{Action, Verb};
+use crate::event::document::Verb;
 use crate::event::{Op, Seq, Version};
 use crate::lifecycle::{Readiness, Shutdown};
 use crate::log::record::{Change, Commit, HEADER, Kind, Mark, SchemaRecord, State};
@@ -436,7 +436,8 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     ) -> Result<(), DeliverError> {
         let index = table.index.no;
         let start = self.building.body().len();
-        let action = Action { verb, id: &id, version };
+        let routing = table.mapping.routing(change.op, verb, change.row)?;
+        let action = table.mapping.action(verb, &id, version, routing.as_deref());
         let document = |out: &mut Vec<u8>| table.mapping.document(change.row, out);
         self.sink.encode(index, &action, document, self.building.body())?;
         let place = self.building.push(start, index, verb, Arc::clone(&id), version, ticket);

@@ -149,7 +149,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         match self.tables.index(&owed.table).cloned() {
             Some(index) => self.sweeps.begin(Sweep { owed, index }, &mut self.documents),
             None => {
-                let alias = mapping::alias(&owed.table)?;
+                let alias = mapping::alias(&owed.table, &self.options.rules)?;
                 let expect = self.tables.expect(&alias, &owed.table)?;
                 self.sweeps.find(owed, alias, expect);
             }

@@ -208,7 +208,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             return self.answer_retry().map(|()| true);
         };
         let Some(index) = self.tables.seen(&retry.table).cloned() else {
-            let alias = mapping::alias(&retry.table).map_err(DeliverError::from);
+            let alias = mapping::alias(&retry.table, &self.options.rules).map_err(DeliverError::from);
             match alias.and_then(|alias| Ok((self.tables.expect(&alias, &retry.table)?, alias))) {
                 Ok((expect, alias)) => self.retries.find(retry, alias, expect, &self.sink, &self.readiness),
                 Err(error) => {

@@ -52,10 +52,16 @@ pub enum DeliverError {
     )]
     OtherIndex { alias: String, stored: String, found: String },
     #[error(
-        "the tables {first} and {second} would share the index alias {alias:?}, since index names are lower case: their documents \
-         would overwrite each other. Leave one of them out of [source] tables"
+        "the tables {first} and {second} would share the index alias {alias:?} (index names are lower case, and `index` of [[table]] may name one for both): \
+         their documents would overwrite each other. Give each its own, or leave one of them out of [source] tables"
     )]
     SharedAlias { alias: String, first: TableName, second: TableName },
+    #[error(
+        "documents of the table {table} are behind the alias {stored:?}, and its rules now say {alias:?}: those that are there would stay as they are, \
+         and nobody would delete them. Set `index` of [[table]] back; or, to move, delete them and start with a new state folder, or point an alias of \
+         your own at the index and search by that"
+    )]
+    OtherAlias { table: TableName, stored: String, alias: String },
     #[error(
         "the search engine refused document {id} of {index:?} (log record {seq}) for good: {reason}. Nothing after it was skipped; mend the mapping or the row, then start again"
     )]

@@ -98,8 +98,16 @@ impl Tables {
     /// What the cursor says of the index of a table that was not met in this run.
     ///
     /// # Errors
-    /// The alias is another table's.
+    /// The alias is another table's, or the table's documents are behind another.
     pub fn expect(&self, alias: &str, table: &TableName) -> Result<Expect, DeliverError> {
+        let moved = self.indices.iter().find(|(stored, index)| index.table == *table && *stored != alias);
+        if let Some((stored, _)) = moved {
+            return Err(DeliverError::OtherAlias {
+                table: table.clone(),
+                stored: stored.clone(),
+                alias: alias.to_owned(),
+            });
+        }
         match self.indices.get(alias) {
             Some(stored) if stored.table != *table => Err(DeliverError::SharedAlias {
                 alias: alias.to_owned(),
@@ -227,4 +235,20 @@ const PART: &str = "index";
 
 fn describe(index: &IndexId) -> String {
     format!("{} (uuid {})", index.name.escape_debug(), index.uuid.escape_debug())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tables_documents_stay_behind_the_alias_that_they_were_written_to() {
+        let (orders, lines) = (TableName::new("shop", "orders"), TableName::new("shop", "lines"));
+        let stored = IndexId { table: orders.clone(), name: "shop.orders-000001".into(), uuid: "u".into() };
+        let tables = Tables::new(BTreeMap::from([("shop.orders".to_owned(), stored)]), Rules::default());
+        assert!(matches!(tables.expect("shop.orders", &orders), Ok(Expect::Existing)));
+        assert!(matches!(tables.expect("shop.lines", &lines), Ok(Expect::Anything)));
+        assert!(matches!(tables.expect("orders-v2", &orders), Err(DeliverError::OtherAlias { .. })));
+        assert!(matches!(tables.expect("shop.orders", &lines), Err(DeliverError::SharedAlias { .. })));
+    }
 }

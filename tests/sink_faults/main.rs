@@ -170,12 +170,12 @@ fn options(url: &str) -> ElasticOptions {
 
 fn spec() -> IndexSpec {
     let id = Field { name: "id".into(), kind: FieldKind::Long };
-    IndexSpec { alias: "a.b".into(), fields: vec![id] }
+    IndexSpec { alias: "a.b".into(), fields: vec![id], ..IndexSpec::default() }
 }
 
 fn bulk(sink: &ElasticSink, index: &Index) -> Bulk {
     let mut body = Vec::new();
-    let action = Action { verb: Verb::Index, id: "1", version: Version(7) };
+    let action = Action::plain(Verb::Index, "1", Version(7));
     let document = |out: &mut Vec<u8>| {
         out.extend_from_slice(b"{\"id\":1}");
         Ok::<(), Infallible>(())

@@ -1,6 +1,6 @@
 //! What `check` finds at the servers of the source: each is tried whole, since any of them may have to serve.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -177,12 +177,22 @@ async fn tables(
         let text = format!("line {}: no followed table matches {}", rule.line, rule.tables);
         findings.add("[[table]]", Verdict::Warning, text);
     }
+    let mut aliases = BTreeMap::new();
     for (table, columns) in control.columns(&followed).await? {
         let column = |name| Column { name, ty: ColumnType::Text, nullable: true };
-        let columns = columns.into_iter().map(column).collect();
-        // Only names are tried here; which columns are the key does not matter for that.
-        if let Err(error) = TableMapping::new(&TableSchema { name: table, columns, key: vec![0] }) {
-            findings.failed("names", Exit::Sink, &error);
+        let columns: Vec<_> = columns.into_iter().map(column).collect();
+        // Only names are tried here; which of the columns are the key is looked at when the table is met.
+        let key = (0..u16::try_from(columns.len()).unwrap_or(u16::MAX)).collect();
+        match TableMapping::with_rules(&TableSchema { name: table.clone(), columns, key }, rules) {
+            Ok(mapping) => {
+                let alias = mapping.spec().alias.clone();
+                if let Some(other) = aliases.insert(alias.clone(), table.clone()) {
+                    let text =
+                        format!("{other} and {table} would share the index alias {alias}: give each its own");
+                    findings.failed("names", Exit::Sink, &text);
+                }
+            }
+            Err(error) => findings.failed("names", Exit::Sink, &error),
         }
     }
     Ok(())

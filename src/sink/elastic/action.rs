@@ -36,6 +36,14 @@ pub(super) fn encode<E>(
         Verb::Delete => &prefixes.delete,
     });
     string(action.id, body);
+    if let Some(routing) = action.routing {
+        body.extend_from_slice(b",\"routing\":");
+        string(routing, body);
+    }
+    if let (Some(pipeline), Verb::Index) = (action.pipeline, action.verb) {
+        body.extend_from_slice(b",\"pipeline\":");
+        string(pipeline, body);
+    }
     version(action.version, body);
     if action.verb == Verb::Index {
         if let Err(error) = document(body) {
@@ -47,7 +55,7 @@ pub(super) fn encode<E>(
     Ok(())
 }
 
-/// Appends the delete of a document that may have a routing, which those of the relay have not.
+/// Appends the delete of a document that was found with its routing.
 pub(super) fn delete(
     prefixes: &Prefixes,
     (id, routing): (&str, Option<&str>),
@@ -91,7 +99,7 @@ mod tests {
     fn an_action_is_one_line_and_its_document_another() {
         let prefixes = Prefixes::new("shop.orders");
         let mut body = Vec::new();
-        let index = Action { verb: Verb::Index, id: "a\"\n\\", version: Version(7) };
+        let index = Action::plain(Verb::Index, "a\"\n\\", Version(7));
         encode(
             &prefixes,
             &index,
@@ -102,12 +110,35 @@ mod tests {
             &mut body,
         )
         .unwrap();
-        let delete = Action { verb: Verb::Delete, id: "8", version: Version(u64::MAX) };
+        let delete = Action::plain(Verb::Delete, "8", Version(u64::MAX));
         encode(&prefixes, &delete, |_| unreachable!() as Result<(), Infallible>, &mut body).unwrap();
         insta::assert_snapshot!(String::from_utf8(body).unwrap(), @r#"
         {"index":{"_index":"shop.orders","_id":"a\"\n\\","version":7,"version_type":"external_gte"}}
         {}
         {"delete":{"_index":"shop.orders","_id":"8","version":18446744073709551615,"version_type":"external_gte"}}
+        "#);
+    }
+
+    #[test]
+    fn routing_goes_with_every_action_and_a_pipeline_with_those_that_have_a_document() {
+        let prefixes = Prefixes::new("shop.orders");
+        let mut body = Vec::new();
+        for verb in [Verb::Index, Verb::Delete] {
+            let action = Action {
+                routing: Some("t\"7"),
+                pipeline: Some("trim"),
+                ..Action::plain(verb, "1", Version(7))
+            };
+            let document = |out: &mut Vec<u8>| {
+                out.extend_from_slice(b"{}");
+                Ok::<_, Infallible>(())
+            };
+            encode(&prefixes, &action, document, &mut body).unwrap();
+        }
+        insta::assert_snapshot!(String::from_utf8(body).unwrap(), @r#"
+        {"index":{"_index":"shop.orders","_id":"1","routing":"t\"7","pipeline":"trim","version":7,"version_type":"external_gte"}}
+        {}
+        {"delete":{"_index":"shop.orders","_id":"1","routing":"t\"7","version":7,"version_type":"external_gte"}}
         "#);
     }
 
@@ -126,7 +157,7 @@ mod tests {
     #[test]
     fn a_document_that_fails_leaves_nothing_behind() {
         let mut body = b"before".to_vec();
-        let action = Action { verb: Verb::Index, id: "1", version: Version(1) };
+        let action = Action::plain(Verb::Index, "1", Version(1));
         let failed = encode(
             &Prefixes::new("a.b"),
             &action,

@@ -13,15 +13,13 @@ use super::Target;
 use super::choice::Choice;
 use super::client::{Answer, Client, error_of, said};
 use super::field::{amended, type_name, will_do};
+use super::made;
 use super::reason::name;
-use crate::event::document::{FieldKind, IndexSpec};
+use crate::event::document::IndexSpec;
 use crate::sink::{Expect, SinkError};
 
 /// How often another client may get in between before it is said.
 const ATTEMPTS: usize = 3;
-
-/// An engine's own limit on fields unless an index says otherwise; fields below JSON columns count too.
-const USUAL_FIELD_LIMIT: usize = 1000;
 
 /// Why an alias cannot be written to; all but the last need an operator.
 #[derive(Debug, thiserror::Error)]
@@ -38,10 +36,16 @@ pub(super) enum IndexError {
     )]
     Routed { alias: String, index: String },
     #[error(
-        "index `{index}` behind alias {alias} wants a routing for each document (`_routing.required`); point the alias at an \
-         index without"
+        "index `{index}` behind alias {alias} wants a routing for each document (`_routing.required`) and the table's rules \
+         give none: set `routing` in its [[table]] section, or point the alias at an index without"
     )]
     RoutingRequired { alias: String, index: String },
+    #[error(
+        "documents of index `{index}` behind alias {alias} are routed by {before}, and the table's [[table]] section says `routing` = {now}: those \
+         that are there would never be changed or deleted again. Set it back, or give the table another `index` in a new state folder; one that is made by hand needs \
+         `_routing.required`"
+    )]
+    RoutedOtherwise { alias: String, index: String, before: String, now: String },
     #[error(
         "{alias} is an index or a data stream and not an alias; rename it (reindex into another) or delete it: documents go \
          through an alias, so that an index can be replaced"
@@ -238,24 +242,18 @@ async fn create(client: &Client, spec: &IndexSpec) -> Result<(), SinkError> {
         return Err(IndexError::Refused {
             what: format!("create index `{index}`"),
             said: said_of(spec, &answer),
-            advice: "look for an index template that matches its name, or create index and alias by hand",
+            advice: "look for an index template that matches its name, at settings and mapping of the table's [[table]] sections, or create index and alias by hand",
         }
         .into());
     }
 }
 
 fn create_body(spec: &IndexSpec, choice: &Choice<'_>) -> Value {
-    let mut body = json!({
+    json!({
         "aliases": {&spec.alias: {"is_write_index": true}},
-        "mappings": {"dynamic": false, "properties": choice.properties()},
-    });
-    let below = spec.fields.iter().filter(|field| field.kind == FieldKind::TextWithKeyword).count();
-    let fields = spec.fields.len() + below;
-    if fields > USUAL_FIELD_LIMIT / 2 {
-        body["settings"] =
-            json!({"index": {"mapping": {"total_fields": {"limit": USUAL_FIELD_LIMIT + fields}}}});
-    }
-    body
+        "settings": made::settings(spec),
+        "mappings": made::mapping(spec, choice.properties()),
+    })
 }
 
 /// Compares the index's mapping with `spec` and adds what is missing.
@@ -266,10 +264,7 @@ async fn add_fields(client: &Client, spec: &IndexSpec, index: &str) -> Result<()
     let mappings = object(&answer, what)?;
     let mapping = mappings.get(index).and_then(|entry| entry.get("mappings"));
     let mapping = mapping.ok_or_else(|| IndexError::Unreadable { what: what() })?;
-    if mapping.pointer("/_routing/required").and_then(Value::as_bool) == Some(true) {
-        let alias = spec.alias.clone();
-        return Err(IndexError::RoutingRequired { alias, index: index.to_owned() }.into());
-    }
+    let meta = made::compare(spec, index, mapping)?;
     let none = Map::new();
     let existing = mapping.get("properties").and_then(Value::as_object).unwrap_or(&none);
     let (mut missing, mut amendments) = (Vec::new(), Map::new());
@@ -283,7 +278,8 @@ async fn add_fields(client: &Client, spec: &IndexSpec, index: &str) -> Result<()
         }
         // An object has no `type` of its own in the engine's answer.
         let found = found.get("type").and_then(Value::as_str).unwrap_or("object");
-        if !will_do(field.kind, found) {
+        // What the rules say of it was chosen, and a value that it refuses is parked.
+        if !will_do(field.kind, found) && made::of_operator(spec, &field.name).is_none() {
             return Err(IndexError::Field {
                 index: index.to_owned(),
                 field: field.name.escape_debug().to_string(),
@@ -293,14 +289,16 @@ async fn add_fields(client: &Client, spec: &IndexSpec, index: &str) -> Result<()
             .into());
         }
     }
-    if missing.is_empty() && amendments.is_empty() {
+    if missing.is_empty() && amendments.is_empty() && meta.is_none() {
         return Ok(());
     }
     let mut choice = Choice::best(missing.iter().copied());
     loop {
-        let mut body = json!({"properties": choice.properties()});
-        if let Some(properties) = body["properties"].as_object_mut() {
-            properties.extend(amendments.clone());
+        let mut properties = made::added(spec, choice.properties());
+        properties.extend(amendments.clone());
+        let mut body = json!({"properties": properties});
+        if let Some(meta) = &meta {
+            body["_meta"] = meta.clone();
         }
         let answer = client.control(Method::Put, &path, &[], Some(&body)).await?;
         if answer.status == 200 {
@@ -365,21 +363,10 @@ pub(super) fn encoded(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::document::Field;
 
     #[test]
     fn a_name_is_one_segment_of_a_path() {
         assert_eq!(encoded("shop.orders-000001"), "shop.orders-000001");
         assert_eq!(encoded("größe%2f"), "gr%C3%B6%C3%9Fe%252f");
-    }
-
-    #[test]
-    fn a_wide_table_raises_the_field_limit() {
-        let field = |n: usize| Field { name: format!("c{n}"), kind: FieldKind::TextWithKeyword };
-        let spec = |n| IndexSpec { alias: "a.b".into(), fields: (0..n).map(field).collect() };
-        let body = |spec: IndexSpec| create_body(&spec, &Choice::best(&spec.fields));
-        assert!(body(spec(8)).get("settings").is_none());
-        let body = body(spec(900));
-        assert_eq!(body.pointer("/settings/index/mapping/total_fields/limit"), Some(&json!(2800)));
     }
 }

@@ -47,6 +47,7 @@
 //! | `tasks` | whether the engine is still at work on a request |
 //! | `reason` | what an engine's error says, without the row's values |
 //! | `index` | aliases, indices and mappings |
+//! | `made` | what an index is made by besides its fields |
 //! | `field` `choice` | mapping types, which existing ones will do, and which of them an engine has |
 
 mod access;
@@ -56,6 +57,7 @@ mod choice;
 mod client;
 mod field;
 mod index;
+mod made;
 mod node;
 mod nodes;
 pub mod options;

@@ -1,0 +1,122 @@
+//! Where documents go and how their index is made, by `[[table]]`, through the whole relay.
+
+mod support;
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use reqwest::Method;
+use serde_json::{Value, json};
+use support::stage::Stage;
+use support::{eventually, mysql};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// Names in the order of their documents' ids, each asked for with its routing; `None` where there is no such document.
+async fn titles(stage: &Stage, alias: &str, documents: &[(&str, &str)]) -> Result<Vec<Option<String>>> {
+    let mut titles = Vec::new();
+    for (id, routing) in documents {
+        let path = format!("{}?routing={routing}", id.replace('|', "%7C"));
+        // An index that has just been made has no shards for a moment.
+        let document = stage.engine.document(alias, &path).await.unwrap_or_default();
+        let document = document.map(|text| serde_json::from_str::<Value>(&text)).transpose()?;
+        titles.push(document.and_then(|document| document["title"].as_str().map(str::to_owned)));
+    }
+    Ok(titles)
+}
+
+#[tokio::test]
+async fn rules_decide_index_routing_names_and_mapping_and_a_change_of_them_is_refused_or_followed()
+-> Result<()> {
+    let mut stage = Stage::set(
+        "rules_decide_index_routing_names_and_mapping_and_a_change_of_them_is_refused_or_followed",
+        0,
+    )
+    .await?;
+    let schema = stage.shop.schema.clone();
+    let alias = format!("{schema}.of-routed").to_lowercase();
+    let section = |rules: &str| {
+        format!(
+            "[[table]]\nmatch = \"{schema}.routed\"\n{rules}\n[table.settings]\nnumber_of_shards = 3\n\
+             [table.mapping.properties.title]\ntype = \"keyword\"\ndoc_values = false\n"
+        )
+    };
+    let usual = "index = \"{schema}.of-{table}\"\nrouting = [\"tenant\"]\nrename = { name = \"title\" }";
+    stage.relay.options.more = section(usual);
+    stage.relay.write_config()?;
+    let url = stage.shop.mysql_url.clone();
+    let run = async |statements: &[&str]| {
+        let statements =
+            statements.iter().map(|statement| statement.replace("routed", &format!("`{schema}`.routed")));
+        mysql::execute(&url, statements.collect::<Vec<_>>()).await
+    };
+    run(&[
+        "CREATE TABLE routed (tenant INT, id INT, name VARCHAR(40), PRIMARY KEY (id, tenant))",
+        "INSERT INTO routed VALUES (1, 1, 'a'), (1, 2, 'b'), (2, 1, 'c')",
+    ])
+    .await?;
+    stage.relay.start()?;
+    let expect = async |stage: &Stage, documents: &[(&str, &str)], expected: &[Option<&str>]| {
+        let what = format!("{expected:?} behind {alias}");
+        eventually(&what, SOON, async || {
+            let found = titles(stage, &alias, documents).await?;
+            let found: Vec<Option<&str>> = found.iter().map(Option::as_deref).collect();
+            Ok((found == expected).then_some(()))
+        })
+        .await
+    };
+    let documents = [("1|1", "1"), ("2|1", "1"), ("1|2", "2"), ("2|3", "3")];
+    expect(&stage, &documents, &[Some("a"), Some("b"), Some("c"), None]).await?;
+    // A changed routing is two documents; a deleted one is found where it is.
+    run(&["UPDATE routed SET tenant = 3, name = 'd' WHERE id = 2", "DELETE FROM routed WHERE tenant = 2"])
+        .await?;
+    run(&["UPDATE routed SET name = 'e' WHERE id = 1"]).await?;
+    expect(&stage, &documents, &[Some("e"), None, None, Some("d")]).await?;
+    ensure!(stage.engine.count(&alias).await? == 2, "a document is left where it was routed to before");
+
+    let (_, made) = stage.engine.ask(Method::GET, &format!("/{alias}-000001"), None).await?;
+    let made: Value = serde_json::from_str(&made)?;
+    let made = &made[format!("{alias}-000001")];
+    let index = &made["settings"]["index"];
+    ensure!((&index["number_of_shards"], &index["gc_deletes"]) == (&json!("3"), &json!("15m")), "{index}");
+    let mapping = &made["mappings"];
+    ensure!(mapping["properties"]["title"] == json!({"type": "keyword", "doc_values": false}), "{mapping}");
+    ensure!(mapping["_routing"]["required"] == true, "{mapping}");
+    ensure!(
+        mapping["_meta"]["everrelay"] == json!({"routing": ["tenant"], "rename": {"name": "title"}}),
+        "{mapping}"
+    );
+
+    // All documents of a table go, wherever they were routed to.
+    run(&["TRUNCATE routed", "INSERT INTO routed VALUES (4, 4, 'f')"]).await?;
+    expect(&stage, &[("1|1", "1"), ("2|3", "3"), ("4|4", "4")], &[None, None, Some("f")]).await?;
+    stage.relay.until_settled(SOON).await?;
+
+    stage.relay.kill()?;
+    for (n, (rules, said)) in [
+        (usual.replace("tenant", "id"), "are routed by"),
+        (usual.replace("routing = [\"tenant\"]", ""), "wants a routing for each document"),
+        (usual.replace("of-{table}", "in-{table}"), "are behind the alias"),
+        (usual.replace("tenant", "name"), "not of the key"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        stage.relay.options.more = section(&rules);
+        stage.relay.write_config()?;
+        run(&[&format!("INSERT INTO routed VALUES (5, {}, 'g')", 10 + n)]).await?;
+        stage.relay.start()?;
+        let words = stage.relay_ends_with(4, SOON).await?;
+        ensure!(words.contains(said), "{said}: {words}");
+    }
+    // Other names are followed, and said once; nothing that was refused before is missing.
+    stage.relay.options.more = section(&usual.replace("title\" }", "title\", tenant = \"owner\" }"));
+    stage.relay.write_config()?;
+    stage.relay.start()?;
+    expect(&stage, &[("10|5", "5"), ("13|5", "5")], &[Some("g"), Some("g")]).await?;
+    let words = stage.relay.words();
+    ensure!(words.contains("the rules name fields otherwise"), "{words}");
+    let (_, mapping) = stage.engine.ask(Method::GET, &format!("/{alias}/_mapping"), None).await?;
+    ensure!(mapping.contains("\"owner\""), "{mapping}");
+    stage.clear().await
+}
