@@ -20,6 +20,8 @@
 //! [`documents`]: super::documents
 //! [`outstanding`]: super::outstanding
 
+#[path = "deliver_cursor.rs"]
+mod cursor;
 #[path = "deliver_landing.rs"]
 mod landing;
 #[path = "deliver_opening.rs"]
@@ -29,7 +31,7 @@ mod parked;
 
 use std::sync::Arc;
 
-use metrics::{counter, gauge};
+use metrics::counter;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -44,6 +46,7 @@ use super::parked_orders::ParkedQueue;
 use super::parking::Parking;
 use super::progress::{Moved, Progress};
 use super::retries::Retries;
+use super::sizing::Sizing;
 use super::sweeps::Sweeps;
 use super::tables::{Learning, Table, Tables};
 use crate::clock::Clock;
@@ -84,6 +87,7 @@ pub struct Deliver<K, C, D: Disk, T> {
     /// When the oldest action of the bulk being built was added.
     building_since: Option<Instant>,
     flights: Flights<K>,
+    sizing: Sizing,
     /// Ends of transactions not settled yet.
     progress: Progress<C>,
     id: String,
@@ -120,6 +124,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         Ok(Deliver {
             tables: Tables::new(cursor.indices.clone(), options.rules.clone()),
             learning: None,
+            sizing: Sizing::new(options.bulk_bytes),
             outstanding: Outstanding::new(cursor.seq),
             flights: Flights::new(Arc::clone(&sink), &options, readiness.clone()),
             documents: Documents::default(),
@@ -255,7 +260,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         self.visible.borrow_and_update();
         let mut worked = 0;
         loop {
-            if self.building.live_bytes() >= self.options.bulk_bytes {
+            if self.building.live_bytes() >= self.sizing.bulk_bytes() {
                 if !self.flights.may_launch() {
                     return Ok(false);
                 }
@@ -356,6 +361,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
 
     fn read_change(&mut self, frame: &Frame<'_>) -> Result<(), DeliverError> {
         let change = Change::decode(frame.payload).map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
+        self.sizing.read(change.op);
         let table = self.tables.get(change.table).cloned();
         let table = table.ok_or_else(|| DeliverError::no_schema(frame.seq, change.table))?;
         let mut id = std::mem::take(&mut self.id);
@@ -453,6 +459,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         }
         let flight = self.building.take(self.flights.next_opaque_id());
         self.building_since = None;
+        self.sizing.launched(Instant::now());
         self.flights.launch(flight);
     }
 
@@ -466,28 +473,6 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             }
         }
         Ok(())
-    }
-
-    /// Moves the cursor over the settled prefix and commits it.
-    fn commit(&mut self) -> Result<(), DeliverError> {
-        let settled = self.outstanding.settled();
-        let parked = self.parking.take_steps();
-        self.progress.commit(settled, self.tables.indices(), &parked)?;
-        self.observe(settled);
-        Ok(())
-    }
-
-    fn observe(&self, settled: Seq) {
-        let needed = self.log.bytes_needed(settled.next());
-        self.pacing.room(self.log.limits().has_room_beside(needed, &self.log.space().borrow()));
-        let visible = self.visible.borrow().seq;
-        gauge!(names::LOG_VISIBLE_SEQ).set(visible.0 as f64);
-        gauge!(names::SINK_CURSOR_SEQ).set(settled.0 as f64);
-        gauge!(names::SINK_LAG_RECORDS).set(visible.0.saturating_sub(settled.0) as f64);
-        gauge!(names::SINK_IN_FLIGHT).set(self.flights.len() as f64);
-        let now = self.clock.wall_micros();
-        let lag = self.progress.oldest_micros().map_or(0, |oldest| now.saturating_sub(oldest));
-        gauge!(names::SINK_LAG_SECONDS).set(lag as f64 / 1e6);
     }
 }
 

@@ -30,9 +30,12 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     }
 
     fn land(&mut self, landing: Landing) -> Result<(), DeliverError> {
-        let Landing { flight, attempt, result } = landing;
+        let Landing { flight, attempt, result, took } = landing;
         let dispositions = match result {
-            Ok(dispositions) => dispositions,
+            Ok(dispositions) => {
+                self.sizing.answered(flight.bulk.body.len(), took);
+                dispositions
+            }
             Err(BulkError::TooLarge { reason }) if is_one_document(&flight) => {
                 vec![Disposition::Poison { kind: "too_large", reason }]
             }

@@ -37,6 +37,8 @@ pub struct Landing {
     pub flight: Flight,
     pub attempt: Attempt,
     pub result: Result<Vec<Disposition>, BulkError>,
+    /// From sending to the end of the answer.
+    pub took: Duration,
 }
 
 /// How often a flight went out, and what came of the last time.
@@ -359,9 +361,10 @@ impl<K: Sink> Flights<K> {
             }
             let start = Instant::now();
             let result = sink.send(&flight.bulk).await;
-            histogram!(names::SINK_BULK_SECONDS).record(start.elapsed().as_secs_f64());
+            let took = start.elapsed();
+            histogram!(names::SINK_BULK_SECONDS).record(took.as_secs_f64());
             counter!(names::SINK_BULKS, "outcome" => outcome(&result)).increment(1);
-            Leg::Sent(Landing { flight, attempt, result })
+            Leg::Sent(Landing { flight, attempt, result, took })
         });
     }
 }

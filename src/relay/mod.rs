@@ -11,6 +11,7 @@
 //! | [`deliver`] | log to sink: read, build, launch, judge, commit the cursor |
 //! | [`flights`] | bulks under way and sent again |
 //! | [`building`] | the bulk being built |
+//! | [`sizing`] | how large it becomes |
 //! | [`documents`] | one flight per document |
 //! | [`outstanding`] | the settled prefix |
 //! | [`parking`] | changes that the engine refuses |
@@ -40,6 +41,7 @@ pub mod parking;
 pub mod progress;
 pub mod retention;
 pub mod retries;
+mod sizing;
 pub mod snapshots;
 pub mod sweeps;
 pub mod tables;
