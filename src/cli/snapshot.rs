@@ -113,6 +113,9 @@ fn list(arguments: &ListArguments) -> Result<Exit, Failure> {
             println!("{table} was read, and documents without a row are being deleted");
         }
     }
+    if let Some(why) = status.pipeline.source.snapshots_wait.filter(|_| !arguments.json) {
+        println!("rows wait for replicas: {why}");
+    }
     if status.pipeline.snapshots.is_empty() && status.pipeline.swept.is_empty() && !arguments.json {
         println!("no snapshot is wanted or read");
     }

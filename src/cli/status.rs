@@ -186,6 +186,9 @@ fn print_source(pipeline: &PipelineStatus) {
         };
         println!("          it is a replica of {}: {state}", channel.from);
     }
+    if let Some(why) = &pipeline.source.snapshots_wait {
+        println!("          snapshots wait for replicas: {why}");
+    }
     if let Some(place) = &pipeline.source.place {
         println!("{label:<9} was read up to {place}, by place: transactions may have no GTIDs");
     }

@@ -171,6 +171,11 @@ pub struct Snapshot {
     pub connections: Option<usize>,
     /// Most rows that are read in a second.
     pub rows_per_second: Option<NonZeroU64>,
+    /// How far replicas may be behind for rows to be read.
+    pub max_replica_lag_seconds: Option<u64>,
+    /// Replicas besides the server that is read.
+    #[serde(default)]
+    pub replicas: Vec<String>,
     /// What becomes of a table whose documents came to be other than its rows.
     #[serde(default)]
     pub on_gap: OnGap,

@@ -123,7 +123,7 @@ fn start(source: &file::Source, path: &str) -> Result<Start, ConfigError> {
 
 fn source(source: file::Source, snapshot: &file::Snapshot, path: &str) -> Result<MysqlOptions, ConfigError> {
     let at = At { path, section: "source" };
-    let (address, others, user) = servers::named(&at, &source.url)?;
+    let (address, others, user) = servers::named(&at, "url", &source.url)?;
     if source.tables.is_empty() {
         return Err(at.wrong("tables", "it names no table; for all tables of a schema: [\"shop.*\"]"));
     }
@@ -141,17 +141,39 @@ fn source(source: file::Source, snapshot: &file::Snapshot, path: &str) -> Result
     crate::source::mysql::patterns::Patterns::parse(&source.tables)
         .map_err(|error| at.wrong("tables", error.to_string()))?;
     options.tables = source.tables;
+    options.snapshot.added = source.start == WITH_SNAPSHOT;
+    snapshots(&At { path, section: "snapshot" }, snapshot, &mut options)?;
+    Ok(options)
+}
+
+fn snapshots(at: &At<'_>, snapshot: &file::Snapshot, options: &mut MysqlOptions) -> Result<(), ConfigError> {
     if let Some(connections) = snapshot.connections {
         if !(1..=MOST_CONNECTIONS).contains(&connections) {
-            let at = At { path, section: "snapshot" };
             return Err(at.wrong("connections", format!("{connections} is not from 1 to {MOST_CONNECTIONS}")));
         }
         options.snapshot.connections = connections;
     }
     options.snapshot.rows_per_second = snapshot.rows_per_second;
-    options.snapshot.added = source.start == WITH_SNAPSHOT;
     options.snapshot.gaps = snapshot.on_gap == file::OnGap::Snapshot;
-    Ok(options)
+    options.snapshot.max_replica_lag = snapshot.max_replica_lag_seconds.map(Duration::from_secs);
+    if snapshot.replicas.is_empty() {
+        return Ok(());
+    }
+    if snapshot.max_replica_lag_seconds.is_none() {
+        return Err(at.wrong("replicas", "how far may they be behind? Say so by max_replica_lag_seconds"));
+    }
+    let (first, others, user) = servers::named(at, "replicas", &snapshot.replicas)?;
+    if user != options.user {
+        return Err(at.wrong("replicas", "they are asked as the user of [source] url, and name another"));
+    }
+    let addresses = std::iter::once(first).chain(others);
+    let host = |address: Address| {
+        // What was spelt for the source holds for them; what depends on the address does not.
+        let is_default = options.tls == Tls::default_for(&options.address);
+        Host { tls: if is_default { Tls::default_for(&address) } else { options.tls }, address }
+    };
+    options.snapshot_replicas = addresses.map(host).collect();
+    Ok(())
 }
 
 fn tls(at: &At<'_>, source: &file::Source, options: &mut MysqlOptions) -> Result<(), ConfigError> {

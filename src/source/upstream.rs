@@ -20,6 +20,9 @@ pub struct Upstream {
     /// Where what was read ends in the binlog of the server that is read, file and offset, while that alone says where to go on; `None` where GTIDs say it.
     #[serde(default)]
     pub place: Option<String>,
+    /// What snapshots wait for, if they wait for replicas.
+    #[serde(default)]
+    pub snapshots_wait: Option<String>,
 }
 
 /// One of the servers.

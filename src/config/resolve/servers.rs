@@ -8,16 +8,20 @@ use crate::source::mysql::Address;
 
 const SHAPE: &str = "expected mysql://user@host:3306 or mysql://user@localhost?socket=/path/to/mysqld.sock";
 
-/// The first server, the others, and the user, who is the same at each.
+/// The first server, the others, and the user, who is the same at each. `key`: under which they stand.
 ///
 /// # Errors
 /// A URL that means nothing, holds a password, or names another user or a server again.
-pub fn named(at: &At<'_>, urls: &[String]) -> Result<(Address, Vec<Address>, String), ConfigError> {
+pub fn named(
+    at: &At<'_>,
+    key: &'static str,
+    urls: &[String],
+) -> Result<(Address, Vec<Address>, String), ConfigError> {
     let mut servers = Vec::with_capacity(urls.len());
     for (number, text) in urls.iter().enumerate() {
         // The URL itself is not printed: it may hold a password.
         let place = if urls.len() == 1 { String::new() } else { format!("number {}: ", number + 1) };
-        let wrong = |problem: String| at.wrong("url", format!("{place}{problem}"));
+        let wrong = |problem: String| at.wrong(key, format!("{place}{problem}"));
         let server = server(text).map_err(wrong)?;
         if let Some((_, user)) = servers.first() {
             if *user != server.1 {
@@ -33,7 +37,7 @@ pub fn named(at: &At<'_>, urls: &[String]) -> Result<(Address, Vec<Address>, Str
     }
     let mut servers = servers.into_iter();
     let (first, user) =
-        servers.next().ok_or_else(|| at.wrong("url", format!("it names no server; {SHAPE}")))?;
+        servers.next().ok_or_else(|| at.wrong(key, format!("it names no server; {SHAPE}")))?;
     Ok((first, servers.map(|(address, _)| address).collect(), user))
 }
 

@@ -228,3 +228,25 @@ fn tables_are_read_by_themselves_where_the_file_has_that() {
     assert_eq!(read("start = \"snapshot\"", "[snapshot]\non_gap = \"snapshot\""), (true, true));
     assert!(refused(&format!("{USUAL}[snapshot]\non_gap = \"sweep\"")).contains("unknown variant `sweep`"));
 }
+
+#[test]
+fn snapshots_wait_for_the_replicas_that_the_file_names() {
+    let of = |snapshot: &str| format!("{USUAL}[snapshot]\n{snapshot}");
+    let source = parse(&of("max_replica_lag_seconds = 10"), "everrelay.toml").unwrap().source;
+    assert_eq!(source.snapshot.max_replica_lag, Some(Duration::from_secs(10)));
+    assert_eq!(source.snapshot_replicas, []);
+    let text = of("max_replica_lag_seconds = 0\nreplicas = [\"mysql://relay@a\", \"mysql://relay@b:3307\"]");
+    let replicas = parse(&text, "everrelay.toml").unwrap().source.snapshot_replicas;
+    let addresses: Vec<String> = replicas.iter().map(|host| host.address.to_string()).collect();
+    assert_eq!(addresses, ["a:3306", "b:3307"]);
+    assert!(replicas.iter().all(|host| host.tls == Tls::VerifyIdentity));
+
+    for (snapshot, word) in [
+        ("replicas = [\"mysql://relay@a\"]", "max_replica_lag_seconds"),
+        ("max_replica_lag_seconds = 5\nreplicas = [\"mysql://other@a\"]", "name another"),
+        ("max_replica_lag_seconds = 5\nreplicas = [\"a\"]", "replicas"),
+    ] {
+        let why = refused(&of(snapshot));
+        assert!(why.contains(word) && why.contains("snapshot"), "{why}");
+    }
+}

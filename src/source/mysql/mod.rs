@@ -175,9 +175,9 @@ impl MysqlSource {
         let patterns = Patterns::parse(&options.tables)?;
         let binlog = Binlog::new(&options);
         let (silence, reread) = (Silence::new(options.heartbeat), Reread::new(&options));
-        let snapshots = Snapshots::new(&options);
         let (hosts, evictions) = (Hosts::new(&options), Evictions::default());
         let upstream = channel::Sender::new(Upstream { hosts: hosts.states(), ..Upstream::default() });
+        let snapshots = Snapshots::new(&options, upstream.clone());
         Ok(MysqlSource {
             options,
             hosts,

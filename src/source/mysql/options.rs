@@ -111,6 +111,8 @@ pub struct MysqlOptions {
     /// For connecting and for each answer before the stream begins; questions about tables have 5 minutes.
     pub connect_timeout: Duration,
     pub snapshot: SnapshotOptions,
+    /// Replicas that snapshots wait for, by [`SnapshotOptions::max_replica_lag`]; user, password and certificates are the same.
+    pub snapshot_replicas: Vec<Host>,
     /// Stable for this state folder and unlike any other's: server id and replica UUID follow from it.
     pub relay_id: u64,
 }
@@ -126,11 +128,19 @@ pub struct SnapshotOptions {
     pub added: bool,
     /// Tables are read by themselves whose documents came to be other than their rows.
     pub gaps: bool,
+    /// How far replicas may be behind for rows to be read, whole seconds. `None`: nobody asks them.
+    pub max_replica_lag: Option<Duration>,
 }
 
 impl Default for SnapshotOptions {
     fn default() -> SnapshotOptions {
-        SnapshotOptions { connections: 2, rows_per_second: None, added: true, gaps: false }
+        SnapshotOptions {
+            connections: 2,
+            rows_per_second: None,
+            added: true,
+            gaps: false,
+            max_replica_lag: None,
+        }
     }
 }
 
@@ -147,6 +157,7 @@ impl MysqlOptions {
             ca_file: None,
             client_certificate: None,
             others: Vec::new(),
+            snapshot_replicas: Vec::new(),
             tables: Vec::new(),
             heartbeat: Duration::from_secs(10),
             mark_interval: Duration::from_secs(10),

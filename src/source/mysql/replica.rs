@@ -20,7 +20,7 @@ pub struct Channel {
     /// How far it is behind its source; `None` where it does not know.
     pub behind_seconds: Option<u64>,
     /// Everything that it received; MySQL alone says so.
-    received: GtidSet,
+    pub(super) received: GtidSet,
     /// Its own words on what stopped it.
     pub problem: String,
 }

@@ -32,6 +32,7 @@
 //! | [`table`] | the table at hand, and its chunks in order |
 //! | `tasks` | what is done beside the stream |
 //! | [`orders`] | what an operator asks for |
+//! | [`replicas`] | whether replicas keep up |
 //! | [`gaps`] | what nobody asks for and is needed |
 
 pub mod chunk;
@@ -40,6 +41,7 @@ pub mod gaps;
 mod model_tests;
 pub mod order;
 pub mod orders;
+pub mod replicas;
 pub mod subject;
 pub mod table;
 mod tasks;
@@ -48,6 +50,7 @@ pub mod touched;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::backoff::Backoff;
@@ -56,6 +59,7 @@ use crate::log::Standing;
 use crate::log::record::{Batch, Change, Kind, SweepRecord};
 use crate::log::snapshot::{Begun, Range, Snapshot, SnapshotNote, SnapshotStep};
 use crate::source::orders::{OrderQueue, Taken};
+use crate::source::upstream::Upstream;
 use crate::source::{Pace, SourceError};
 
 use super::BATCH_BYTES;
@@ -65,6 +69,7 @@ use super::options::MysqlOptions;
 use super::server::Peer;
 use chunk::{Session, Unread};
 use gaps::Gaps;
+use replicas::Replicas;
 use subject::Subject;
 use table::{Piece, Progress, State};
 use tasks::{Done, of_task};
@@ -79,6 +84,9 @@ pub struct Snapshots {
     options: MysqlOptions,
     peer: Peer,
     pace: Pace,
+    /// While a table is at hand, where they are to be waited for.
+    replicas: Option<Replicas>,
+    upstream: watch::Sender<Upstream>,
     orders: OrderQueue,
     taken: Vec<Taken>,
     /// Those that are not over, as the log has them with what is in the batches.
@@ -110,11 +118,13 @@ struct Reading {
 
 impl Snapshots {
     #[must_use]
-    pub fn new(options: &MysqlOptions) -> Snapshots {
+    pub fn new(options: &MysqlOptions, upstream: watch::Sender<Upstream>) -> Snapshots {
         Snapshots {
             options: options.clone(),
             peer: Peer::default(),
             pace: Pace::free(),
+            replicas: None,
+            upstream,
             orders: OrderQueue::none(),
             taken: Vec::new(),
             owed: Vec::new(),
@@ -165,6 +175,7 @@ impl Snapshots {
         self.give_up();
         self.idle.clear();
         self.reading = None;
+        self.replicas = None;
     }
 
     /// A new batch begins.
@@ -181,12 +192,12 @@ impl Snapshots {
 
     /// Waits until there is something to do for [`Snapshots::work`]. Cancel safe.
     pub async fn news(&mut self) {
-        let waits = self.wants_to_read() && !self.pace.may_add();
-        let Snapshots { tasks, orders, pace, done, taken, .. } = self;
+        let waits = self.wants_to_read() && !self.may_read();
+        let Snapshots { tasks, orders, pace, replicas, done, taken, .. } = self;
         tokio::select! {
             Some(ended) = tasks.join_next() => done.push(of_task(ended)),
             order = orders.next() => taken.push(order),
-            () = pace.until_may_add(), if waits => {}
+            () = until_may_read(pace, replicas.as_ref()), if waits => {}
         }
     }
 
@@ -283,6 +294,11 @@ impl Snapshots {
         if disturbance == Disturbance::Gap {
             self.anew.insert(table);
         }
+    }
+
+    /// Rows may be added, and nobody is to be waited for.
+    fn may_read(&self) -> bool {
+        self.pace.may_add() && self.replicas.as_ref().is_none_or(Replicas::may_read)
     }
 
     fn wants_to_read(&self) -> bool {
@@ -452,8 +468,12 @@ impl Snapshots {
         if self.reading.is_none() {
             let Some(next) = self.owed.iter().find(|known| !known.paused) else {
                 self.idle.clear();
+                self.replicas = None;
                 return;
             };
+            if self.replicas.is_none() {
+                self.replicas = Replicas::watch(&self.options, &self.upstream);
+            }
             binlog.observe(Some(&next.table));
             let (table, filter) = (next.table.clone(), next.filter.clone());
             self.reading = Some(Reading { table, filter, progress: None });
@@ -463,6 +483,13 @@ impl Snapshots {
         self.cut();
         self.read(binlog);
     }
+}
+
+async fn until_may_read(pace: &Pace, replicas: Option<&Replicas>) {
+    if let Some(replicas) = replicas {
+        replicas.until_may_read().await;
+    }
+    pace.until_may_add().await;
 }
 
 /// How far a snapshot is read, as the log has it.

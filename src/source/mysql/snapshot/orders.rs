@@ -120,7 +120,10 @@ mod tests {
     #[test]
     fn there_is_room_for_as_many_snapshots_as_the_log_keeps() {
         let address = Address::Tcp { host: "db".to_owned(), port: 3306 };
-        let snapshots = Snapshots::new(&MysqlOptions::new(address, "relay", Secret::new(""), 1));
+        let snapshots = Snapshots::new(
+            &MysqlOptions::new(address, "relay", Secret::new(""), 1),
+            tokio::sync::watch::Sender::default(),
+        );
         let notes = |count: usize, filter: Option<String>| -> Vec<_> {
             let wanted = |number| SnapshotNote {
                 table: TableName::new("shop", format!("t{number}")),

@@ -74,7 +74,7 @@ impl Snapshots {
     pub(super) fn read(&mut self, binlog: &Binlog) {
         let options = &self.options;
         while !self.resting
-            && self.pace.may_add()
+            && self.may_read()
             && let Some(Reading { table, filter, progress: Some(progress), .. }) = &mut self.reading
             && self.owed.iter().all(|known| known.table != *table || !known.paused)
             && progress.may_read(options.snapshot.connections)
