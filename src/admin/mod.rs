@@ -65,6 +65,9 @@ pub struct PipelineStatus {
     /// Tables that a snapshot was read of, and whose documents without a row are being deleted.
     #[serde(default)]
     pub swept: Vec<String>,
+    /// What stands up to here nobody needs any more: below the cursor while documents are deleted.
+    #[serde(default)]
+    pub done: Option<u64>,
     /// What the search engine refused, by table and reason: it has older versions of these documents, or none.
     #[serde(default)]
     pub parked: Vec<ParkedStatus>,
@@ -203,6 +206,7 @@ impl PipelineStatus {
             room,
             gtids: cursor.gtids.to_string(),
             needs_snapshot: log.gaps().borrow().iter().map(NeedsSnapshot::from).collect(),
+            done: Some(cursor.done().0),
             swept: cursor.sweeps.iter().map(|sweep| sweep.table.to_string()).collect(),
             snapshots: log.snapshots().borrow().iter().map(SnapshotStatus::from).collect(),
             parked: Vec::new(),

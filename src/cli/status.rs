@@ -108,14 +108,26 @@ fn settled(settings: &Settings) -> Result<(Cursor, Vec<Parked>), SettledError> {
     Ok((store.load()?.unwrap_or_default(), store.parked()?))
 }
 
-/// Up to where everything is settled: by the state folder, or by the relay that holds its lock.
-pub(super) fn settled_up_to(settings: &Settings) -> anyhow::Result<Seq> {
+/// Up to where something is so.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct UpTo {
+    /// Everything is settled.
+    pub settled: Seq,
+    /// And nothing is needed any more: lower while a sweep goes on.
+    pub done: Seq,
+}
+
+/// By the state folder, or by the relay that holds its lock.
+pub(super) fn settled_up_to(settings: &Settings) -> anyhow::Result<UpTo> {
     let error = match settled(settings) {
-        Ok((cursor, _)) => return Ok(cursor.seq),
+        Ok((cursor, _)) => return Ok(UpTo { settled: cursor.seq, done: cursor.done() }),
         Err(error) => error,
     };
     match ask(settings).with_context(|| error.to_string())? {
-        Some(status) => Ok(Seq(status.pipeline.cursor)),
+        Some(status) => {
+            let cursor = status.pipeline.cursor;
+            Ok(UpTo { settled: Seq(cursor), done: Seq(status.pipeline.done.unwrap_or(cursor)) })
+        }
         None => bail!("{error}; and no relay answers at {}", settings.admin_listen),
     }
 }

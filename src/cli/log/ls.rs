@@ -5,6 +5,7 @@ use std::io::Write;
 use serde::Serialize;
 
 use super::{going_on_at, open};
+use crate::cli::status::UpTo;
 use crate::cli::{ConfigArgument, Failure, bytes_for_people};
 use crate::clock::rfc3339_seconds;
 use crate::disk::SystemDisk;
@@ -25,7 +26,7 @@ pub(in crate::cli) struct LsArguments {
 }
 
 /// Everything up to here is settled, or why that cannot be known.
-type Settled = Result<Seq, String>;
+type Settled = Result<UpTo, String>;
 
 pub(super) fn run(arguments: &LsArguments, out: &mut impl Write) -> Result<(), Failure> {
     let settings = arguments.config.load()?;
@@ -84,8 +85,7 @@ fn list(
         };
         let ends = at(opened, segments.get(i + 1))?;
         let gtids = ends.gtids.subtract(&begins.gtids);
-        let needed =
-            settled.as_ref().map(|settled| needed_by(segment, *settled, opened)).map_err(String::as_str);
+        let needed = settled.as_ref().map(|upto| needed_by(segment, *upto, opened)).map_err(String::as_str);
         if json {
             let line = SegmentLine {
                 first: segment.first.0,
@@ -154,14 +154,12 @@ fn shown(gtids: &GtidSet, place: Option<&str>) -> String {
     }
 }
 
-fn needed_by(segment: &SegmentInfo, settled: Seq, opened: &ReadOnly<SystemDisk>) -> Vec<String> {
+fn needed_by(segment: &SegmentInfo, upto: UpTo, opened: &ReadOnly<SystemDisk>) -> Vec<String> {
     let mut needed = Vec::new();
     if segment.sealed_micros.is_none() || segment.last.is_none() {
         needed.push("writing".to_owned());
     }
-    if segment.last.is_none_or(|last| settled < last) {
-        needed.push(format!("sink {}", crate::cli::run::SINK));
-    }
+    needed.extend(to_deliver(segment.last, upto));
     if holds(segment, opened) {
         needed.push("xa".to_owned());
     }
@@ -172,9 +170,35 @@ fn needed_by(segment: &SegmentInfo, settled: Seq, opened: &ReadOnly<SystemDisk>)
     needed
 }
 
+/// For what the sink needs a segment that ends with `last`, if it does.
+fn to_deliver(last: Option<Seq>, upto: UpTo) -> Option<String> {
+    match last {
+        Some(last) if last <= upto.done => None,
+        Some(last) if last <= upto.settled => Some("sweep".to_owned()),
+        _ => Some(format!("sink {}", crate::cli::run::SINK)),
+    }
+}
+
 /// Whether rows of an undecided XA transaction are in it.
 fn holds(segment: &SegmentInfo, opened: &ReadOnly<SystemDisk>) -> bool {
     let prepared = opened.standing.as_ref().map(|standing| standing.prepared.as_slice()).unwrap_or_default();
     let mut held = prepared.iter().filter_map(|prepared| prepared.held);
     held.any(|held| segment.first <= held.last && segment.last.is_none_or(|last| held.first <= last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_is_needed_until_it_is_settled_and_swept() {
+        let upto = UpTo { settled: Seq(20), done: Seq(9) };
+        let needed = |last| to_deliver(last, upto);
+        assert_eq!(needed(Some(Seq(9))), None);
+        assert_eq!(needed(Some(Seq(10))).as_deref(), Some("sweep"));
+        assert_eq!(needed(Some(Seq(20))).as_deref(), Some("sweep"));
+        for last in [Some(Seq(21)), None] {
+            assert!(needed(last).is_some_and(|who| who.starts_with("sink ")));
+        }
+    }
 }
