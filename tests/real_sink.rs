@@ -420,8 +420,8 @@ async fn a_row_of_every_type_is_indexed_and_reads_back_digit_by_digit() {
         (ColumnType::Set, Value::Set(""), "[]"),
         (
             ColumnType::Json,
-            Value::Json("{\"a\": [1.10, 2], \"b\": {\"c\": null}}"),
-            "{\"a\": [1.10, 2], \"b\": {\"c\": null}}",
+            Value::Json("{\"a\": [1.10, 2.0], \"b\": {\"c\": null}}"),
+            "{\"a\": [1.10, 2.0], \"b\": {\"c\": null}}",
         ),
         (ColumnType::Json, Value::Json("null"), "null"),
         (ColumnType::Date, Value::Date(Date { year: 0, month: 0, day: 0 }), "null"),
@@ -459,4 +459,32 @@ async fn a_row_of_every_type_is_indexed_and_reads_back_digit_by_digit() {
     let found = String::from_utf8(found.bytes().await.unwrap().to_vec()).unwrap();
     // As bytes: a parsed answer would round the digits that this is about.
     assert!(found.contains(&document), "{found}\n{document}");
+}
+
+#[tokio::test]
+async fn an_index_that_takes_too_few_fields_is_seen_before_the_first_document() {
+    let name = alias();
+    let fields = [("id", FieldKind::Long), ("a", FieldKind::Text), ("b", FieldKind::Text)];
+    let wanted = spec(&name, &fields);
+    let look = sink().look(&wanted).await.unwrap();
+    assert_eq!((look.index, look.fields, look.limit), (None, 3, 1000));
+    let index = format!("{name}-made");
+    let text = json!({"type": "text", "fields": {"raw": {"type": "keyword"}}});
+    put(
+        &index,
+        json!({
+            "settings": {"index.mapping.total_fields.limit": 4},
+            "aliases": {&name: {}},
+            "mappings": {"properties": {"id": {"type": "long"}, "theirs": text}}
+        }),
+    )
+    .await;
+    let look = sink().look(&wanted).await.unwrap();
+    assert_eq!((look.index, look.fields, look.limit), (Some(index.clone()), 5, 4));
+    // What an index is called cannot be an alias; nothing was made by looking.
+    let error = sink().look(&spec(&index, &fields)).await.unwrap_err();
+    assert!(
+        matches!(&error, SinkError::Definite(error) if error.to_string().contains("not an alias")),
+        "{error}"
+    );
 }

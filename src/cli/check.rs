@@ -3,6 +3,7 @@
 
 mod source;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
@@ -10,10 +11,11 @@ use serde::Serialize;
 use super::{ConfigArgument, Failure};
 use crate::config::Settings;
 use crate::disk::{Disk, SystemDisk};
+use crate::event::document::IndexSpec;
 use crate::lifecycle::Exit;
 use crate::log::{Gap, Standing};
 use crate::sink::SinkError;
-use crate::sink::elastic::ElasticSink;
+use crate::sink::elastic::{ElasticSink, Look};
 
 /// Free space under which a warning is due, bytes.
 const LITTLE_SPACE: u64 = 1 << 30;
@@ -51,6 +53,8 @@ struct Findings {
     json: bool,
     /// The server that is tried, where there are several.
     of: Option<String>,
+    /// What the followed tables' documents need, by alias.
+    indices: BTreeMap<String, IndexSpec>,
     /// The exit code of the first failure.
     exit: Exit,
 }
@@ -93,7 +97,8 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, Failure> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(Exit::Unexpected, error))?;
-    let mut findings = Findings { json: arguments.json, of: None, exit: Exit::Done };
+    let mut findings =
+        Findings { json: arguments.json, of: None, indices: BTreeMap::new(), exit: Exit::Done };
     findings.ok("configuration", "understood");
     let standing = state_folder(&settings, &mut findings);
     runtime.block_on(async {
@@ -203,7 +208,47 @@ async fn sink(settings: &Settings, findings: &mut Findings) {
             }
         }
     }
-    if let Err(SinkError::Transient(error) | SinkError::Definite(error)) = sink.meet().await {
-        findings.failed("sink", Exit::Sink, &error);
+    match sink.meet().await {
+        Ok(()) if any => indices(&sink, findings).await,
+        Ok(()) => {}
+        Err(SinkError::Transient(error) | SinkError::Definite(error)) => {
+            findings.failed("sink", Exit::Sink, &error);
+        }
+    }
+}
+
+/// Whether each index takes its documents, or can be made.
+async fn indices(sink: &ElasticSink, findings: &mut Findings) {
+    let specs = std::mem::take(&mut findings.indices);
+    let (mut there, all) = (0, specs.len());
+    for (alias, spec) in specs {
+        match sink.look(&spec).await {
+            Ok(Look { index, fields, limit, .. }) if fields > limit => {
+                let text = format!(
+                    "{alias}: {} would have {fields} fields and takes {limit}: raise index.mapping.total_fields.limit, of one that is to be made by \
+                     [table.settings]",
+                    index.unwrap_or_else(|| "its index".to_owned())
+                );
+                findings.failed("index", Exit::Sink, &text);
+            }
+            Ok(look) => {
+                there += usize::from(look.index.is_some());
+                if look.other_rules {
+                    let text = format!(
+                        "{alias}: its documents were written by another `rename` or `pipeline`; those whose rows do not change follow by `everrelay snapshot`"
+                    );
+                    findings.add("index", Verdict::Warning, text);
+                }
+            }
+            Err(SinkError::Definite(error)) => findings.failed("index", Exit::Sink, &error),
+            Err(SinkError::Transient(error)) => {
+                // One that does not answer says nothing of the others either.
+                findings.failed("index", Exit::Sink, &error);
+                return;
+            }
+        }
+    }
+    if all > 0 {
+        findings.ok("indices", format!("{all} looked at, {there} of them there already"));
     }
 }

@@ -191,6 +191,7 @@ async fn tables(
                         format!("{other} and {table} would share the index alias {alias}: give each its own");
                     findings.failed("names", Exit::Sink, &text);
                 }
+                findings.indices.insert(alias, mapping.spec().clone());
             }
             Err(error) => findings.failed("names", Exit::Sink, &error),
         }

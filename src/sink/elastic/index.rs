@@ -103,7 +103,7 @@ pub(super) struct Found {
 }
 
 /// Where an alias leads.
-enum Resolved {
+pub(super) enum Resolved {
     Nowhere,
     Index(String),
 }
@@ -161,7 +161,7 @@ impl Target {
     }
 }
 
-async fn resolve(client: &Client, alias: &str) -> Result<Resolved, SinkError> {
+pub(super) async fn resolve(client: &Client, alias: &str) -> Result<Resolved, SinkError> {
     let answer = client.control(Method::Get, &format!("_alias/{}", encoded(alias)), &[], None).await?;
     let what = || format!("alias {alias}");
     if answer.status == 404 {
@@ -192,7 +192,11 @@ async fn resolve(client: &Client, alias: &str) -> Result<Resolved, SinkError> {
 }
 
 /// The index's own id; `None` where it has just gone.
-async fn describe(client: &Client, alias: &str, index: String) -> Result<Option<Found>, SinkError> {
+pub(super) async fn describe(
+    client: &Client,
+    alias: &str,
+    index: String,
+) -> Result<Option<Found>, SinkError> {
     let query = [("filter_path", "*.settings.index.uuid")];
     let path = format!("{}/_settings", encoded(&index));
     let answer = client.control(Method::Get, &path, &query, None).await?;
@@ -213,11 +217,7 @@ async fn describe(client: &Client, alias: &str, index: String) -> Result<Option<
 async fn create(client: &Client, spec: &IndexSpec) -> Result<(), SinkError> {
     let alias = &spec.alias;
     let index = format!("{alias}-000001");
-    let query = [("filter_path", "*.settings.index.uuid")];
-    let taken = client.control(Method::Get, &format!("{}/_settings", encoded(alias)), &query, None).await?;
-    if taken.status == 200 && object(&taken, || alias.clone())?.keys().any(|name| name != &index) {
-        return Err(IndexError::NotAnAlias { alias: alias.clone() }.into());
-    }
+    not_taken(client, alias).await?;
     let mut choice = Choice::best(&spec.fields);
     loop {
         let body = create_body(spec, &choice);
@@ -246,6 +246,17 @@ async fn create(client: &Client, spec: &IndexSpec) -> Result<(), SinkError> {
         }
         .into());
     }
+}
+
+/// An alias that leads nowhere is no index's or data stream's name either.
+pub(super) async fn not_taken(client: &Client, alias: &str) -> Result<(), SinkError> {
+    let query = [("filter_path", "*.settings.index.uuid")];
+    let taken = client.control(Method::Get, &format!("{}/_settings", encoded(alias)), &query, None).await?;
+    let first = format!("{alias}-000001");
+    if taken.status == 200 && object(&taken, || alias.to_owned())?.keys().any(|name| *name != first) {
+        return Err(IndexError::NotAnAlias { alias: alias.to_owned() }.into());
+    }
+    Ok(())
 }
 
 fn create_body(spec: &IndexSpec, choice: &Choice<'_>) -> Value {
@@ -336,7 +347,7 @@ fn said_of(spec: &IndexSpec, answer: &Answer) -> String {
     }
 }
 
-fn object(answer: &Answer, what: impl Fn() -> String) -> Result<Map<String, Value>, IndexError> {
+pub(super) fn object(answer: &Answer, what: impl Fn() -> String) -> Result<Map<String, Value>, IndexError> {
     if answer.status != 200 {
         return Err(IndexError::Refused {
             what: format!("tell about {}", what()),

@@ -22,7 +22,7 @@ use crate::event::document::{FieldKind, IndexSpec, merge};
 const GC_DELETES: &str = "15m";
 
 /// An engine's own limit on fields unless an index says otherwise; fields below JSON columns count too.
-const USUAL_FIELD_LIMIT: usize = 1000;
+pub(super) const USUAL_FIELD_LIMIT: usize = 1000;
 
 const META: &str = "everrelay";
 

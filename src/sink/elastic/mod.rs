@@ -47,6 +47,7 @@
 //! | `tasks` | whether the engine is still at work on a request |
 //! | `reason` | what an engine's error says, without the row's values |
 //! | `index` | aliases, indices and mappings |
+//! | `look` | what will be wrong with an index, before the first document |
 //! | `made` | what an index is made by besides its fields |
 //! | `field` `choice` | mapping types, which existing ones will do, and which of them an engine has |
 
@@ -57,6 +58,7 @@ mod choice;
 mod client;
 mod field;
 mod index;
+mod look;
 mod made;
 mod node;
 mod nodes;
@@ -74,6 +76,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 pub use aws_key::AwsKey;
 pub use client::EngineVersion;
+pub use look::Look;
 pub use options::{Auth, AwsKeyFrom, ClientCertificate, ElasticError, ElasticOptions};
 
 use self::action::Prefixes;
@@ -128,6 +131,14 @@ impl ElasticSink {
     /// Each node, `host:port`, and which engine answers there; else why none does.
     pub async fn versions(&self) -> Vec<(String, Result<EngineVersion, SinkError>)> {
         self.client.versions().await
+    }
+
+    /// What stands behind an alias, and whether it takes what is to be written; nothing is made.
+    ///
+    /// # Errors
+    /// The engine does not answer, or it cannot be written to.
+    pub async fn look(&self, spec: &IndexSpec) -> Result<Look, SinkError> {
+        look::look(&self.client, spec).await
     }
 
     fn targets(&self) -> Vec<Arc<Target>> {

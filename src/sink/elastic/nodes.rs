@@ -146,14 +146,16 @@ impl Cluster {
         let answered = if self.several {
             self.identify(node).await
         } else {
-            self.ask(node, Method::Head, "", &[]).await.map(drop)
+            // Any answer at all: a proxy may lead its own root elsewhere, and still pass on what is below.
+            match self.ask(node, Method::Head, "", &[]).await {
+                Err(Failure::Wrong(_)) | Ok(_) => Ok(()),
+                Err(failure) => Err(failure),
+            }
         };
         match &answered {
             Ok(()) => node.well(),
             Err(Failure::Unsent(reason) | Failure::Lost(reason)) => node.put_aside(reason),
-            // Where a proxy is being set up a redirect may end; another cluster stays another.
-            Err(Failure::Wrong(why)) if self.several => node.is_wrong(why),
-            Err(Failure::Wrong(_)) => {}
+            Err(Failure::Wrong(why)) => node.is_wrong(why),
         }
         answered.map_err(|failure| match failure {
             Failure::Wrong(why) => Failure::Wrong(why),
