@@ -64,6 +64,7 @@ const FAULTS: &[(u8, &str)] = &[
     (61, "two replicas of one identity"),
     (62, "a replica as the source that lags"),
     (63, "values at the edges of their types, by the stream and by a snapshot"),
+    (65, "rules that are changed between two runs"),
     (67, "the state folder lost"),
 ];
 

@@ -26,13 +26,11 @@ async fn titles(stage: &Stage, alias: &str, documents: &[(&str, &str)]) -> Resul
 }
 
 #[tokio::test]
-async fn rules_decide_index_routing_names_and_mapping_and_a_change_of_them_is_refused_or_followed()
--> Result<()> {
-    let mut stage = Stage::set(
-        "rules_decide_index_routing_names_and_mapping_and_a_change_of_them_is_refused_or_followed",
-        0,
-    )
-    .await?;
+async fn fault_65_rules_decide_where_documents_go_and_a_change_of_them_is_refused_or_followed() -> Result<()>
+{
+    let mut stage =
+        Stage::set("fault_65_rules_decide_where_documents_go_and_a_change_of_them_is_refused_or_followed", 0)
+            .await?;
     let schema = stage.shop.schema.clone();
     let alias = format!("{schema}.of-routed").to_lowercase();
     let section = |rules: &str| {

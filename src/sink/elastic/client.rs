@@ -124,7 +124,7 @@ impl Client {
         }
         // Of a refusal the status says enough; its text may be cut.
         let body = body.unwrap_or_default();
-        if status == 503 && not_begun(&body) {
+        if status == 503 && not_begun(&body) && self.nodes.all().len() > 1 {
             // Perhaps it has lost its cluster, and others have not.
             node.put_aside(&said(status, &body));
         }
