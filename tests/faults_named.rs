@@ -41,6 +41,7 @@ const FAULTS: &[(u8, &str)] = &[
     (34, "a document that the engine refuses for good"),
     (35, "a parked change sent again behind a newer one"),
     (36, "an index that is blocked or closed"),
+    (39, "another writer on an index"),
     (41, "one of several engine nodes gone, or of another cluster; redirects"),
     (42, "a server that restarts, crashes, ends the stream, also under TLS"),
     (43, "a connection that is half open"),
@@ -66,6 +67,7 @@ const FAULTS: &[(u8, &str)] = &[
     (63, "values at the edges of their types, by the stream and by a snapshot"),
     (65, "rules that are changed between two runs"),
     (67, "the state folder lost"),
+    (69, "the state folder copied, and both run"),
 ];
 
 #[test]

@@ -123,6 +123,10 @@ impl Sink for Engine {
             UnderWay::Nothing
         })
     }
+
+    async fn release(&self) -> Result<(), SinkError> {
+        Ok(())
+    }
 }
 
 fn row(writer: &mut Writer<SystemDisk>, op: Op, id: i64) {

@@ -3,6 +3,7 @@
 //! One file a command. People get text, machines get `--json`; logs go to standard error, results to standard output.
 
 pub mod check;
+mod fence;
 pub mod log;
 pub mod parked;
 pub mod run;
@@ -34,7 +35,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 unexpected, 2 usage or configura
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the relay until SIGTERM or Ctrl-C.
-    Run(ConfigArgument),
+    Run(run::Arguments),
     /// Try everything that `run` will need, and say what is missing.
     Check(check::CheckArguments),
     /// Say how a running relay is doing, or how a stopped one left its state folder.

@@ -8,7 +8,7 @@ use anyhow::Context;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{ConfigArgument, Failure};
+use super::{ConfigArgument, Failure, fence};
 use crate::admin::{self, PipelineStatus, Room, control};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
@@ -23,7 +23,7 @@ use crate::relay::options::DeliverOptions;
 use crate::relay::snapshots::{Rates, Snapshots};
 use crate::relay::{Outlook, Retention, parked_orders, upstream};
 use crate::settled::{CursorStore, ROOM_BYTES, Reserved, Settled, SettledError, SledCursor};
-use crate::sink::elastic::{ElasticOptions, ElasticSink};
+use crate::sink::elastic::{Claimant, ElasticOptions, ElasticSink};
 use crate::source::Upstream;
 use crate::source::mysql::{MysqlOptions, MysqlSource};
 use crate::source::orders;
@@ -37,8 +37,18 @@ const DISK_PATIENCE: Duration = Duration::from_secs(5);
 /// The sink's name in the state folder.
 pub(super) const SINK: &str = "main";
 
-pub(super) fn run(arguments: &ConfigArgument) -> Result<Exit, Failure> {
-    let settings = arguments.load()?;
+/// Arguments of `everrelay run`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// Take indices from another relay that has written to them and may be at work still.
+    #[arg(long)]
+    take_over: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
+    let settings = arguments.config.load()?;
     // One provider in the whole tree; a second installation would only say that this one is there.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -47,13 +57,13 @@ pub(super) fn run(arguments: &ConfigArgument) -> Result<Exit, Failure> {
         .build()
         .context("cannot start the threads that everything runs on: the system gives no more threads or descriptors")
         .map_err(|error| Failure::new(Exit::Unexpected, error))?;
-    let result = runtime.block_on(daemon(settings));
+    let result = runtime.block_on(daemon(settings, arguments.take_over));
     // A blocking call that hangs must not hold the exit up: everything that matters is durable by now.
     runtime.shutdown_background();
     result
 }
 
-async fn daemon(settings: Settings) -> Result<Exit, Failure> {
+async fn daemon(settings: Settings, take_over: bool) -> Result<Exit, Failure> {
     let shutdown = Shutdown::new();
     let second_signal = shutdown.on_signals().map_err(|error| Failure::new(Exit::Unexpected, error))?;
     let state_dir = settings.state_dir.clone();
@@ -65,7 +75,7 @@ async fn daemon(settings: Settings) -> Result<Exit, Failure> {
         }
     };
     // In a task of its own: a disk that hangs must not keep the second signal from being seen.
-    let mut serving = tokio::spawn(serve(settings, shutdown));
+    let mut serving = tokio::spawn(serve(settings, take_over, shutdown));
     tokio::select! {
         result = &mut serving => match result {
             Ok(result) => result.map(|()| Exit::Done),
@@ -92,22 +102,29 @@ pub(super) fn refuse_newer_cursors(settings: &Settings) -> Result<(), Failure> {
     }
 }
 
-async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
+async fn serve(mut settings: Settings, take_over: bool, shutdown: Shutdown) -> Result<(), Failure> {
     let metrics = crate::metrics::install().map_err(|error| Failure::new(Exit::Unexpected, error))?;
     let readiness = Readiness::new();
     readiness.obstacle("source", "connecting");
     refuse_newer_cursors(&settings)?;
 
-    let state = &settings.state_dir;
     let opened = open_log(&settings).await?;
-    tracing::info!(folder = %state.display(), recovered = %opened.recovered, quota_bytes = opened.log.limits().quota, "log open");
+    tracing::info!(
+        folder = %settings.state_dir.display(),
+        recovered = %opened.recovered,
+        quota_bytes = opened.log.limits().quota,
+        "log open"
+    );
     // The log's lock holds by now: nobody else has the reserve.
     let reserve = reserve(&settings)?;
-    opened.log.leave_room_for(reserve.clone());
     let settled = open_settled(&settings, &reserve).await?;
     let sled_cursor = || settled.cursor(SINK).map_err(|error| Failure::new(Exit::State, error));
     let cursor = || sled_cursor().map(|cursor| Reserved::new(cursor, reserve.clone()));
     let folder_id = settled.folder_id();
+    let kept = cursor()?.load().map_err(|error| Failure::new(Exit::State, error))?.unwrap_or_default();
+    let opened = fence::outrank(opened, &mut settings, (folder_id, &kept), take_over, &shutdown).await?;
+    opened.log.leave_room_for(reserve.clone());
+    let claimant = fence::claimant(&settings, &opened, folder_id, take_over)?;
 
     // The log's lock holds: a socket that is there was left behind.
     let control_path = settings.control_path();
@@ -120,10 +137,12 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
     let upstream = source.upstream();
     let (orders, order_queue) = orders::channel();
     // The folder's part of the prefix is stable: what a former run left in the engine can be told by it.
-    let run_id: u32 = rand::random();
-    let folder_prefix = format!("everrelay-{folder_id:016x}-");
-    let opaque_prefix = format!("{folder_prefix}{run_id:08x}-");
-    let options = ElasticOptions { folder_prefix, opaque_prefix, ..settings.sink };
+    let options = ElasticOptions {
+        folder_prefix: Claimant::folder_prefix(folder_id),
+        opaque_prefix: Claimant::opaque_prefix(folder_id, claimant.run_id),
+        fence: Some(claimant),
+        ..settings.sink
+    };
     let (parked_orders, parked_queue) = parked_orders::channel();
     let sink = ElasticSink::new(&options).map_err(|error| Failure::new(Exit::Usage, error))?;
 

@@ -59,6 +59,11 @@ impl std::fmt::Display for Seq {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(pub u64);
 
+/// How far above the versions that a log gave a sink may say that it writes. Each opening of a log leaves as much free below its own versions.
+/// Few enough that a folder that is opened again and again does not outrun the clock (65 ms each time), which a folder begun anew takes its versions from; at 200,000
+/// changes a second it is said three times a second.
+pub const VERSIONS_AHEAD: u64 = 1 << 16;
+
 impl std::fmt::Display for Version {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)

@@ -91,7 +91,7 @@ use std::time::Duration;
 
 use bincode::{Decode, Encode};
 
-use crate::event::Seq;
+use crate::event::{Seq, Version};
 
 /// How a log is kept.
 #[derive(Clone, Debug)]
@@ -105,6 +105,8 @@ pub struct LogOptions {
     /// What is left free on the disk, bytes: a new segment's head, what recovery and the cursor beside the log may need, and what others
     /// write between a look and a write.
     pub keep_free_bytes: u64,
+    /// Versions begin above this one: it may have been sent by a later state of this folder, or by another.
+    pub versions_above: Version,
 }
 
 impl Default for LogOptions {
@@ -116,6 +118,7 @@ impl Default for LogOptions {
             retention: Retention::default(),
             quota: Quota::default(),
             keep_free_bytes: 16 << 20,
+            versions_above: Version(0),
         }
     }
 }

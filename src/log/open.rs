@@ -1,7 +1,8 @@
 //! From folder to writer and log.
 //!
-//! Every opening for writing begins a new segment, because a new version base needs a header: `base = max(previous base, now - next seq)`.
-//! Versions then rise through the log, and those of a log begun anew outrank what an older folder sent.
+//! Every opening for writing begins a new segment, because a new version base needs a header: `base = max(previous base + 2^16, now - next seq)`.
+//! Versions then rise through the log, and those of a log begun anew outrank what an older folder sent. The 2^16 ([`VERSIONS_AHEAD`]) lie above all that a
+//! sink may have announced while the log was open before.
 //!
 //! A last segment that holds nothing but header and state is replaced by the new one, so that restarts do not pile up empty
 //! segments. Both have the same first seq and so the same name; the new one is synced before it is renamed over the old, so at every instant one
@@ -21,7 +22,7 @@ use super::writer::{Start, Writer};
 use super::{Location, LogOptions, Standing, Visible};
 use crate::clock::Clock;
 use crate::disk::{Disk, DiskFile};
-use crate::event::Seq;
+use crate::event::{Seq, VERSIONS_AHEAD};
 
 /// 2026-01-01T00:00:00Z: a clock that reads less is wrong, and versions taken from it would be too low.
 pub const NOT_BEFORE_MICROS: u64 = 1_767_225_600_000_000;
@@ -72,7 +73,9 @@ pub fn open<D: Disk, C: Clock>(
     let limits = options.limits(segments.iter().map(|entry| entry.bytes).sum(), free);
     let (next, standing, time_micros, latest_micros) =
         end.map_or((Seq(1), None, 0, 0), |end| (end.next, end.standing, end.time_micros, end.latest_micros));
-    let (header, state) = first_segment(&mut segments, next, now, standing.clone(), latest_micros);
+    let floor = now.max(options.versions_above.0.saturating_add(1));
+    let (mut header, state) = first_segment(&mut segments, next, floor, standing.clone(), latest_micros);
+    header.created_micros = now;
     let (file, bytes) = segment::create(disk, dir, &header, &state)
         .map_err(|(step, path, source)| OpenError::Io { step, path, source })?;
     segments.push(Entry { header, bytes });
@@ -96,11 +99,11 @@ pub fn open<D: Disk, C: Clock>(
     Ok(Opened { writer, log, recovered })
 }
 
-/// Header and state of the segment that an opening begins; an empty last segment leaves `segments` for it.
+/// Header and state of the segment that an opening begins, its versions not below `floor`; an empty last segment leaves `segments` for it.
 fn first_segment(
     segments: &mut Vec<Entry>,
     next: Seq,
-    now: u64,
+    floor: u64,
     standing: Option<Standing>,
     latest_micros: u64,
 ) -> (SegmentHeader, State) {
@@ -111,8 +114,9 @@ fn first_segment(
         None => (next, Previous::default()),
     };
     segments.retain(|entry| entry.header.first < first);
-    let base = now.saturating_sub(first.0).max(last.map_or(0, |last| last.base));
-    let header = SegmentHeader { salt: rand::random(), first, base, created_micros: now, previous };
+    let above = last.map_or(0, |last| last.base.saturating_add(VERSIONS_AHEAD));
+    let base = floor.saturating_sub(first.0).max(above);
+    let header = SegmentHeader { salt: rand::random(), first, base, created_micros: floor, previous };
     (header, State { standing, open_since: None, latest_micros })
 }
 

@@ -48,7 +48,7 @@ use super::progress::{Moved, Progress};
 use super::retries::Retries;
 use super::sizing::Sizing;
 use super::sweeps::Sweeps;
-use super::tables::{Learning, Table, Tables};
+use super::tables::{Learning, Table, Tables, next_index};
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::event::document::Verb;
@@ -58,7 +58,7 @@ use crate::log::record::{Change, Commit, HEADER, Kind, Mark, SchemaRecord, State
 use crate::log::{Frame, Gap, Location, Log, Reader, Visible};
 use crate::metrics::names;
 use crate::settled::{CursorStore, OwedSweep};
-use crate::sink::{Index, IndexNo, Sink};
+use crate::sink::{IndexNo, Sink};
 use crate::source::pace::{Pace, Pacing};
 
 /// Everything that the deliver side works on.
@@ -195,6 +195,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         }
         self.commit()?;
         self.progress.sync()?;
+        self.release(&result).await;
         result
     }
 
@@ -473,13 +474,5 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             }
         }
         Ok(())
-    }
-}
-
-/// Waits for the table that is being made ready; for ever while there is none.
-async fn next_index(learning: &mut Option<Learning>) -> Result<Index, DeliverError> {
-    match learning {
-        Some(learning) => learning.index().await,
-        None => std::future::pending().await,
     }
 }

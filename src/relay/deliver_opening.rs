@@ -1,4 +1,6 @@
-//! What a run waits for before it sends anything, and what it keeps so that the next one knows what to wait for.
+//! What a run waits for before it sends anything, and what it leaves so that the next one knows what to wait for.
+
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -10,6 +12,9 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::settled::CursorStore;
 use crate::sink::{Sink, SinkError, UnderWay, Whose};
+
+/// How long a run tries to say that it has ended; others wait for a lease otherwise.
+const RELEASE: Duration = Duration::from_secs(2);
 
 impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     /// Waits until the engine is at work no more on what former runs sent: whatever of it is applied later stands behind changes that this run sends.
@@ -71,6 +76,20 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             tracing::info!("the search engine has ended the bulks of former runs");
         }
         Ok(())
+    }
+
+    /// Says that nothing is left to be waited for, where nothing is.
+    pub(super) async fn release(&self, ended: &Result<(), DeliverError>) {
+        if ended.is_err() || !self.flights.is_empty() || self.sweeps.is_busy() {
+            return;
+        }
+        match tokio::time::timeout(RELEASE, self.sink.release()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::info!(%error, "the search engine was not told that this run has ended")
+            }
+            Err(_) => tracing::info!("the search engine was not told that this run has ended, in time"),
+        }
     }
 
     /// Keeps which indices are written to before anything is: the next run asks what this one left in the engine.

@@ -200,6 +200,14 @@ impl Learning {
     }
 }
 
+/// Waits for the table that is being made ready; for ever while there is none.
+pub(super) async fn next_index(learning: &mut Option<Learning>) -> Result<Index, DeliverError> {
+    match learning {
+        Some(learning) => learning.index().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Asks the engine about the index of an alias for as long as it takes.
 ///
 /// # Errors

@@ -185,4 +185,7 @@ pub trait Sink: Send + Sync + 'static {
 
     /// Whether the engine is still at work on bulks that were given up.
     fn under_way(&self, whose: Whose<'_>) -> impl Future<Output = Result<UnderWay, SinkError>> + Send;
+
+    /// Nothing more will be sent in this run, and everything was answered for: others need not wait for what it may have left.
+    fn release(&self) -> impl Future<Output = Result<(), SinkError>> + Send;
 }

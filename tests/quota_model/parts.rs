@@ -285,4 +285,8 @@ impl Sink for ModelEngine {
     async fn under_way(&self, _: Whose<'_>) -> Result<UnderWay, SinkError> {
         Ok(UnderWay::Nothing)
     }
+
+    async fn release(&self) -> Result<(), SinkError> {
+        Ok(())
+    }
 }

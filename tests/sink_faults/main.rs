@@ -1,6 +1,7 @@
 //! What a bulk's outcome is called when the wire or what stands in it fails: a scripted server in place of the engine.
 
 mod access;
+mod fence;
 mod nodes;
 mod sweeps;
 mod tasks;
@@ -11,10 +12,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use everrelay::clock::Clock;
 use everrelay::event::Version;
 use everrelay::event::document::{Action, Field, FieldKind, IndexSpec, Verb};
 use everrelay::sink::elastic::{ElasticOptions, ElasticSink};
-use everrelay::sink::{Bulk, BulkError, Disposition, Expect, Index, Item, Sink, SinkError};
+use everrelay::sink::{Bulk, BulkError, Disposition, Expect, Index, IndexNo, Item, Sink, SinkError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -173,21 +175,21 @@ fn spec() -> IndexSpec {
     IndexSpec { alias: "a.b".into(), fields: vec![id], ..IndexSpec::default() }
 }
 
-fn bulk(sink: &ElasticSink, index: &Index) -> Bulk {
+fn bulk(sink: &ElasticSink, _: &Index) -> Bulk {
+    bulk_of(sink, 7)
+}
+
+/// Document 1 of the first index in this version.
+fn bulk_of<T: Clock>(sink: &ElasticSink<T>, version: u64) -> Bulk {
+    let (index, version) = (IndexNo(0), Version(version));
     let mut body = Vec::new();
-    let action = Action::plain(Verb::Index, "1", Version(7));
+    let action = Action::plain(Verb::Index, "1", version);
     let document = |out: &mut Vec<u8>| {
         out.extend_from_slice(b"{\"id\":1}");
         Ok::<(), Infallible>(())
     };
-    sink.encode(index.no, &action, document, &mut body).unwrap();
-    let item = Item {
-        index: index.no,
-        verb: Verb::Index,
-        id: "1".into(),
-        version: Version(7),
-        bytes: 0..body.len(),
-    };
+    sink.encode(index, &action, document, &mut body).unwrap();
+    let item = Item { index, verb: Verb::Index, id: "1".into(), version, bytes: 0..body.len() };
     Bulk { opaque_id: "9".into(), body: Bytes::from(body), items: vec![item] }
 }
 

@@ -23,6 +23,9 @@ const MAX_ANSWER: u64 = 64 << 20;
 /// Most bytes of a bulk's answer per item, errors included; and what stands around them.
 const MAX_ITEM_ANSWER: u64 = 64 << 10;
 
+/// The type of bodies that are no lines.
+const JSON: &str = "application/json";
+
 /// Longest wait that an answer may ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
@@ -169,12 +172,28 @@ impl Client {
     ) -> Result<Answer, SinkError> {
         let asked = format!("{} /{path}", method_name(method));
         let body = body.map(|body| Bytes::from(body.to_string()));
-        let sent = self.request(self.ask(method, path, self.control_headers(), query, body)).await;
+        let sent = self.request(self.ask(method, path, self.control_headers(JSON), query, body)).await;
         self.answer(&asked, sent).await
     }
 
-    fn control_headers(&self) -> HeaderMap {
-        let mut headers = headers("application/json");
+    /// The same with a body of lines of JSON.
+    ///
+    /// # Errors
+    /// As [`Client::answered`].
+    pub(super) async fn answered_lines(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        lines: Vec<u8>,
+    ) -> Result<Answer, SinkError> {
+        let headers = self.control_headers("application/x-ndjson");
+        let ask = self.ask(Method::Post, path, headers, query, Some(Bytes::from(lines)));
+        let sent = self.request(ask).await;
+        self.answer(&format!("POST /{path}"), sent).await
+    }
+
+    fn control_headers(&self, content_type: &'static str) -> HeaderMap {
+        let mut headers = headers(content_type);
         if let Some(prefix) = visible(&self.opaque_prefix, false) {
             headers.insert(HeaderName::from_static("x-opaque-id"), prefix);
         }
@@ -225,7 +244,7 @@ impl Client {
             version: String,
         }
         let get = async |path: &str, query: &[(&str, &str)]| {
-            let ask = self.ask(Method::Get, path, self.control_headers(), query, None);
+            let ask = self.ask(Method::Get, path, self.control_headers(JSON), query, None);
             let sent = node.send(Ask { timeout: self.connect_timeout, ..ask }).await;
             let sent = sent.map(|response| Reply { node, response });
             let asked = format!("GET /{path}");

@@ -44,6 +44,7 @@
 //! | `access` `sigv4` `aws_key` | what requests prove their sender by, and whom they trust |
 //! | `outcome` | a bulk's answer, judged item by item |
 //! | `sweep` | deleting all that is older than a bound |
+//! | `fence` | no two relays write to one index |
 //! | `tasks` | whether the engine is still at work on a request |
 //! | `reason` | what an engine's error says, without the row's values |
 //! | `index` | aliases, indices and mappings |
@@ -56,6 +57,7 @@ mod action;
 mod aws_key;
 mod choice;
 mod client;
+mod fence;
 mod field;
 mod index;
 mod look;
@@ -77,18 +79,21 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub use aws_key::AwsKey;
 pub use client::EngineVersion;
 pub use look::Look;
-pub use options::{Auth, AwsKeyFrom, ClientCertificate, ElasticError, ElasticOptions};
+pub use options::{Auth, AwsKeyFrom, Claimant, ClientCertificate, ElasticError, ElasticOptions};
 
 use self::action::Prefixes;
 use self::client::Client;
+use self::fence::{Fence, document};
 use super::{Bulk, BulkError, Disposition, Expect, Index, IndexNo, Sink, SinkError, Swept, UnderWay, Whose};
+use crate::clock::{Clock, SystemClock};
 use crate::event::Version;
 use crate::event::document::{Action, IndexSpec};
 
 /// A search engine behind one URL, or several nodes of the same cluster.
 #[derive(Debug)]
-pub struct ElasticSink {
+pub struct ElasticSink<T = SystemClock> {
     client: Client,
+    fence: Option<Fence<T>>,
     /// Indices ensured or found so far, by their number.
     targets: RwLock<Vec<Arc<Target>>>,
     /// Sweeps begun, for the ids of their bulks.
@@ -113,8 +118,39 @@ impl ElasticSink {
     /// # Errors
     /// A URL, credential or certificate file that cannot be used.
     pub fn new(options: &ElasticOptions) -> Result<ElasticSink, ElasticError> {
+        ElasticSink::with_clock(options, SystemClock)
+    }
+
+    /// The highest version that a relay may have sent: any at all, or, where `uuids` are given, one of the state folder `folder_id` to these indices. It is what
+    /// the engine's fences say; `None` where they say nothing.
+    ///
+    /// # Errors
+    /// As [`ElasticSink::new`], and where the engine does not answer.
+    pub async fn highest_bound(
+        options: &ElasticOptions,
+        of: Option<(u64, &[String])>,
+    ) -> Result<Option<Version>, SinkError> {
+        let client = Client::new(options).map_err(|error| SinkError::Definite(Box::new(error)))?;
+        match of {
+            None => document::highest(&client).await,
+            Some((folder_id, uuids)) => {
+                let docs = document::read_all(&client, uuids).await?;
+                Ok(docs.into_iter().filter(|doc| doc.folder == folder_id).map(|doc| doc.bound).max())
+            }
+        }
+    }
+}
+
+impl<T: Clock> ElasticSink<T> {
+    /// The same by another clock.
+    ///
+    /// # Errors
+    /// As [`ElasticSink::new`].
+    pub fn with_clock(options: &ElasticOptions, clock: T) -> Result<ElasticSink<T>, ElasticError> {
+        let claimant = options.fence.clone();
         Ok(ElasticSink {
             client: Client::new(options)?,
+            fence: claimant.map(|claimant| Fence::new(claimant, clock, options.request_timeout)),
             targets: RwLock::new(Vec::new()),
             sweeps: AtomicU64::new(0),
         })
@@ -150,8 +186,13 @@ impl ElasticSink {
         targets.iter().find(|target| target.alias == alias).cloned()
     }
 
-    /// Adds what was found behind an alias, or puts it in the place of what was there before.
-    fn remember(&self, alias: &str, found: index::Found, fields: Vec<String>) -> Index {
+    /// Adds what was found behind an alias, or puts it in the place of what was there before; once it may be written to.
+    async fn remember(
+        &self,
+        alias: &str,
+        found: index::Found,
+        fields: Vec<String>,
+    ) -> Result<Index, SinkError> {
         let index::Found { name, uuid } = found;
         let target = Arc::new(Target {
             alias: alias.to_owned(),
@@ -160,6 +201,9 @@ impl ElasticSink {
             fields,
             prefixes: Prefixes::new(alias),
         });
+        if let Some(fence) = &self.fence {
+            fence.meet(&self.client, &target).await?;
+        }
         let mut targets = self.targets.write().unwrap_or_else(PoisonError::into_inner);
         let no = match targets.iter().position(|known| known.alias == target.alias) {
             Some(no) => {
@@ -172,23 +216,26 @@ impl ElasticSink {
             }
         };
         let no = IndexNo(u32::try_from(no).expect("fewer aliases than 2^32 fit into memory"));
-        Index { no, name, uuid }
+        Ok(Index { no, name, uuid })
     }
 }
 
-impl Sink for ElasticSink {
+impl<T: Clock> Sink for ElasticSink<T> {
     async fn ensure(&self, spec: &IndexSpec, expect: Expect) -> Result<Index, SinkError> {
         let known = self.target_of(&spec.alias);
         let found = index::ensure(&self.client, spec, known.as_deref(), expect).await?;
         let fields = spec.fields.iter().map(|field| field.name.clone()).collect();
-        Ok(self.remember(&spec.alias, found, fields))
+        self.remember(&spec.alias, found, fields).await
     }
 
     async fn find(&self, alias: &str, expect: Expect) -> Result<Option<Index>, SinkError> {
         let known = self.target_of(alias);
         let found = index::find(&self.client, alias, known.as_deref(), expect).await?;
         let fields = known.map(|known| known.fields.clone()).unwrap_or_default();
-        Ok(found.map(|found| self.remember(alias, found, fields)))
+        match found {
+            Some(found) => self.remember(alias, found, fields).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     async fn sweep(
@@ -199,7 +246,8 @@ impl Sink for ElasticSink {
         page: impl FnMut(&Swept) -> ControlFlow<()> + Send,
     ) -> Result<ControlFlow<()>, SinkError> {
         let number = self.sweeps.fetch_add(1, Ordering::Relaxed);
-        sweep::Sweep::new(&self.client, self.targets(), index, (versions, spared), number).run(page).await
+        let engine = (&self.client, self.fence.as_ref());
+        sweep::Sweep::new(engine, self.targets(), index, (versions, spared), number).run(page).await
     }
 
     fn encode<E>(
@@ -215,12 +263,23 @@ impl Sink for ElasticSink {
     }
 
     async fn send(&self, bulk: &Bulk) -> Result<Vec<Disposition>, BulkError> {
+        let targets = self.targets();
+        if let Some(fence) = &self.fence {
+            fence.admit(&self.client, &targets, &bulk.items).await?;
+        }
         let answer = self.client.bulk(bulk).await?;
-        outcome::judge(&answer, &bulk.items, &self.targets())
+        outcome::judge(&answer, &bulk.items, &targets)
     }
 
     async fn under_way(&self, whose: Whose<'_>) -> Result<UnderWay, SinkError> {
         tasks::ask(&self.client, whose).await
+    }
+
+    async fn release(&self) -> Result<(), SinkError> {
+        match &self.fence {
+            Some(fence) => fence.release(&self.client).await,
+            None => Ok(()),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::aws_key::AwsKey;
+use crate::event::Version;
 use crate::secret::Renewable;
 
 /// What a request proves its sender by.
@@ -63,6 +64,41 @@ pub struct ElasticOptions {
     pub opaque_prefix: String,
     /// What the [`ElasticOptions::opaque_prefix`] of every run of this state folder begins with; empty where there were none.
     pub folder_prefix: String,
+    /// Who writes, for the fence; `None`: nothing is fenced, and nothing may be written beside others.
+    pub fence: Option<Claimant>,
+}
+
+/// Who writes to the indices: what the fence tells other relays.
+#[derive(Clone, Debug)]
+pub struct Claimant {
+    /// Tells this history from every other; copies of a folder have the same.
+    pub folder_id: u64,
+    /// Another one in each run.
+    pub run_id: u32,
+    /// This machine, for people.
+    pub host: String,
+    /// The lock file that this run holds, of all on all machines: whoever names the same in a former run is dead.
+    pub place: String,
+    /// The lowest version that this run gives.
+    pub first_version: Version,
+    /// Take indices from relays that may be at work, and wait until those can send nothing more.
+    pub take_over: bool,
+    /// For how long bulks may be sent after the fence was raised.
+    pub lease: Duration,
+}
+
+impl Claimant {
+    /// What the ids of all bulks of a state folder begin with.
+    #[must_use]
+    pub fn folder_prefix(folder_id: u64) -> String {
+        format!("everrelay-{folder_id:016x}-")
+    }
+
+    /// What the ids of all bulks of one run begin with.
+    #[must_use]
+    pub fn opaque_prefix(folder_id: u64, run_id: u32) -> String {
+        format!("{}{run_id:08x}-", Claimant::folder_prefix(folder_id))
+    }
 }
 
 impl ElasticOptions {
@@ -80,6 +116,7 @@ impl ElasticOptions {
             connect_timeout: Duration::from_secs(10),
             opaque_prefix: String::new(),
             folder_prefix: String::new(),
+            fence: None,
         }
     }
 }

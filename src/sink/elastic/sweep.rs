@@ -35,10 +35,12 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::client::{Answer, Client, error_of, said};
+use super::fence::Fence;
 use super::index::encoded;
 use super::reason::Text;
 use super::{Target, action, outcome};
 use crate::backoff::Backoff;
+use crate::clock::Clock;
 use crate::event::Version;
 use crate::event::document::Verb;
 use crate::sink::{Bulk, BulkError, Disposition, IndexNo, Item, SinkError, Swept};
@@ -94,8 +96,9 @@ impl From<SweepError> for SinkError {
 }
 
 /// One pass over an index.
-pub(super) struct Sweep<'c> {
+pub(super) struct Sweep<'c, T> {
     client: &'c Client,
+    fence: Option<&'c Fence<T>>,
     targets: Vec<Arc<Target>>,
     target: Arc<Target>,
     index: IndexNo,
@@ -156,17 +159,17 @@ impl Swept {
     }
 }
 
-impl<'c> Sweep<'c> {
+impl<'c, T: Clock> Sweep<'c, T> {
     pub(super) fn new(
-        client: &'c Client,
+        (client, fence): (&'c Client, Option<&'c Fence<T>>),
         targets: Vec<Arc<Target>>,
         index: IndexNo,
         (versions, spared): (Range<Version>, &'c HashSet<Arc<str>>),
         number: u64,
-    ) -> Sweep<'c> {
+    ) -> Sweep<'c, T> {
         let target =
             targets.get(index.0 as usize).cloned().expect("an index number comes from `ensure` or `find`");
-        Sweep { client, targets, target, index, versions, spared, number, bulks: 0 }
+        Sweep { client, fence, targets, target, index, versions, spared, number, bulks: 0 }
     }
 
     /// See [`Sink::sweep`](crate::sink::Sink::sweep).
@@ -376,6 +379,9 @@ impl<'c> Sweep<'c> {
         self.bulks += 1;
         let opaque_id = format!("sweep-{}-{}", self.number, self.bulks);
         let bulk = Bulk { opaque_id, body: Bytes::from(body), items };
+        if let Some(fence) = self.fence {
+            fence.admit(self.client, &self.targets, &bulk.items).await?;
+        }
         let answer = self.client.bulk(&bulk).await?;
         outcome::judge(&answer, &bulk.items, &self.targets)
     }

@@ -48,14 +48,18 @@ const ASKING: &str = "cluster:monitor/tasks/lists";
 
 /// See [`Sink::under_way`](crate::sink::Sink::under_way).
 pub(super) async fn ask(client: &Client, whose: Whose<'_>) -> Result<UnderWay, SinkError> {
-    let sought: Box<dyn Fn(&str) -> bool + Send> = match whose {
+    match whose {
         Whose::Bulk(id) => {
             let id = client.opaque_id(id);
-            Box::new(move |found| found == id)
+            of(client, |found| found == id).await
         }
-        Whose::FormerRuns if client.folder_prefix().is_empty() => return Ok(UnderWay::Nothing),
-        Whose::FormerRuns => Box::new(|found| found.starts_with(client.folder_prefix())),
-    };
+        Whose::FormerRuns if client.folder_prefix().is_empty() => Ok(UnderWay::Nothing),
+        Whose::FormerRuns => of(client, |found| found.starts_with(client.folder_prefix())).await,
+    }
+}
+
+/// Whether the engine is at work on bulks whose `X-Opaque-Id` is one of these.
+pub(super) async fn of(client: &Client, sought: impl Fn(&str) -> bool + Send) -> Result<UnderWay, SinkError> {
     let actions = format!("*bulk*,{ASKING}");
     let query = [("actions", &*actions), ("group_by", "none")];
     let answer = client.answered(Method::Get, "_tasks", &query, None).await?;
