@@ -41,6 +41,8 @@ const FAULTS: &[(u8, &str)] = &[
     (34, "a document that the engine refuses for good"),
     (35, "a parked change sent again behind a newer one"),
     (36, "an index that is blocked or closed"),
+    (37, "an index deleted, or made anew"),
+    (38, "an alias that names another index"),
     (39, "another writer on an index"),
     (41, "one of several engine nodes gone, or of another cluster; redirects"),
     (42, "a server that restarts, crashes, ends the stream, also under TLS"),
@@ -65,8 +67,11 @@ const FAULTS: &[(u8, &str)] = &[
     (61, "two replicas of one identity"),
     (62, "a replica as the source that lags"),
     (63, "values at the edges of their types, by the stream and by a snapshot"),
+    (64, "two processes on one state folder"),
     (65, "rules that are changed between two runs"),
+    (66, "a state folder of another format"),
     (67, "the state folder lost"),
+    (68, "an older copy of the state folder"),
     (69, "the state folder copied, and both run"),
 ];
 

@@ -110,7 +110,7 @@ async fn readiness_goes_and_comes_with_the_engine_and_health_stays() -> Result<(
 }
 
 #[tokio::test]
-async fn a_second_process_on_the_same_folder_names_the_lock_and_exits_with_5() -> Result<()> {
+async fn fault_64_a_second_process_on_the_same_folder_names_the_lock_and_exits_with_5() -> Result<()> {
     let mut stage =
         Stage::set("a_second_process_on_the_same_folder_names_the_lock_and_exits_with_5", 0).await?;
     stage.relay.start()?;

@@ -332,7 +332,7 @@ async fn a_blocked_or_closed_index_is_transient() {
 }
 
 #[tokio::test]
-async fn an_index_deleted_under_us_is_definite_and_not_made_anew() {
+async fn fault_37_an_index_deleted_under_us_is_definite_and_not_made_anew() {
     let (sink, alias) = (sink(), alias());
     let spec = spec(&alias, &[("id", FieldKind::Long)]);
     let index = sink.ensure(&spec, Expect::Anything).await.unwrap();
@@ -349,7 +349,7 @@ async fn an_index_deleted_under_us_is_definite_and_not_made_anew() {
 }
 
 #[tokio::test]
-async fn an_alias_moved_under_us_is_definite() {
+async fn fault_38_an_alias_moved_under_us_is_definite() {
     let (sink, alias) = (sink(), alias());
     let spec = spec(&alias, &[("id", FieldKind::Long)]);
     let index = sink.ensure(&spec, Expect::Anything).await.unwrap();

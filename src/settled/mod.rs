@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn another_format_is_refused_and_left_alone() {
+    fn fault_66_another_format_of_the_cursor_is_refused_and_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         {
             let settled = Settled::open(dir.path()).unwrap();

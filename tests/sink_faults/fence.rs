@@ -409,7 +409,7 @@ async fn fault_69_a_copied_folder_ends_beside_the_one_that_runs_and_a_dead_run_o
 }
 
 #[tokio::test]
-async fn an_older_copy_of_a_folder_whose_versions_begin_too_low_is_refused() {
+async fn fault_68_an_older_copy_of_a_folder_whose_versions_begin_too_low_is_refused() {
     let engine = Engine::start().await;
     let first = engine.relay(claimant(1, 7, 100));
     first.meets().await.unwrap();

@@ -144,7 +144,7 @@ fn a_missing_shortened_lengthened_or_foreign_segment_is_named_and_refused() {
 }
 
 #[test]
-fn another_format_is_refused_before_anything_is_written() {
+fn fault_66_another_format_is_refused_before_anything_is_written() {
     let dir = tempfile::tempdir().unwrap();
     drop(fill(dir.path(), 3));
     let last = files(dir.path()).pop().unwrap();

@@ -1,7 +1,7 @@
 //! Whether the engine is still at work on a request that was given up: what its list of tasks says.
 //!
 //! A request goes on in the engine when its client is gone, for minutes sometimes (elastic/elasticsearch#46994), and has no deadline there. Every task made
-//! for it, on whichever node, bears its `X-Opaque-Id` (seen on Elasticsearch 7.17, 8.19 and 9.5, OpenSearch 1.3, 2.19 and 3.8: the bulk itself, `[s]` for
+//! for it, on whichever node, bears its `X-Opaque-Id` (seen on Elasticsearch 9.5 and OpenSearch 1.3: the bulk itself, `[s]` for
 //! each shard, `[s][p]` and `[s][r]` for its copies). The question is a task as well and must be found among the rest under its own id: where something
 //! between keeps the header back, no task is told from others.
 
