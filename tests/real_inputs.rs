@@ -21,7 +21,8 @@ async fn drain(stage: &mut Stage) -> Result<()> {
 }
 
 #[tokio::test]
-async fn fault_37_an_index_deleted_while_the_relay_was_away_exits_with_4_and_is_not_made_anew() -> Result<()> {
+async fn fault_37_an_index_deleted_while_the_relay_was_away_exits_with_4_and_is_not_made_anew() -> Result<()>
+{
     let mut stage =
         Stage::set("an_index_deleted_while_the_relay_was_away_exits_with_4_and_is_not_made_anew", 300)
             .await?;

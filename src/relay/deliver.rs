@@ -297,9 +297,10 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             if frame.kind == Kind::Schema {
                 let record = SchemaRecord::decode(frame.payload)
                     .map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
-                let seq = frame.seq;
+                let (seq, version) = (frame.seq, frame.version);
                 if !self.tables.recall(&record) {
-                    self.learning = Some(self.tables.learn(record, &self.sink, &self.readiness)?);
+                    let wanted = (record, version);
+                    self.learning = Some(self.tables.learn(wanted, &self.sink, &self.readiness)?);
                     return Ok(false);
                 }
                 self.passed(seq);

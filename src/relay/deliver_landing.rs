@@ -134,6 +134,11 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             return Err(DeliverError::Record { seq: frame.seq, problem });
         }
         let ticket = self.outstanding.open(frame.seq);
+        if record.of_snapshot && !self.tables.may_have_older(&record.table, bound) {
+            tracing::info!(table = %record.table, "the first load is over: its index was made for it, no older document can be there");
+            self.outstanding.settle(ticket);
+            return Ok(());
+        }
         let what_for =
             if record.of_snapshot { WhatFor::Snapshot(Some(ticket)) } else { WhatFor::Truncate(ticket) };
         self.owe(Owed { table: record.table, bound, seq: frame.seq, what_for })

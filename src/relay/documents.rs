@@ -256,7 +256,7 @@ mod tests {
                 columns: vec![Column { name: "id".into(), ty, nullable: false }],
                 key: vec![0],
             };
-            let index = Index { no: NO, name: "i".into(), uuid: "u".into() };
+            let index = Index { no: NO, name: "i".into(), uuid: "u".into(), made: false };
             Play {
                 documents: Documents::default(),
                 building: Building::default(),

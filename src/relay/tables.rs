@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::error::DeliverError;
 use crate::backoff::Backoff;
-use crate::event::{TableName, TableNo, TableSchema};
+use crate::event::{TableName, TableNo, TableSchema, Version};
 use crate::lifecycle::Readiness;
 use crate::log::record::SchemaRecord;
 use crate::mapping::TableMapping;
@@ -33,6 +33,8 @@ pub struct Tables {
     /// Indices that were looked at in this run, and whose they are.
     seen: HashMap<TableName, Index>,
     owners: HashMap<IndexNo, TableName>,
+    /// Of tables whose index was made in this run: no document of it has a lower version.
+    made: HashMap<TableName, Version>,
 }
 
 impl Tables {
@@ -45,6 +47,7 @@ impl Tables {
             indices,
             seen: HashMap::new(),
             owners: HashMap::new(),
+            made: HashMap::new(),
         }
     }
 
@@ -77,13 +80,13 @@ impl Tables {
         }
     }
 
-    /// Begins to make the table of a schema frame ready; [`Learning::index`] waits for the engine for as long as it takes.
+    /// Begins to make the table of a schema frame ready, which stands in the log with this version; [`Learning::index`] waits for the engine for as long as it takes.
     ///
     /// # Errors
     /// The table cannot be mapped, or its alias is another table's.
     pub fn learn<K: Sink>(
         &self,
-        record: SchemaRecord,
+        (record, version): (SchemaRecord, Version),
         sink: &Arc<K>,
         readiness: &Readiness,
     ) -> Result<Learning, DeliverError> {
@@ -92,7 +95,7 @@ impl Tables {
         let mut task = JoinSet::new();
         let (spec, sink, readiness) = (mapping.spec().clone(), Arc::clone(sink), readiness.clone());
         task.spawn(async move { patiently(&readiness, &spec.alias, || sink.ensure(&spec, expect)).await });
-        Ok(Learning { record, mapping, task })
+        Ok(Learning { record, version, mapping, task })
     }
 
     /// What the cursor says of the index of a table that was not met in this run.
@@ -125,6 +128,12 @@ impl Tables {
         self.by_name.get(table).map(|(_, table)| &table.index)
     }
 
+    /// Whether the table's index can hold documents below this version.
+    #[must_use]
+    pub fn may_have_older(&self, table: &TableName, bound: Version) -> bool {
+        self.made.get(table).is_none_or(|made| *made < bound)
+    }
+
     /// The index of a table that was looked at in this run, for whatever reason.
     #[must_use]
     pub fn seen(&self, table: &TableName) -> Option<&Index> {
@@ -142,8 +151,11 @@ impl Tables {
     /// # Errors
     /// Its index is not the one that the cursor speaks of.
     pub fn learned(&mut self, learning: Learning, index: Index) -> Result<(), DeliverError> {
-        let Learning { record: SchemaRecord { table: no, schema }, mapping, .. } = learning;
+        let Learning { record: SchemaRecord { table: no, schema }, version, mapping, .. } = learning;
         self.check_identity(&mapping.spec().alias, &schema.name, &index)?;
+        if index.made {
+            self.made.insert(schema.name.clone(), version);
+        }
         let table = Arc::new(Table { mapping, index });
         self.by_no.insert(no, Arc::clone(&table));
         self.by_name.insert(schema.name.clone(), (schema, table));
@@ -182,6 +194,7 @@ impl Tables {
 #[derive(Debug)]
 pub struct Learning {
     record: SchemaRecord,
+    version: Version,
     mapping: TableMapping,
     task: JoinSet<Result<Index, DeliverError>>,
 }

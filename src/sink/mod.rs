@@ -29,6 +29,8 @@ pub struct Index {
     pub name: String,
     /// The engine's own id of it: another one under the same name is another index.
     pub uuid: String,
+    /// It was made when it was asked for: no document was in it.
+    pub made: bool,
 }
 
 /// What is known of an index before it is looked at.

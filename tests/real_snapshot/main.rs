@@ -244,6 +244,8 @@ async fn a_snapshot_by_command_mends_what_no_event_showed() -> Result<()> {
     stage.relay.start()?;
     over(&mut stage).await?;
     stage.agree(SOON).await?;
+    let unswept = stage.relay.words().matches("no older document can be there").count();
+    ensure!(unswept > 0, "a fresh index has nothing to be swept: {}", stage.relay.last_words());
     let statements = [
         "SET foreign_key_checks = 0".to_owned(),
         format!("DELETE FROM `{schema}`.orders WHERE id % 3 = 0"),
@@ -255,6 +257,7 @@ async fn a_snapshot_by_command_mends_what_no_event_showed() -> Result<()> {
     ensure!(said.contains("orders"), "{said}");
     over(&mut stage).await?;
     stage.agree(SOON).await?;
+    ensure!(stage.relay.words().matches("no older document can be there").count() == unswept);
     stage.clear().await
 }
 

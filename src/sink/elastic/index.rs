@@ -100,6 +100,8 @@ impl From<IndexError> for SinkError {
 pub(super) struct Found {
     pub name: String,
     pub uuid: String,
+    /// It was made just now.
+    pub made: bool,
 }
 
 /// Where an alias leads.
@@ -115,13 +117,14 @@ pub(super) async fn ensure(
     known: Option<&Target>,
     expect: Expect,
 ) -> Result<Found, SinkError> {
+    let mut made = false;
     for _ in 0..ATTEMPTS {
         if let Some(found) = find(client, &spec.alias, known, expect).await? {
             add_fields(client, spec, &found.name).await?;
-            return Ok(found);
+            return Ok(Found { made, ..found });
         }
         // Looked at again afterwards: another client may have been faster, and with other mappings.
-        create(client, spec).await?;
+        made = create(client, spec).await?;
     }
     Err(IndexError::Contended { alias: spec.alias.clone() }.into())
 }
@@ -210,11 +213,12 @@ pub(super) async fn describe(
     };
     let uuid = entry.pointer("/settings/index/uuid").and_then(Value::as_str).map(str::to_owned);
     let uuid = uuid.ok_or_else(|| IndexError::Unreadable { what: format!("the settings of `{index}`") })?;
-    Ok(Some(Found { name: index, uuid }))
+    Ok(Some(Found { name: index, uuid, made: false }))
 }
 
 /// Makes the index and its alias; that somebody else did so meanwhile is no error here.
-async fn create(client: &Client, spec: &IndexSpec) -> Result<(), SinkError> {
+/// Whether it was made, and not by another client meanwhile.
+async fn create(client: &Client, spec: &IndexSpec) -> Result<bool, SinkError> {
     let alias = &spec.alias;
     let index = format!("{alias}-000001");
     not_taken(client, alias).await?;
@@ -224,7 +228,7 @@ async fn create(client: &Client, spec: &IndexSpec) -> Result<(), SinkError> {
         let answer = client.control(Method::Put, &encoded(&index), &[], Some(&body)).await?;
         if answer.status == 200 {
             tracing::info!(alias, index, "created an index");
-            return Ok(());
+            return Ok(true);
         }
         if another(&mut choice, &answer) {
             continue;
@@ -232,7 +236,7 @@ async fn create(client: &Client, spec: &IndexSpec) -> Result<(), SinkError> {
         let kind = error_of(&answer.body).map(|error| error.kind.0.into_owned()).unwrap_or_default();
         if kind == "resource_already_exists_exception" {
             return match resolve(client, alias).await? {
-                Resolved::Index(_) => Ok(()),
+                Resolved::Index(_) => Ok(false),
                 Resolved::Nowhere => Err(IndexError::Unaliased { alias: alias.clone(), index }.into()),
             };
         }

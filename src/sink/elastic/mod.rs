@@ -193,7 +193,7 @@ impl<T: Clock> ElasticSink<T> {
         found: index::Found,
         fields: Vec<String>,
     ) -> Result<Index, SinkError> {
-        let index::Found { name, uuid } = found;
+        let index::Found { name, uuid, made } = found;
         let target = Arc::new(Target {
             alias: alias.to_owned(),
             index: name.clone(),
@@ -216,7 +216,7 @@ impl<T: Clock> ElasticSink<T> {
             }
         };
         let no = IndexNo(u32::try_from(no).expect("fewer aliases than 2^32 fit into memory"));
-        Ok(Index { no, name, uuid })
+        Ok(Index { no, name, uuid, made })
     }
 }
 
