@@ -49,7 +49,8 @@ prepare_mysql() { # SERVER FOLDER
     note_version "$2"
     [[ ! -d "$2/data" ]] || return 0
     begin_data "$1" "$2"
-    make_data "$2" "${server_program[@]}" "--datadir=$half_made" --innodb-buffer-pool-size=128M --initialize-insecure
+    make_data "$2" "${server_program[@]}" "--datadir=$half_made" "--tmpdir=$(own_tmp "$2")" --innodb-buffer-pool-size=128M \
+        --initialize-insecure
 }
 
 # As mariadb-install-db does it, which cannot run a server through a loader: with root@localhost without a password and no anonymous
@@ -71,13 +72,19 @@ prepare_mariadb() { # SERVER FOLDER
     } >"$half_made/first.sql"
     # shellcheck disable=SC2016  # the inner shell expands them
     make_data "$2" bash -c 'exec "${@:2}" <"$1"' - "$half_made/first.sql" "${server_program[@]}" "--datadir=$half_made" \
-        --log-warnings=0 --enforce-storage-engine= --max-allowed-packet=8M --bootstrap
+        "--tmpdir=$(own_tmp "$2")" --log-warnings=0 --enforce-storage-engine= --max-allowed-packet=8M --bootstrap
     rm "$2/data/first.sql"
 }
 
 # The number of the release, as the program says it.
 note_version() { # FOLDER
     "${server_program[@]}" --version | sed -n 's/.* Ver \([0-9.]*\).*/\1/p' >"$1/version"
+}
+
+# A MariaDB server that starts removes everybody's temporary tables from the folder that it has for its own.
+own_tmp() { # FOLDER
+    mkdir -p "$1/tmp"
+    echo "$1/tmp"
 }
 
 begin_data() { # SERVER FOLDER
@@ -126,7 +133,7 @@ start_database() { # SERVER FOLDER OPTION…
     # What a killed server leaves: it would not start while another process, or a zombie, has the number in there.
     rm -f "$socket" "$socket.lock" "$dir/mysqld.pid"
     # The id tells the instances apart, should one replicate from another.
-    launch "$server" "${server_program[@]}" "--datadir=$dir/data" "--pid-file=$dir/mysqld.pid" "--socket=$socket" "--port=$port" \
+    launch "$server" "${server_program[@]}" "--datadir=$dir/data" "--tmpdir=$(own_tmp "$dir")" "--pid-file=$dir/mysqld.pid" "--socket=$socket" "--port=$port" \
         --bind-address=127.0.0.1 --secure-file-priv= --max-connections=200 --innodb-buffer-pool-size=128M "--server-id=$port" \
         --log-bin=binlog --binlog-row-metadata=FULL --binlog-row-image=FULL "$@"
 }
