@@ -201,28 +201,11 @@ fn tls(at: &At<'_>, source: &file::Source, options: &mut MysqlOptions) -> Result
             "verify_ca takes any certificate of an authority, and public ones certify anybody: name your own by ca_file",
         ));
     }
-    options.client_certificate = match (&source.client_cert_file, &source.client_key_file) {
-        (None, None) => None,
-        (Some(_), None) => {
-            return Err(at.wrong("client_cert_file", "its key is missing: name it by client_key_file"));
-        }
-        (None, Some(_)) => {
-            return Err(
-                at.wrong("client_key_file", "its certificate is missing: name it by client_cert_file")
-            );
-        }
-        (Some(_), Some(_)) if !hosts.iter().any(|host| host.tls.encrypts()) => {
-            return Err(
-                at.wrong("client_cert_file", "it is shown over TLS alone, which is disabled: set tls")
-            );
-        }
-        (Some(chain), Some(key)) => {
-            readable(at, "client_cert_file", Some(chain.clone()))?;
-            closed(at, "client_key_file", key)?;
-            readable(at, "client_key_file", Some(key.clone()))?;
-            Some(ClientCertificate { chain: chain.clone(), key: key.clone() })
-        }
-    };
+    let encrypts = hosts.iter().any(|host| host.tls.encrypts());
+    let unseen = (!encrypts).then_some("it is shown over TLS alone, which is disabled: set tls");
+    let files = (source.client_cert_file.clone(), source.client_key_file.clone());
+    options.client_certificate =
+        certificate(at, files, unseen)?.map(|(chain, key)| ClientCertificate { chain, key });
     Ok(())
 }
 
@@ -318,6 +301,33 @@ fn readable(at: &At<'_>, key: &'static str, path: Option<PathBuf>) -> Result<Opt
         std::fs::File::open(path).map_err(|error| unreadable(at, key, path, &error))?;
     }
     Ok(path)
+}
+
+/// A certificate that is shown and its key, of which there are both or none. `unseen`: why nobody would see it, if so.
+fn certificate(
+    at: &At<'_>,
+    (chain, key): (Option<PathBuf>, Option<PathBuf>),
+    unseen: Option<&'static str>,
+) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
+    let (chain, key) = match (chain, key) {
+        (None, None) => return Ok(None),
+        (Some(_), None) => {
+            return Err(at.wrong("client_cert_file", "its key is missing: name it by client_key_file"));
+        }
+        (None, Some(_)) => {
+            return Err(
+                at.wrong("client_key_file", "its certificate is missing: name it by client_cert_file")
+            );
+        }
+        (Some(chain), Some(key)) => (chain, key),
+    };
+    if let Some(why) = unseen {
+        return Err(at.wrong("client_cert_file", why));
+    }
+    closed(at, "client_key_file", &key)?;
+    let chain = readable(at, "client_cert_file", Some(chain))?;
+    let key = readable(at, "client_key_file", Some(key))?;
+    Ok(chain.zip(key))
 }
 
 #[cfg(test)]

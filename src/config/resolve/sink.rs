@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::super::ConfigError;
 use super::super::file;
-use super::{At, closed, readable, secret_of};
+use super::{At, certificate, readable, secret_of};
 use crate::secret::{Renewable, Secret};
 use crate::sink::elastic::{Auth, AwsKey, AwsKeyFrom, ClientCertificate, ElasticOptions, ElasticSink};
 
@@ -24,26 +24,11 @@ pub fn sink(sink: file::Sink, path: &str) -> Result<ElasticOptions, ConfigError>
             at.wrong("insecure", "ca_file says whom to trust, and insecure = true that anybody is: give one")
         );
     }
-    options.client_certificate = match (sink.client_cert_file, sink.client_key_file) {
-        (None, None) => None,
-        (Some(_), None) => {
-            return Err(at.wrong("client_cert_file", "its key is missing: name it by client_key_file"));
-        }
-        (None, Some(_)) => {
-            return Err(
-                at.wrong("client_key_file", "its certificate is missing: name it by client_cert_file")
-            );
-        }
-        (Some(_), Some(_)) if options.urls.iter().any(|url| url.trim().starts_with("http:")) => {
-            return Err(at.wrong("client_cert_file", "it is shown over TLS alone: give each url as https"));
-        }
-        (Some(chain), Some(key)) => {
-            closed(&at, "client_key_file", &key)?;
-            let chain = readable(&at, "client_cert_file", Some(chain))?.unwrap_or_default();
-            let key = readable(&at, "client_key_file", Some(key))?.unwrap_or_default();
-            Some(ClientCertificate { chain, key })
-        }
-    };
+    let plain = options.urls.iter().any(|url| url.trim().starts_with("http:"));
+    let unseen = plain.then_some("it is shown over TLS alone: give each url as https");
+    let files = (sink.client_cert_file, sink.client_key_file);
+    options.client_certificate =
+        certificate(&at, files, unseen)?.map(|(chain, key)| ClientCertificate { chain, key });
     options.compress = sink.compress;
     ElasticSink::new(&options).map_err(|error| at.wrong("url", error.to_string()))?;
     Ok(options)
