@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::outstanding::Ticket;
 use crate::event::Version;
@@ -51,7 +51,12 @@ pub struct Building {
     tickets: Vec<Ticket>,
     dead: Vec<bool>,
     dead_bytes: usize,
+    /// Emptied buffers of bulks that came back: new ones would be as large.
+    spare: Vec<(Vec<u8>, Vec<Item>, Vec<Ticket>)>,
 }
+
+/// Most buffers that are kept for later.
+const MOST_SPARE: usize = 2;
 
 impl Building {
     /// The body to encode the next action into.
@@ -117,16 +122,36 @@ impl Building {
 
     /// Takes the bulk out, without its superseded actions, and starts anew.
     pub fn take(&mut self, opaque_id: String) -> Flight {
-        let capacity = self.body.len();
-        let mut taken = std::mem::take(self);
-        if taken.dead_bytes > 0 {
-            taken.compact();
+        if self.dead_bytes > 0 {
+            self.compact();
         }
-        self.number = taken.number.wrapping_add(1);
-        // The next body is about as long, a little more or less: one allocation instead of a doubling from nothing, or of this one.
-        self.body.reserve(capacity + capacity / 8);
-        let bulk = Bulk { opaque_id, body: Bytes::from(taken.body), items: taken.items };
-        Flight { bulk, tickets: taken.tickets }
+        let (mut body, mut items, mut tickets) = self.spare.pop().unwrap_or_default();
+        make_room(&mut body, self.body.len());
+        make_room(&mut items, self.items.len());
+        make_room(&mut tickets, self.tickets.len());
+        let body = std::mem::replace(&mut self.body, body);
+        let items = std::mem::replace(&mut self.items, items);
+        let tickets = std::mem::replace(&mut self.tickets, tickets);
+        self.dead.clear();
+        self.dead_bytes = 0;
+        self.number = self.number.wrapping_add(1);
+        Flight { bulk: Bulk { opaque_id, body: Bytes::from(body), items }, tickets }
+    }
+
+    /// A bulk has come back, and is needed no more: its buffers may be.
+    pub fn reuse(&mut self, flight: Flight) {
+        let Flight { bulk: Bulk { body, mut items, .. }, mut tickets } = flight;
+        // Not one that was made for far more than is sent now.
+        let fits = |body: &BytesMut| body.capacity() / 4 <= body.len();
+        if self.spare.len() < MOST_SPARE
+            && let Some(body) = body.try_into_mut().ok().filter(fits)
+        {
+            let mut body = Vec::from(body);
+            body.clear();
+            items.clear();
+            tickets.clear();
+            self.spare.push((body, items, tickets));
+        }
     }
 
     fn compact(&mut self) {
@@ -144,6 +169,13 @@ impl Building {
         self.items.retain(|_| !dead.next().copied().unwrap_or(false));
         let mut dead = self.dead.iter();
         self.tickets.retain(|_| !dead.next().copied().unwrap_or(false));
+    }
+}
+
+/// The next bulk is about as long as the last, a little more or less: one allocation instead of a doubling from nothing, or of this one.
+fn make_room<T>(empty: &mut Vec<T>, last: usize) {
+    if empty.capacity() < last {
+        empty.reserve(last + last / 8);
     }
 }
 
@@ -179,5 +211,34 @@ mod tests {
         let second = flight.select(&[1], "y".into());
         assert_eq!((&second.bulk.body[..], second.bulk.items[0].bytes.clone()), (&b"dd"[..], 0..2));
         assert_eq!(second.tickets, kept[1..]);
+    }
+
+    #[test]
+    fn buffers_of_bulks_that_came_back_are_used_again() {
+        let mut building = Building::default();
+        let mut out = Outstanding::new(Seq(0));
+        let mut bulk = |building: &mut Building, bytes: usize| {
+            building.body().resize(bytes, b'x');
+            let ticket = out.open(Seq(1));
+            building.push(0, IndexNo(0), Verb::Index, "a".into(), Version(1), ticket);
+            building.take("x".into())
+        };
+        let first = bulk(&mut building, 10_000);
+        let place = first.bulk.body.as_ptr();
+        let second = bulk(&mut building, 10_000);
+        let held = second.bulk.body.clone();
+        building.reuse(second);
+        assert!(building.spare.is_empty(), "somebody has it still");
+        assert_eq!(held.len(), 10_000);
+        building.reuse(first);
+        bulk(&mut building, 9_000);
+        assert_eq!(building.body().as_ptr(), place);
+        assert!(building.body().is_empty() && building.items.is_empty() && building.tickets.is_empty());
+        // Far more than is sent now.
+        let (large, small) = (bulk(&mut building, 10_000), bulk(&mut building, 100));
+        building.reuse(small);
+        assert_eq!(building.spare.len(), 0, "its buffer is a large one's");
+        building.reuse(large);
+        assert_eq!(building.spare.len(), 1);
     }
 }

@@ -11,7 +11,8 @@
 //! # Operation
 //!
 //! One task reads frames up to *visible*, encodes their actions into the bulk being built, and launches it when it is full, when
-//! it has lingered, or at once when nothing is in flight. Each flight is a task of its own that sends one bulk once; what it
+//! it has lingered, or at once when nothing is in flight. While rows of a snapshot and changes of the stream come together, changes go before rows: those
+//! wait, as places in the log, until a bulk may be launched that has room for them. Each flight is a task of its own that sends one bulk once; what it
 //! brings back is judged here. Items that the engine put off go out again alone, a bulk without an answer goes out again as
 //! it was, both after a backoff, and what may have been taken without an answer when the engine is at work on it no more.
 //!
@@ -28,6 +29,8 @@ mod landing;
 mod opening;
 #[path = "deliver_parked.rs"]
 mod parked;
+#[path = "deliver_reading.rs"]
+mod reading;
 
 use std::sync::Arc;
 
@@ -37,29 +40,31 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::building::Building;
-use super::documents::{Documents, Turn, Waiting};
+use super::documents::Documents;
 use super::error::DeliverError;
 use super::flights::Flights;
 use super::options::DeliverOptions;
-use super::outstanding::{Outstanding, Ticket};
+use super::outstanding::Outstanding;
 use super::parked_orders::ParkedQueue;
 use super::parking::Parking;
-use super::progress::{Moved, Progress};
+use super::progress::Progress;
 use super::retries::Retries;
 use super::sizing::Sizing;
 use super::sweeps::Sweeps;
-use super::tables::{Learning, Table, Tables, next_index};
+use super::tables::{Learning, Tables, next_index};
 use crate::clock::Clock;
 use crate::disk::Disk;
-use crate::event::document::Verb;
-use crate::event::{Op, Seq, Version};
+use crate::event::Seq;
 use crate::lifecycle::{Readiness, Shutdown};
-use crate::log::record::{Change, Commit, HEADER, Kind, Mark, SchemaRecord, State};
-use crate::log::{Frame, Gap, Location, Log, Reader, Visible};
+use crate::log::record::{HEADER, Kind, SchemaRecord};
+use crate::log::{Gap, Location, Log, Reader, Visible};
 use crate::metrics::names;
 use crate::settled::{CursorStore, OwedSweep};
-use crate::sink::{IndexNo, Sink};
+use crate::sink::Sink;
 use crate::source::pace::{Pace, Pacing};
+
+/// Most rows of snapshots that wait for room in a bulk: about 200 bytes each.
+const MOST_DEFERRED: usize = 30_000;
 
 /// Everything that the deliver side works on.
 pub struct Deliver<K, C, D: Disk, T> {
@@ -283,14 +288,19 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             if self.build_parked()? {
                 continue;
             }
-            if self.learning.is_some() || self.sweeps.hold_reading() || !self.may_read() {
-                return Ok(false);
-            }
-            let Some(frame) = reader.next_frame()? else {
-                if !self.building.is_empty() && self.flights.is_empty() {
+            let may_read = self.may_read();
+            let frame = if may_read { reader.next_frame()? } else { None };
+            let Some(frame) = frame else {
+                if self.flights.may_launch()
+                    && let Some((index, id, waiting)) = self.documents.next_deferred()
+                {
+                    self.build_waiting(index, id, waiting)?;
+                    continue;
+                }
+                if may_read && !self.building.is_empty() && self.flights.is_empty() {
                     self.launch();
                 }
-                return Ok(true);
+                return Ok(may_read);
             };
             let offset = frame.at.offset + (HEADER + frame.payload.len()) as u64;
             self.reached = Location { offset, ..frame.at };
@@ -310,8 +320,10 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         }
     }
 
+    /// Rows that wait for room are as good as unread.
     fn tell_reached(&self) {
-        self.pacing.read(self.log.bytes_ahead(self.reached), Instant::now().into_std());
+        let reached = self.documents.first_deferred().unwrap_or(self.reached);
+        self.pacing.read(self.log.bytes_ahead(reached), Instant::now().into_std());
     }
 
     fn may_build(&self) -> bool {
@@ -320,138 +332,12 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     }
 
     fn may_read(&self) -> bool {
-        self.outstanding.len() < self.options.outstanding
+        self.learning.is_none()
+            && !self.sweeps.hold_reading()
+            && self.documents.deferred() < MOST_DEFERRED
+            && self.outstanding.len() < self.options.outstanding
             && self.documents.waiting() < self.options.waiting
             && self.progress.pending() < self.options.waiting
-    }
-
-    fn read(&mut self, frame: &Frame<'_>) -> Result<(), DeliverError> {
-        match frame.kind {
-            Kind::Change => self.read_change(frame)?,
-            Kind::Sweep => self.read_sweep(frame)?,
-            Kind::Commit => {
-                let commit =
-                    Commit::decode(frame.payload).map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
-                // Rows of a snapshot, and what is carried forward, have no time of their own: nothing moved at the source.
-                let moved = commit.gtid.is_some() || !commit.position.file.is_empty();
-                let time_micros = if moved { commit.time_micros } else { 0 };
-                self.progress.end(frame.seq, time_micros, Moved::By(commit.gtid));
-            }
-            Kind::Mark => {
-                let mark =
-                    Mark::decode(frame.payload).map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
-                self.progress.end(frame.seq, mark.time_micros, Moved::To(mark.gtids));
-            }
-            Kind::State => {
-                let state =
-                    State::decode(frame.payload).map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
-                self.progress.begin(state.standing.map(|standing| standing.gtids));
-            }
-            // Rows of an XA transaction come again as changes when they count.
-            Kind::Schema | Kind::Prepared => {}
-        }
-        self.passed(frame.seq);
-        Ok(())
-    }
-
-    /// Schema frames from before the cursor are handed out again at the start; they do not move it back.
-    fn passed(&mut self, seq: Seq) {
-        if seq > self.progress.cursor().seq {
-            self.outstanding.read(seq);
-        }
-    }
-
-    fn read_change(&mut self, frame: &Frame<'_>) -> Result<(), DeliverError> {
-        let change = Change::decode(frame.payload).map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
-        self.sizing.read(change.op);
-        let table = self.tables.get(change.table).cloned();
-        let table = table.ok_or_else(|| DeliverError::no_schema(frame.seq, change.table))?;
-        let mut id = std::mem::take(&mut self.id);
-        let mut old_id = std::mem::take(&mut self.old_id);
-        match change.op {
-            Op::Tombstone => table.mapping.id_of_key(change.row, &mut id)?,
-            _ => table.mapping.id(change.row, &mut id)?,
-        }
-        match change.op {
-            Op::Insert | Op::Update | Op::Read => self.act(frame, &table, &change, Verb::Index, &id)?,
-            Op::Delete | Op::Tombstone => self.act(frame, &table, &change, Verb::Delete, &id)?,
-            Op::Rekey => {
-                table.mapping.old_id(change.row, &mut old_id)?;
-                if old_id != id {
-                    self.act(frame, &table, &change, Verb::Delete, &old_id)?;
-                }
-                self.act(frame, &table, &change, Verb::Index, &id)?;
-            }
-        }
-        (self.id, self.old_id) = (id, old_id);
-        Ok(())
-    }
-
-    /// One action of a change: behind the one in flight, or into the bulk being built.
-    fn act(
-        &mut self,
-        frame: &Frame<'_>,
-        table: &Arc<Table>,
-        change: &Change<'_>,
-        verb: Verb,
-        id: &str,
-    ) -> Result<(), DeliverError> {
-        let ticket = self.outstanding.open(frame.seq);
-        let index = table.index.no;
-        let waiting =
-            || Waiting { table: Arc::clone(table), verb, version: frame.version, ticket, location: frame.at };
-        match self.documents.change(index, id, &self.building, waiting) {
-            Turn::Now => {}
-            Turn::Replace(place) => {
-                let older = self.building.ticket(place);
-                self.outstanding.take_along(ticket, older);
-                if older == Ticket::PARKED {
-                    self.overtaken(index, id)?;
-                }
-                self.building.supersede(place);
-                self.collapsed.increment(1);
-            }
-            Turn::Wait(None) => return Ok(()),
-            Turn::Wait(Some(older)) => {
-                self.outstanding.take_along(ticket, older);
-                self.collapsed.increment(1);
-                return Ok(());
-            }
-        }
-        self.encode(table, verb, id.into(), frame.version, ticket, change)
-    }
-
-    /// A change that waited for its document's turn is read from the log again.
-    fn build_waiting(&mut self, index: IndexNo, id: Arc<str>, waiting: Waiting) -> Result<(), DeliverError> {
-        debug_assert_eq!(index, waiting.table.index.no);
-        let mut bytes = std::mem::take(&mut self.reread);
-        let frame = self.log.read_at(waiting.location, &mut bytes)?;
-        let Waiting { table, verb, version, ticket, .. } = waiting;
-        let change = Change::decode(frame.payload).map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
-        self.encode(&table, verb, id, version, ticket, &change)?;
-        self.reread = bytes;
-        Ok(())
-    }
-
-    fn encode(
-        &mut self,
-        table: &Table,
-        verb: Verb,
-        id: Arc<str>,
-        version: Version,
-        ticket: Ticket,
-        change: &Change<'_>,
-    ) -> Result<(), DeliverError> {
-        let index = table.index.no;
-        let start = self.building.body().len();
-        let routing = table.mapping.routing(change.op, verb, change.row)?;
-        let action = table.mapping.action(verb, &id, version, routing.as_deref());
-        let document = |out: &mut Vec<u8>| table.mapping.document(change.row, out);
-        self.sink.encode(index, &action, document, self.building.body())?;
-        let place = self.building.push(start, index, verb, Arc::clone(&id), version, ticket);
-        self.documents.build(index, id, place);
-        self.building_since.get_or_insert_with(Instant::now);
-        Ok(())
     }
 
     fn launch(&mut self) {

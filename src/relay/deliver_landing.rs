@@ -86,6 +86,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             let opaque_id = self.flights.next_opaque_id();
             self.flights.put_off(flight.select(&put_off, opaque_id), attempt);
         }
+        self.building.reuse(flight);
         if self.flights.all_well() && self.readiness.clear("sink") {
             tracing::info!("the search engine takes everything again");
         }

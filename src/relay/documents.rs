@@ -4,6 +4,9 @@
 //! the engine has answered for it. A newer change of it meanwhile waits, and what waits collapses to the newest: it is held
 //! as a place in the log, not as bytes. So no change of a document is ever sent while an older one may still be applied.
 //!
+//! A change may also wait for room alone ([`Documents::defer`]): rows of a snapshot, while changes of the stream come behind them. One that is changed meanwhile
+//! does not wait any longer.
+//!
 //! While an index is swept ([`Documents::bar`]) all its newer changes wait, whether or not anything of their document is in flight. What they
 //! collapse with may be older than the sweep and unsent: it is never sent then, for the sweep deletes what it would have written. So
 //! whether all that is older has been answered for is counted by documents, not by tickets, which may go on in newer ones.
@@ -28,6 +31,8 @@ pub struct Waiting {
     pub ticket: Ticket,
     /// Where its change stands in the log.
     pub location: Location,
+    /// It waits for nothing but room: see [`Documents::defer`].
+    pub deferred: bool,
 }
 
 /// Where a document's newest change is.
@@ -75,6 +80,8 @@ pub struct Documents {
     by_index: Vec<OfIndex>,
     /// In the order of their turns; some may have lost theirs since.
     ready: VecDeque<(IndexNo, Arc<str>)>,
+    /// Those whose turn comes when there is room, in the order of the log, which has their changes there; some may have had theirs since.
+    deferred: VecDeque<(IndexNo, Arc<str>, Location)>,
     waiting: usize,
 }
 
@@ -112,9 +119,22 @@ impl Documents {
                 }
             }
             (Some(Standing::Behind(waiting) | Standing::Ready(waiting) | Standing::Held(waiting)), _) => {
-                Turn::Wait(Some(std::mem::replace(&mut **waiting, change()).ticket))
+                let older = std::mem::replace(&mut **waiting, change());
+                if older.deferred {
+                    self.ready.push_back((index, id.into()));
+                }
+                Turn::Wait(Some(older.ticket))
             }
         }
+    }
+
+    /// Has a change wait for room, whose turn [`Documents::change`] has said to be now: those of other documents go before it.
+    pub fn defer(&mut self, index: IndexNo, id: &str, waiting: Waiting) {
+        let (id, location) = (Arc::<str>::from(id), waiting.location);
+        let waiting = Box::new(Waiting { deferred: true, ..waiting });
+        self.of(index).by_id.insert(Arc::clone(&id), Standing::Ready(waiting));
+        self.deferred.push_back((index, id, location));
+        self.waiting += 1;
     }
 
     /// Nothing of the document is to be sent, in flight or waiting, and nothing would wait.
@@ -165,17 +185,43 @@ impl Documents {
     /// The next document whose turn has come; [`Documents::build`] must follow.
     pub fn next_ready(&mut self) -> Option<(IndexNo, Arc<str>, Waiting)> {
         while let Some((index, id)) = self.ready.pop_front() {
-            let OfIndex { by_id, .. } = self.of(index);
-            match by_id.remove(&id) {
-                Some(Standing::Ready(waiting)) => {
-                    self.waiting -= 1;
-                    return Some((index, id, *waiting));
-                }
-                Some(other) => drop(by_id.insert(id, other)),
-                None => {}
+            if let Some(waiting) = self.take(index, &id) {
+                return Some((index, id, waiting));
             }
         }
         None
+    }
+
+    /// The next document that waits for room; [`Documents::build`] must follow.
+    pub fn next_deferred(&mut self) -> Option<(IndexNo, Arc<str>, Waiting)> {
+        while let Some((index, id, _)) = self.deferred.pop_front() {
+            if let Some(waiting) = self.take(index, &id) {
+                return Some((index, id, waiting));
+            }
+        }
+        None
+    }
+
+    fn take(&mut self, index: IndexNo, id: &Arc<str>) -> Option<Waiting> {
+        let by_id = &mut self.of(index).by_id;
+        if !matches!(by_id.get(id), Some(Standing::Ready(_))) {
+            return None;
+        }
+        let Some(Standing::Ready(waiting)) = by_id.remove(id) else { return None };
+        self.waiting -= 1;
+        Some(*waiting)
+    }
+
+    /// How many wait for room.
+    #[must_use]
+    pub fn deferred(&self) -> usize {
+        self.deferred.len()
+    }
+
+    /// Where the first of those that wait for room stands in the log.
+    #[must_use]
+    pub fn first_deferred(&self) -> Option<Location> {
+        self.deferred.front().map(|(.., location)| *location)
     }
 
     /// From here on changes of the index wait until [`Documents::lift`]; those so far are older than `bound`. Not twice at a time.
@@ -218,12 +264,6 @@ impl Documents {
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.waiting
-    }
-
-    /// Documents whose turn has come.
-    #[must_use]
-    pub fn ready(&self) -> usize {
-        self.ready.len()
     }
 }
 
@@ -275,8 +315,14 @@ mod tests {
         fn change(&mut self, id: &str) -> Turn {
             let (version, ticket) = self.next();
             let table = Arc::clone(&self.table);
-            let waiting =
-                || Waiting { table, verb: Verb::Index, version, ticket, location: Location::default() };
+            let waiting = || Waiting {
+                table,
+                verb: Verb::Index,
+                version,
+                ticket,
+                location: Location::default(),
+                deferred: false,
+            };
             let turn = self.documents.change(NO, id, &self.building, waiting);
             if !matches!(turn, Turn::Wait(_)) {
                 self.encode(id.into(), version, ticket);
@@ -344,6 +390,57 @@ mod tests {
         assert_eq!(play.build_ready(), [6, 7, 8, 9, 10], "oldest first");
         assert_eq!(play.documents.waiting(), 0);
         assert_eq!(play.change("another"), Turn::Now);
+    }
+
+    #[test]
+    fn what_waits_for_room_comes_in_order_and_waits_no_longer_when_its_document_changes() {
+        let mut play = Play::new();
+        let ids = ["a", "b", "c"];
+        for (at, id) in ids.into_iter().enumerate() {
+            let (version, ticket) = play.next();
+            let location = Location { offset: at as u64, ..Location::default() };
+            let table = Arc::clone(&play.table);
+            let waiting = Waiting { table, verb: Verb::Index, version, ticket, location, deferred: false };
+            play.documents.defer(NO, id, waiting);
+        }
+        assert!(play.documents.next_ready().is_none());
+        assert_eq!((play.documents.deferred(), play.documents.waiting()), (3, 3));
+        assert!(!play.documents.is_at_rest(NO, "b"));
+        assert!(matches!(play.change("b"), Turn::Wait(Some(_))), "the row is never sent");
+        assert!(matches!(play.change("b"), Turn::Wait(Some(_))));
+        assert_eq!(play.build_ready(), [5], "once, and the newest");
+        let mut come = Vec::new();
+        while let Some((_, id, waiting)) = play.documents.next_deferred() {
+            come.push((waiting.version.0, id.to_string()));
+            assert_eq!(play.documents.first_deferred().is_some(), id == "a".into());
+        }
+        assert_eq!(come, [(1, "a".to_owned()), (3, "c".to_owned())]);
+        assert_eq!(play.documents.waiting(), 0);
+    }
+
+    #[test]
+    fn a_sweep_waits_for_rows_that_wait_for_room_and_they_give_way_to_what_is_newer() {
+        let mut play = Play::new();
+        for id in ["a", "b"] {
+            let (version, ticket) = play.next();
+            let (table, location) = (Arc::clone(&play.table), Location::default());
+            play.documents.defer(
+                NO,
+                id,
+                Waiting { table, verb: Verb::Index, version, ticket, location, deferred: false },
+            );
+        }
+        play.bar();
+        assert!(matches!(play.change("a"), Turn::Wait(Some(_))), "behind the sweep");
+        assert!(!play.documents.is_clear(NO));
+        let (_, id, waiting) = play.documents.next_deferred().unwrap();
+        assert_eq!((&*id, waiting.version.0), ("b", 2));
+        play.encode(id, waiting.version, waiting.ticket);
+        play.launch();
+        play.land("b");
+        assert!(play.documents.is_clear(NO) && play.documents.next_deferred().is_none());
+        play.documents.lift(NO);
+        assert_eq!(play.build_ready(), [4]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! A large bulk costs the engine least, and is answered late: on two cores 3 MB take half a second, and a change of the stream waits for those under way, for
 //! its own to fill up, and for its own answer. So while rows of a snapshot and changes of the stream come together, bulks
-//! are only as large as the engine answers for within [`ANSWER`], by its answers so far. Rows alone, or a backlog of the stream alone, go in
+//! are only as large as the engine answers for within [`ANSWER`], by its answers so far, and rows go behind the changes that were read after them. Rows alone, or a backlog of the stream alone, go in
 //! large ones: nobody waits for a single row of them.
 
 use std::time::Duration;
@@ -35,6 +35,7 @@ pub struct Sizing {
     /// Bytes a second in one flight.
     pace: Option<f64>,
     bulk_bytes: usize,
+    is_mixed: bool,
 }
 
 /// When something was read last.
@@ -59,13 +60,26 @@ impl Sizing {
     /// `most`: of a bulk, bytes.
     #[must_use]
     pub fn new(most: usize) -> Sizing {
-        Sizing { most, rows: Seen::default(), changes: Seen::default(), pace: None, bulk_bytes: most }
+        Sizing {
+            most,
+            rows: Seen::default(),
+            changes: Seen::default(),
+            pace: None,
+            bulk_bytes: most,
+            is_mixed: false,
+        }
     }
 
     /// A bulk of so many bytes is to be launched.
     #[must_use]
     pub fn bulk_bytes(&self) -> usize {
         self.bulk_bytes
+    }
+
+    /// Rows of snapshots are to go behind changes of the stream that were read after them.
+    #[must_use]
+    pub fn rows_wait(&self) -> bool {
+        self.is_mixed
     }
 
     /// A change was read.
@@ -78,8 +92,9 @@ impl Sizing {
     /// A bulk is launched: the next one begins.
     pub fn launched(&mut self, now: Instant) {
         let (rows, changes) = (self.rows.launched(now), self.changes.launched(now));
+        self.is_mixed = rows && changes;
         self.bulk_bytes = match self.pace {
-            _ if !(rows && changes) => self.most,
+            _ if !self.is_mixed => self.most,
             None => LEAST.min(self.most),
             Some(pace) => ((pace * ANSWER.as_secs_f64()) as usize).max(LEAST).min(self.most),
         };
@@ -108,8 +123,10 @@ mod tests {
         sizing.launched(start);
         assert_eq!(sizing.bulk_bytes(), MOST);
         sizing.read(Op::Update);
+        assert!(!sizing.rows_wait());
         sizing.launched(start + EXPECTED / 2);
         assert_eq!(sizing.bulk_bytes(), LEAST, "nothing is known of the engine's pace");
+        assert!(sizing.rows_wait());
 
         sizing.answered(MOST, Duration::from_millis(600));
         sizing.read(Op::Read);
@@ -119,6 +136,7 @@ mod tests {
         sizing.read(Op::Read);
         sizing.launched(start + 2 * EXPECTED);
         assert_eq!(sizing.bulk_bytes(), MOST);
+        assert!(!sizing.rows_wait());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A snapshot beside a stream, while the engine is away.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use everrelay::event::codec::RowWriter;
 use everrelay::event::{Op, TableName};
@@ -11,7 +12,10 @@ use everrelay::source::{Pace, Source, SourceError, Start};
 use tokio::sync::watch;
 
 use super::World;
-use super::parts::{ModelSource, PAD, SmallDisk, TABLE, schema};
+use super::parts::{ModelEngine, ModelSource, PAD, SmallDisk, TABLE, schema};
+
+/// What the keys of the snapshot's rows begin behind: all of the stream.
+const BEHIND: u64 = 1_000_000;
 
 /// Rows that a chunk has.
 const CHUNK: u64 = 100;
@@ -24,6 +28,10 @@ struct PacedSource {
     rows: u64,
     read: u64,
     told: bool,
+    /// Chunks between two batches of the stream; `None`: it goes when no chunk may.
+    every: Option<u64>,
+    /// How many rows of the snapshot stand before each batch of the stream.
+    before: Arc<Mutex<Vec<u64>>>,
 }
 
 fn table() -> TableName {
@@ -40,8 +48,7 @@ impl PacedSource {
             self.read += 1;
             let mut change = batch.change(TABLE);
             let mut row = RowWriter::new(change.values());
-            // Behind all of the stream.
-            row.u64(1_000_000 + self.read);
+            row.u64(BEHIND + self.read);
             row.text(&"x".repeat(PAD));
             change.finish(Op::Read);
         }
@@ -82,11 +89,18 @@ impl Source for PacedSource {
         let stream = async {
             // Whoever let it go may be gone.
             let _ = self.goes.wait_for(|goes| *goes).await;
-            self.stream.fill(batch).await
+            self.stream.fill(batch).await?;
+            self.before.lock().unwrap().push(self.read);
+            Ok(())
         };
+        let turn = self
+            .every
+            .is_some_and(|every| self.read / CHUNK / every > self.before.lock().unwrap().len() as u64);
+        let may_add =
+            async { if turn { std::future::pending().await } else { self.pace.until_may_add().await } };
         tokio::select! {
             biased;
-            () = self.pace.until_may_add(), if self.read < self.rows => {}
+            () = may_add, if self.read < self.rows => {}
             filled = stream => return filled,
         }
         self.chunk(batch);
@@ -105,7 +119,7 @@ async fn a_snapshot_waits_for_the_engine_long_before_the_quota_and_the_stream_go
     let running = world.start_with(Start::Snapshot, |log: &Log<SmallDisk>, pace| {
         known = Some((log.clone(), pace.clone()));
         let stream = ModelSource::new(stream.to_vec(), Arc::clone(&world.seen), log.clone());
-        PacedSource { stream, goes, pace, rows, read: 0, told: false }
+        PacedSource { stream, goes, pace, rows, read: 0, told: false, every: None, before: Arc::default() }
     });
     let (log, pace) = known.unwrap();
     world.until("the snapshot waits", || !pace.may_add()).await;
@@ -128,4 +142,33 @@ async fn a_snapshot_waits_for_the_engine_long_before_the_quota_and_the_stream_go
     let standing = opened.unwrap().writer.standing().unwrap().clone();
     let begun = standing.snapshots[0].begun.as_ref().unwrap();
     assert_eq!((begun.rows, begun.ranges.len()), (rows, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_of_the_stream_go_before_rows_of_a_snapshot_that_stand_before_them_in_the_log() {
+    let engine = Arc::new(ModelEngine::slow(Duration::from_millis(2)));
+    let world = World { quota: 1 << 30, engine, ..World::new(true) };
+    let (rows, stream) = (20_000, vec![17; 40]);
+    let changes = stream.iter().sum::<u64>();
+    let before = Arc::<Mutex<Vec<u64>>>::default();
+    let running = world.start_with(Start::Snapshot, |log: &Log<SmallDisk>, pace| {
+        let stream = ModelSource::new(stream, Arc::clone(&world.seen), log.clone());
+        let (_, goes) = watch::channel(true);
+        let before = Arc::clone(&before);
+        PacedSource { stream, goes, pace, rows, read: 0, told: false, every: Some(5), before }
+    });
+    world.until("all rows", || world.engine.documents() == rows + changes).await;
+    running.end(&world).await;
+    let (before, mut sent) = (before.lock().unwrap().clone(), 0);
+    let mut overtaken = Vec::new();
+    for row in world.engine.order() {
+        if row > BEHIND {
+            sent += 1;
+        } else if row % 17 == 1 {
+            overtaken.push(before[(row / 17) as usize].saturating_sub(sent));
+        }
+    }
+    // While rows are at hand: the first ones came before anybody knew that both do.
+    overtaken.sort_unstable();
+    assert!(overtaken[overtaken.len() * 3 / 4] > 500, "rows that each change has overtaken: {overtaken:?}");
 }

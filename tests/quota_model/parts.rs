@@ -7,6 +7,7 @@ use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use everrelay::disk::{Disk, SystemDisk, SystemLock};
 use everrelay::event::codec::RowWriter;
@@ -223,11 +224,28 @@ pub fn schema() -> SchemaRecord {
 pub struct ModelEngine {
     ids: Mutex<BTreeSet<u64>>,
     here: watch::Sender<bool>,
+    /// How long it takes over a bulk, and the rows in the order in which it took them.
+    takes: Duration,
+    order: Mutex<Vec<u64>>,
 }
 
 impl ModelEngine {
     pub fn new(here: bool) -> ModelEngine {
-        ModelEngine { ids: Mutex::default(), here: watch::Sender::new(here) }
+        ModelEngine {
+            ids: Mutex::default(),
+            here: watch::Sender::new(here),
+            takes: Duration::ZERO,
+            order: Mutex::default(),
+        }
+    }
+
+    pub fn slow(takes: Duration) -> ModelEngine {
+        ModelEngine { takes, ..ModelEngine::new(true) }
+    }
+
+    /// Rows in the order in which they became documents.
+    pub fn order(&self) -> Vec<u64> {
+        self.order.lock().unwrap().clone()
     }
 
     pub fn is_here(&self, here: bool) {
@@ -277,8 +295,12 @@ impl Sink for ModelEngine {
     async fn send(&self, bulk: &Bulk) -> Result<Vec<Disposition>, BulkError> {
         let here = self.here.subscribe().wait_for(|here| *here).await.map(|_| ());
         here.map_err(|_| BulkError::Transient { reason: "gone".into(), retry_after: None })?;
-        let mut ids = self.ids.lock().unwrap();
-        ids.extend(bulk.items.iter().map(|item| item.id.parse::<u64>().unwrap()));
+        if !self.takes.is_zero() {
+            tokio::time::sleep(self.takes).await;
+        }
+        let rows = || bulk.items.iter().map(|item| item.id.parse::<u64>().unwrap());
+        self.ids.lock().unwrap().extend(rows());
+        self.order.lock().unwrap().extend(rows());
         Ok(vec![Disposition::Done; bulk.items.len()])
     }
 

@@ -31,6 +31,8 @@ pub struct Session {
     control: Control,
     /// It has shown all of these.
     shown: GtidSet,
+    /// Bytes and rows of the last chunk: the next has about as many.
+    last: (usize, usize),
 }
 
 /// What is to be read.
@@ -119,7 +121,7 @@ impl Session {
         for statement in settings {
             let _: Vec<[String; 0]> = control.ask(doing, &statement).await?;
         }
-        Ok(Session { control, shown: GtidSet::default() })
+        Ok(Session { control, shown: GtidSet::default(), last: (0, 0) })
     }
 
     /// For questions.
@@ -147,7 +149,10 @@ impl Session {
         let doing = "reading rows of a snapshot";
         let sql = format!("{}{}", subject.select, wanted.condition);
         let (statement, mut reader) = self.control.select(&sql, &subject.plan, max_row_bytes, doing).await?;
-        let (mut rows, table) = (Rows::default(), &subject.schema.name);
+        let mut rows = Rows::default();
+        rows.bytes.reserve(self.last.0 + self.last.0 / 8);
+        rows.ends.reserve(self.last.1 + self.last.1 / 8);
+        let table = &subject.schema.name;
         while let Some(row) = self.control.row(table, max_row_bytes, doing).await? {
             reader
                 .read(row, &mut rows.bytes)
@@ -158,6 +163,7 @@ impl Session {
             }
         }
         rows.replaced = reader.replaced;
+        self.last = (rows.bytes.len(), rows.ends.len());
         self.control.forget(statement, doing).await?;
         let end = self.control.binlog_status().await?;
         rows.high = High { end, executed: if by_set { Some(self.control.seen().await?) } else { None } };

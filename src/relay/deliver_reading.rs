@@ -1,0 +1,166 @@
+//! What the frames of the log say: actions for the bulk being built, or for later.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::super::documents::{Turn, Waiting};
+use super::super::error::DeliverError;
+use super::super::outstanding::Ticket;
+use super::super::progress::Moved;
+use super::super::tables::Table;
+use super::Deliver;
+use crate::clock::Clock;
+use crate::disk::Disk;
+use crate::event::document::Verb;
+use crate::event::{Op, Seq, Version};
+use crate::log::Frame;
+use crate::log::record::{Change, Commit, Kind, Mark, State};
+use crate::settled::CursorStore;
+use crate::sink::{IndexNo, Sink};
+
+impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
+    pub(super) fn read(&mut self, frame: &Frame<'_>) -> Result<(), DeliverError> {
+        match frame.kind {
+            Kind::Change => self.read_change(frame)?,
+            Kind::Sweep => self.read_sweep(frame)?,
+            Kind::Commit => {
+                let commit =
+                    Commit::decode(frame.payload).map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
+                // Rows of a snapshot, and what is carried forward, have no time of their own: nothing moved at the source.
+                let moved = commit.gtid.is_some() || !commit.position.file.is_empty();
+                let time_micros = if moved { commit.time_micros } else { 0 };
+                self.progress.end(frame.seq, time_micros, Moved::By(commit.gtid));
+            }
+            Kind::Mark => {
+                let mark =
+                    Mark::decode(frame.payload).map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
+                self.progress.end(frame.seq, mark.time_micros, Moved::To(mark.gtids));
+            }
+            Kind::State => {
+                let state =
+                    State::decode(frame.payload).map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
+                self.progress.begin(state.standing.map(|standing| standing.gtids));
+            }
+            // Rows of an XA transaction come again as changes when they count.
+            Kind::Schema | Kind::Prepared => {}
+        }
+        self.passed(frame.seq);
+        Ok(())
+    }
+
+    /// Schema frames from before the cursor are handed out again at the start; they do not move it back.
+    pub(super) fn passed(&mut self, seq: Seq) {
+        if seq > self.progress.cursor().seq {
+            self.outstanding.read(seq);
+        }
+    }
+
+    fn read_change(&mut self, frame: &Frame<'_>) -> Result<(), DeliverError> {
+        let change = Change::decode(frame.payload).map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
+        self.sizing.read(change.op);
+        let table = self.tables.get(change.table).cloned();
+        let table = table.ok_or_else(|| DeliverError::no_schema(frame.seq, change.table))?;
+        let mut id = std::mem::take(&mut self.id);
+        let mut old_id = std::mem::take(&mut self.old_id);
+        match change.op {
+            Op::Tombstone => table.mapping.id_of_key(change.row, &mut id)?,
+            _ => table.mapping.id(change.row, &mut id)?,
+        }
+        match change.op {
+            Op::Insert | Op::Update | Op::Read => self.act(frame, &table, &change, Verb::Index, &id)?,
+            Op::Delete | Op::Tombstone => self.act(frame, &table, &change, Verb::Delete, &id)?,
+            Op::Rekey => {
+                table.mapping.old_id(change.row, &mut old_id)?;
+                if old_id != id {
+                    self.act(frame, &table, &change, Verb::Delete, &old_id)?;
+                }
+                self.act(frame, &table, &change, Verb::Index, &id)?;
+            }
+        }
+        (self.id, self.old_id) = (id, old_id);
+        Ok(())
+    }
+
+    /// One action of a change: behind the one in flight, or into the bulk being built.
+    fn act(
+        &mut self,
+        frame: &Frame<'_>,
+        table: &Arc<Table>,
+        change: &Change<'_>,
+        verb: Verb,
+        id: &str,
+    ) -> Result<(), DeliverError> {
+        let ticket = self.outstanding.open(frame.seq);
+        let index = table.index.no;
+        let waiting = || Waiting {
+            table: Arc::clone(table),
+            verb,
+            version: frame.version,
+            ticket,
+            location: frame.at,
+            deferred: false,
+        };
+        match self.documents.change(index, id, &self.building, waiting) {
+            Turn::Now if change.op == Op::Read && self.sizing.rows_wait() => {
+                self.documents.defer(index, id, waiting());
+                return Ok(());
+            }
+            Turn::Now => {}
+            Turn::Replace(place) => {
+                let older = self.building.ticket(place);
+                self.outstanding.take_along(ticket, older);
+                if older == Ticket::PARKED {
+                    self.overtaken(index, id)?;
+                }
+                self.building.supersede(place);
+                self.collapsed.increment(1);
+            }
+            Turn::Wait(None) => return Ok(()),
+            Turn::Wait(Some(older)) => {
+                self.outstanding.take_along(ticket, older);
+                self.collapsed.increment(1);
+                return Ok(());
+            }
+        }
+        self.encode(table, verb, id.into(), frame.version, ticket, change)
+    }
+
+    /// A change that waited for its document's turn is read from the log again.
+    pub(super) fn build_waiting(
+        &mut self,
+        index: IndexNo,
+        id: Arc<str>,
+        waiting: Waiting,
+    ) -> Result<(), DeliverError> {
+        debug_assert_eq!(index, waiting.table.index.no);
+        let mut bytes = std::mem::take(&mut self.reread);
+        let frame = self.log.read_at(waiting.location, &mut bytes)?;
+        let Waiting { table, verb, version, ticket, .. } = waiting;
+        let change = Change::decode(frame.payload).map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
+        self.encode(&table, verb, id, version, ticket, &change)?;
+        self.reread = bytes;
+        Ok(())
+    }
+
+    pub(super) fn encode(
+        &mut self,
+        table: &Table,
+        verb: Verb,
+        id: Arc<str>,
+        version: Version,
+        ticket: Ticket,
+        change: &Change<'_>,
+    ) -> Result<(), DeliverError> {
+        let index = table.index.no;
+        let start = self.building.body().len();
+        let routing = table.mapping.routing(change.op, verb, change.row)?;
+        let action = table.mapping.action(verb, &id, version, routing.as_deref());
+        let document = |out: &mut Vec<u8>| table.mapping.document(change.row, out);
+        self.sink.encode(index, &action, document, self.building.body())?;
+        let place = self.building.push(start, index, verb, Arc::clone(&id), version, ticket);
+        self.documents.build(index, id, place);
+        self.building_since.get_or_insert_with(Instant::now);
+        Ok(())
+    }
+}
