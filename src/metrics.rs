@@ -37,6 +37,7 @@ pub mod names {
     pub const SINK_ITEMS: &str = "everrelay_sink_items_total";
     pub const SINK_BULKS: &str = "everrelay_sink_bulks_total";
     pub const SINK_BULK_SECONDS: &str = "everrelay_sink_bulk_seconds";
+    pub const SINK_IN_FLIGHT_LIMIT: &str = "everrelay_sink_bulks_in_flight_limit";
     pub const SINK_IN_FLIGHT: &str = "everrelay_sink_bulks_in_flight";
     pub const SINK_COLLAPSED: &str = "everrelay_sink_collapsed_total";
     pub const SINK_NODE_UP: &str = "everrelay_sink_node_up";
@@ -127,6 +128,10 @@ fn describe() {
     describe_counter!(SINK_ITEMS, "Bulk items by disposition");
     describe_counter!(SINK_BULKS, "Bulk requests by outcome");
     describe_histogram!(SINK_BULK_SECONDS, Unit::Seconds, "Time from sending a bulk to its answer");
+    describe_gauge!(
+        SINK_IN_FLIGHT_LIMIT,
+        "Bulk requests that may be under way, by the engine's answers so far"
+    );
     describe_gauge!(SINK_IN_FLIGHT, "Bulk requests under way");
     describe_counter!(SINK_COLLAPSED, "Changes that a newer change of the same document took along");
     describe_gauge!(

@@ -5,6 +5,7 @@
 //! Everything follows from one seed. `EVERRELAY_TEST_SEED=N cargo test --test deliver_model TEST` replays it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::num::NonZeroU64;
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -571,7 +572,9 @@ fn small(chance: &mut StdRng) -> DeliverOptions {
     DeliverOptions {
         bulk_bytes: chance.random_range(50..600),
         linger: Duration::from_millis(1),
-        in_flight: chance.random_range(1..4),
+        in_flight: chance.random_range(1..9),
+        bytes_per_second: NonZeroU64::new(chance.random_range(50_000..500_000))
+            .filter(|_| chance.random_bool(0.3)),
         outstanding: chance.random_range(20..400),
         waiting: chance.random_range(1..40),
         held_bytes: chance.random_range(600..5000),

@@ -172,7 +172,7 @@ async fn serve(mut settings: Settings, take_over: bool, shutdown: Shutdown) -> R
         Arc::new(sink),
         cursor()?,
         SystemClock,
-        DeliverOptions { rules: settings.rules, parked: settings.parked, ..DeliverOptions::default() },
+        DeliverOptions { rules: settings.rules, ..settings.deliver },
         readiness.clone(),
     )
     .map_err(|error| failure(RelayError::from(error)))?

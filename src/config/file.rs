@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 use serde::de::{SeqAccess, Visitor};
@@ -136,6 +136,10 @@ pub struct Sink {
     /// Send bodies compressed by gzip.
     #[serde(default)]
     pub compress: bool,
+    /// Most bulks under way at the same time.
+    pub max_in_flight: Option<NonZeroUsize>,
+    /// Most bytes of documents that are sent in a second.
+    pub max_bytes_per_second: Option<NonZeroU64>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -4,6 +4,7 @@ mod servers;
 mod sink;
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use super::ConfigError;
 use super::file;
 use crate::log::{LogOptions, Quota, Retention};
 use crate::mapping::rule::Rules;
+use crate::relay::options::DeliverOptions;
 use crate::relay::parking::ParkLimits;
 use crate::secret::Secret;
 use crate::sink::elastic::ElasticOptions;
@@ -29,7 +31,8 @@ pub struct Settings {
     pub state_dir: PathBuf,
     pub disk_reserve_bytes: u64,
     pub admin_listen: SocketAddr,
-    pub parked: ParkLimits,
+    /// Without the tables' rules.
+    pub deliver: DeliverOptions,
     pub rules: Rules,
 }
 
@@ -71,6 +74,9 @@ const PIPELINE: &str = "main";
 /// The start that begins with the tables' rows.
 const WITH_SNAPSHOT: &str = "snapshot";
 
+/// Most bulks under way: each takes a connection, and its share of the memory becomes small.
+const MOST_IN_FLIGHT: usize = 64;
+
 /// Most connections that read snapshots: each holds rows in memory.
 const MOST_CONNECTIONS: usize = 16;
 /// Largest `max_row_bytes`.
@@ -99,12 +105,12 @@ pub fn resolve(file: file::File, path: &str) -> Result<Settings, ConfigError> {
     Ok(Settings {
         start: start(&file.source, path)?,
         source: source(file.source, &file.snapshot, path)?,
+        deliver: deliver(&file.sink, &file.parked, path)?,
         sink: sink::sink(file.sink, path)?,
         log: log(&file.log, max_row, path)?,
         state_dir: file.state.dir,
         disk_reserve_bytes: file.state.disk_reserve_bytes,
         admin_listen: file.admin.listen,
-        parked: parked(&file.parked),
         rules: Rules::default(),
     })
 }
@@ -240,13 +246,20 @@ fn log(log: &file::Log, max_row: Option<u64>, path: &str) -> Result<LogOptions, 
     Ok(options)
 }
 
-fn parked(parked: &file::Parked) -> ParkLimits {
-    let ParkLimits { changes, bytes, changes_per_minute } = ParkLimits::default();
-    ParkLimits {
+fn deliver(sink: &file::Sink, parked: &file::Parked, path: &str) -> Result<DeliverOptions, ConfigError> {
+    let defaults = DeliverOptions::default();
+    let ParkLimits { changes, bytes, changes_per_minute } = defaults.parked;
+    let parked = ParkLimits {
         changes: parked.changes.unwrap_or(changes),
         bytes: parked.bytes.unwrap_or(bytes),
         changes_per_minute: parked.changes_per_minute.unwrap_or(changes_per_minute),
+    };
+    let in_flight = sink.max_in_flight.map_or(defaults.in_flight, NonZeroUsize::get);
+    if in_flight > MOST_IN_FLIGHT {
+        let at = At { path, section: "sink" };
+        return Err(at.wrong("max_in_flight", format!("between 1 and {MOST_IN_FLIGHT}")));
     }
+    Ok(DeliverOptions { in_flight, bytes_per_second: sink.max_bytes_per_second, parked, ..defaults })
 }
 
 fn secret(at: &At<'_>, env: &Option<String>, file: &Option<PathBuf>) -> Result<Option<Secret>, ConfigError> {

@@ -234,6 +234,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                     return Ok(());
                 }
             }
+            let free_at = self.flights.free_at();
             let linger = self.building_since.filter(|_| self.flights.may_launch());
             tokio::select! {
                 returned = self.flights.next_returned() => self.returned(returned?)?,
@@ -256,6 +257,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                 () = tokio::time::sleep_until(linger.unwrap_or_else(Instant::now) + self.options.linger), if linger.is_some() => {
                     self.launch();
                 }
+                () = tokio::time::sleep_until(free_at.unwrap_or_else(Instant::now)), if free_at.is_some() => {}
                 _ = tick.tick() => self.commit()?,
             }
         }
@@ -266,7 +268,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         self.visible.borrow_and_update();
         let mut worked = 0;
         loop {
-            if self.building.live_bytes() >= self.sizing.bulk_bytes() {
+            if self.building.live_bytes() >= self.bulk_bytes() {
                 if !self.flights.may_launch() {
                     return Ok(false);
                 }
@@ -324,6 +326,11 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     fn tell_reached(&self) {
         let reached = self.documents.first_deferred().unwrap_or(self.reached);
         self.pacing.read(self.log.bytes_ahead(reached), Instant::now().into_std());
+    }
+
+    /// What a bulk may have at present.
+    fn bulk_bytes(&self) -> usize {
+        self.sizing.bulk_bytes().min(self.flights.most_bytes())
     }
 
     fn may_build(&self) -> bool {

@@ -28,6 +28,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         gauge!(names::LOG_VISIBLE_SEQ).set(visible.0 as f64);
         gauge!(names::SINK_CURSOR_SEQ).set(settled.0 as f64);
         gauge!(names::SINK_LAG_RECORDS).set(visible.0.saturating_sub(settled.0) as f64);
+        gauge!(names::SINK_IN_FLIGHT_LIMIT).set(self.flights.limit() as f64);
         gauge!(names::SINK_IN_FLIGHT).set(self.flights.len() as f64);
         let now = self.clock.wall_micros();
         let lag = self.progress.oldest_micros().map_or(0, |oldest| now.saturating_sub(oldest));

@@ -34,6 +34,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         let dispositions = match result {
             Ok(dispositions) => {
                 self.sizing.answered(flight.bulk.body.len(), took);
+                self.flights.answered(&flight, took, self.bulk_bytes());
                 dispositions
             }
             Err(BulkError::TooLarge { reason }) if is_one_document(&flight) => {

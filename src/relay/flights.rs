@@ -13,12 +13,17 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::building::Flight;
+use super::ceiling::Ceiling;
+use super::concurrency::{self, Concurrency};
 use super::error::DeliverError;
 use super::options::DeliverOptions;
 use crate::backoff::Backoff;
 use crate::lifecycle::Readiness;
 use crate::metrics::names;
 use crate::sink::{BulkError, Disposition, Sink, SinkError, UnderWay, Whose};
+
+/// A bulk may have as much however many are under way, bytes.
+const LEAST: usize = 256 << 10;
 
 /// What lies at least between two answers of the engine that it is at work on a bulk no more.
 const LOOKS_APART: Duration = Duration::from_secs(1);
@@ -83,7 +88,9 @@ enum Leg {
 /// Every bulk between launch and settlement.
 pub struct Flights<K> {
     sink: Arc<K>,
-    most: usize,
+    concurrency: Concurrency,
+    in_flight_bytes: usize,
+    ceiling: Ceiling,
     quarantine: Duration,
     readiness: Readiness,
     tasks: JoinSet<Leg>,
@@ -102,7 +109,9 @@ impl<K: Sink> Flights<K> {
     pub fn new(sink: Arc<K>, options: &DeliverOptions, readiness: Readiness) -> Flights<K> {
         Flights {
             sink,
-            most: options.in_flight,
+            concurrency: Concurrency::new(options.in_flight),
+            in_flight_bytes: options.in_flight_bytes,
+            ceiling: Ceiling::new(options.bytes_per_second),
             quarantine: options.quarantine,
             readiness,
             tasks: JoinSet::new(),
@@ -130,14 +139,41 @@ impl<K: Sink> Flights<K> {
         self.held_bytes
     }
 
-    /// A new bulk may go out: the engine takes bulks, and fewer than the most are under way besides those that wait with items
+    /// A new bulk may go out: the engine takes bulks, and fewer than may be are under way besides those that wait with items
     /// put off or for the end of a request.
     #[must_use]
     pub fn may_launch(&self) -> bool {
         // An engine that puts items off (429, most of the time), or does not answer in time, gets one bulk at a time until it takes them.
         let waiting = self.put_off + self.unknown;
-        let most = if waiting > 0 { 1 } else { self.most };
-        self.unwell == 0 && self.tasks.len() - waiting < most
+        let most = if waiting > 0 { 1 } else { self.concurrency.limit() };
+        self.unwell == 0 && self.tasks.len() - waiting < most && self.free_at().is_none()
+    }
+
+    /// When the next bulk may go out for the ceiling's sake, if it may not yet.
+    #[must_use]
+    pub fn free_at(&self) -> Option<Instant> {
+        self.ceiling.free_at(Instant::now())
+    }
+
+    /// How many bulks may be under way.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.concurrency.limit()
+    }
+
+    /// What a new bulk may have, bytes.
+    #[must_use]
+    pub fn most_bytes(&self) -> usize {
+        (self.in_flight_bytes / self.concurrency.limit()).max(LEAST).min(self.ceiling.most())
+    }
+
+    /// The engine answered for a bulk; `usual`: what a bulk may have at present, bytes.
+    pub fn answered(&mut self, flight: &Flight, took: Duration, usual: usize) {
+        let bytes = flight.bulk.body.len();
+        // It is counted no more.
+        let is_full = bytes >= usual / 2 && self.tasks.len() + 1 >= self.concurrency.limit();
+        let work = concurrency::work(bytes, flight.tickets.len());
+        self.concurrency.answered(work, took, is_full, Instant::now());
     }
 
     /// Nothing waits to be sent again.
@@ -160,6 +196,7 @@ impl<K: Sink> Flights<K> {
     /// Sends items again that the engine put off.
     pub fn put_off(&mut self, flight: Flight, mut attempt: Attempt) {
         let delay = attempt.backoff.next_delay();
+        self.concurrency.refused(self.tasks.len());
         attempt.last = Last::PutOff;
         self.spawn(flight, attempt, delay);
     }
@@ -194,9 +231,11 @@ impl<K: Sink> Flights<K> {
                 return Ok(());
             }
             BulkError::Transient { retry_after, .. } => {
+                self.concurrency.refused(self.tasks.len());
                 delay = delay.max(retry_after.unwrap_or_default());
             }
             BulkError::Unknown { reason } => {
+                self.concurrency.refused(self.tasks.len());
                 self.lost(Lost {
                     flight,
                     attempt,
@@ -354,6 +393,7 @@ impl<K: Sink> Flights<K> {
 
     fn spawn(&mut self, flight: Flight, attempt: Attempt, delay: Duration) {
         self.remember(&flight, &attempt);
+        self.ceiling.sent(flight.bulk.body.len(), Instant::now());
         let sink = Arc::clone(&self.sink);
         self.tasks.spawn(async move {
             if !delay.is_zero() {

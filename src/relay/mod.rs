@@ -10,6 +10,8 @@
 //! | [`retention`] | segments go, the disk reserve is held, what is left is told |
 //! | [`deliver`] | log to sink: read, build, launch, judge, commit the cursor |
 //! | [`flights`] | bulks under way and sent again |
+//! | [`concurrency`] | how many may be under way |
+//! | [`ceiling`] | how many bytes a second |
 //! | [`building`] | the bulk being built |
 //! | [`sizing`] | how large it becomes |
 //! | [`documents`] | one flight per document |
@@ -27,7 +29,9 @@
 //! and the pipeline ends with the first error: a daemon is not half alive.
 
 pub mod building;
+mod ceiling;
 pub mod committer;
+mod concurrency;
 pub mod deliver;
 pub mod documents;
 pub mod error;

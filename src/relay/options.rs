@@ -1,5 +1,6 @@
 //! Bounds and times of a pipeline.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::parking::ParkLimits;
@@ -12,8 +13,12 @@ pub struct DeliverOptions {
     pub bulk_bytes: usize,
     /// A smaller body is sent after this time while others are in flight.
     pub linger: Duration,
-    /// Bulks under way at the same time.
+    /// Most bulks under way at the same time; how many are, the engine's answers say.
     pub in_flight: usize,
+    /// Most bytes of their bodies, about: the more are under way, the smaller each is.
+    pub in_flight_bytes: usize,
+    /// Most bytes of bodies that are sent in a second.
+    pub bytes_per_second: Option<NonZeroU64>,
     /// Most unsettled actions.
     pub outstanding: usize,
     /// Most changes that wait for an older one of their document.
@@ -37,7 +42,9 @@ impl Default for DeliverOptions {
         DeliverOptions {
             bulk_bytes: 3_000_000,
             linger: Duration::from_millis(20),
-            in_flight: 2,
+            in_flight: 16,
+            in_flight_bytes: 6_000_000,
+            bytes_per_second: None,
             outstanding: 400_000,
             waiting: 100_000,
             held_bytes: 16_000_000,
