@@ -6,6 +6,7 @@ pub mod check;
 mod fence;
 pub mod log;
 pub mod parked;
+pub mod replay;
 pub mod run;
 pub mod snapshot;
 mod socket;
@@ -42,6 +43,8 @@ enum Command {
     Status(status::StatusArguments),
     /// Read tables anew, and delete the documents of rows that are gone.
     Snapshot(snapshot::SnapshotArguments),
+    /// Send documents again, each in its newest state: those that changes since some place in the log touched.
+    Replay(replay::ReplayArguments),
     /// What the search engine refused: look, send again, forget.
     #[command(subcommand)]
     Parked(parked::ParkedCommand),
@@ -105,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Snapshot(arguments) => snapshot::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
         Command::Parked(command) => parked::run(&command),
         Command::Log(command) => log::run(&command),
     };

@@ -19,6 +19,7 @@
 //! | [`parking`] | changes that the engine refuses |
 //! | [`parked_orders`] | what an operator asks of them |
 //! | [`retries`] | parked changes sent again |
+//! | [`replay`] | documents of a range of the log sent again |
 //! | [`sweeps`] | all older documents of a table go |
 //! | [`progress`] | the cursor's way into its store |
 //! | [`options`] | bounds and times |
@@ -43,6 +44,7 @@ pub mod outstanding;
 pub mod parked_orders;
 pub mod parking;
 pub mod progress;
+pub mod replay;
 pub mod retention;
 pub mod retries;
 mod sizing;

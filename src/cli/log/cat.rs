@@ -6,7 +6,7 @@ use std::io::Write;
 use anyhow::Context;
 use serde::Serialize;
 
-use super::place::Place;
+use super::place::{Place, not_there};
 use super::{for_people, going_on_at, open};
 use crate::admin::NeedsSnapshot;
 use crate::cli::{ConfigArgument, Failure};
@@ -17,7 +17,7 @@ use crate::lifecycle::Exit;
 use crate::log::prepared::{Outcome, Prepared, Xa};
 use crate::log::record::{Change, Commit, Kind, Mark, SchemaRecord, State, SweepRecord};
 use crate::log::snapshot::{Begun, Snapshot, SnapshotNote, SnapshotStep};
-use crate::log::{Frame, Log, ReadError, SeekError, Standing};
+use crate::log::{Frame, Log, Standing};
 use crate::mapping::TableMapping;
 use crate::mapping::rule::Rules;
 use crate::source::mysql::patterns::Patterns;
@@ -60,17 +60,6 @@ pub(super) fn run(arguments: &CatArguments, out: &mut impl Write) -> Result<(), 
     let mut printer = Printer { only, json, out, tables, rules, open: Open::Other };
     let printed = printer.print(&log, &range, arguments.limit.unwrap_or(u64::MAX));
     printed.map_err(|error| Failure::new(Exit::State, error))
-}
-
-/// A place that the log does not hold is asked for by a wrong command; one that cannot be read is the state folder's fault.
-fn not_there(error: SeekError) -> Failure {
-    let exit = match &error {
-        SeekError::BelowRetained { .. }
-        | SeekError::AboveEnd { .. }
-        | SeekError::Read(ReadError::BelowRetained { .. }) => Exit::Usage,
-        SeekError::Read(_) => Exit::State,
-    };
-    Failure::new(exit, error)
 }
 
 struct Range {

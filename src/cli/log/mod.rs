@@ -3,7 +3,7 @@
 mod cat;
 mod cut;
 mod ls;
-mod place;
+pub(super) mod place;
 mod verify;
 
 use std::io::{self, BufWriter, Write};
@@ -55,7 +55,7 @@ pub(super) fn run(command: &LogCommand) -> Result<Exit, Failure> {
     }
 }
 
-fn open(settings: &Settings) -> Result<ReadOnly<SystemDisk>, Failure> {
+pub(super) fn open(settings: &Settings) -> Result<ReadOnly<SystemDisk>, Failure> {
     let opened = crate::log::read_only(&SystemDisk, &settings.log_dir());
     opened.map_err(|error| Failure::new(Exit::State, error))
 }

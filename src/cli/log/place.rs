@@ -3,14 +3,16 @@
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::cli::Failure;
 use crate::clock::{Clock, SystemClock};
 use crate::disk::SystemDisk;
 use crate::event::{Gtid, GtidSet, Seq};
+use crate::lifecycle::Exit;
 use crate::log::record::Kind;
 use crate::log::{Log, ReadError, SeekError};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(in crate::cli) enum Place {
     Seq(Seq),
     /// Microseconds since 1970 UTC.
     Time(u64),
@@ -25,7 +27,7 @@ pub(super) enum Place {
     "{problem}. Write a sequence number (4711), a time with its zone (2026-11-23T06:47:08Z, 2026-11-23 for midnight UTC, or 10m for \
      ten minutes ago), or a GTID (uuid:7 or uuid:tag:7; a set such as uuid:1-7 stands for what follows it)"
 )]
-pub(super) struct BadPlace {
+pub(in crate::cli) struct BadPlace {
     problem: String,
 }
 
@@ -68,7 +70,7 @@ impl Place {
     }
 
     /// The frame that it stands for as a beginning.
-    pub(super) fn first(&self, log: &Log<SystemDisk>) -> Result<Seq, SeekError> {
+    pub(in crate::cli) fn first(&self, log: &Log<SystemDisk>) -> Result<Seq, SeekError> {
         match self {
             Place::Seq(seq) => {
                 let (start, end) = (log.retained_start(), log.visible().seq);
@@ -88,7 +90,7 @@ impl Place {
 
     /// The frame before which it stands as an end; `None` where that is not written yet. A record and a transaction end
     /// with themselves, a time and a set before what they would begin with.
-    pub(super) fn end(&self, log: &Log<SystemDisk>) -> Result<Option<Seq>, SeekError> {
+    pub(in crate::cli) fn end(&self, log: &Log<SystemDisk>) -> Result<Option<Seq>, SeekError> {
         let found = match self {
             Place::Seq(seq) => return Ok(seq.0.checked_add(1).map(Seq)),
             Place::Gtid(gtid) => return end_of_transaction(log, log.seek_gtid(gtid)?),
@@ -101,6 +103,17 @@ impl Place {
             Err(error) => Err(error),
         }
     }
+}
+
+/// A place that the log does not hold is asked for by a wrong command; one that cannot be read is the state folder's fault.
+pub(in crate::cli) fn not_there(error: SeekError) -> Failure {
+    let exit = match &error {
+        SeekError::BelowRetained { .. }
+        | SeekError::AboveEnd { .. }
+        | SeekError::Read(ReadError::BelowRetained { .. }) => Exit::Usage,
+        SeekError::Read(_) => Exit::State,
+    };
+    Failure::new(exit, error)
 }
 
 fn end_of_transaction(log: &Log<SystemDisk>, first: Seq) -> Result<Option<Seq>, SeekError> {

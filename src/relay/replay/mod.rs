@@ -1,0 +1,74 @@
+//! Replay: documents that changes of a range of the log touched are sent again, each in its newest state.
+//!
+//! # Constraints
+//!
+//! - Of a document only the newest state in the log is ever sent, with that change's own version: an index where the row is there, a delete where it is not. What
+//!   came between is never sent, so nothing that was deleted returns, even for a moment, and however soon the engine forgets deleted versions.
+//! - Memory is bounded ([`MOST_NOTED`]) however many documents there are: then they are worked off in slices of their hashes, one after the other.
+//!
+//! # Operation
+//!
+//! A first pass notes, of each document touched in the range, the record of its newest change up to the *horizon* ([`noted`]). The second reads from the range's
+//! beginning up to the horizon once more and takes a change only where it is the one noted ([`due`]). A sweep, a TRUNCATE's or a snapshot's, counts as a delete of all older documents of its table.
+//! [`dry_run`] makes both passes and sends nothing.
+//!
+//! | file | idea |
+//! |---|---|
+//! | [`reading`] | the log's changes as changes of documents |
+//! | [`noted`] | which change of each document is its newest |
+//! | [`due`] | what is to be sent |
+//! | [`dry_run`] | what would be |
+
+pub mod dry_run;
+pub mod due;
+pub mod noted;
+pub mod reading;
+
+use crate::event::pattern::TablePattern;
+use crate::event::{Seq, TableName};
+
+/// Most documents that are noted at a time: 24 bytes each, in a table that doubles, so 48 MiB while it grows, and 26 else.
+pub const MOST_NOTED: usize = 7 << 17;
+
+/// Which documents are meant: those that these records touched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    pub from: Seq,
+    /// The first record that is not meant any more.
+    pub end: Seq,
+    pub tables: Chosen,
+}
+
+/// The tables that are meant: all, or those that a pattern matches and none that begins with `!` does, however their names are written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chosen {
+    positive: Vec<TablePattern>,
+    negative: Vec<TablePattern>,
+}
+
+impl Chosen {
+    /// No pattern at all: every table.
+    ///
+    /// # Errors
+    /// What is wrong with a pattern.
+    pub fn parse<S: AsRef<str>>(patterns: &[S]) -> Result<Chosen, &'static str> {
+        let mut chosen = Chosen::default();
+        for pattern in patterns.iter().map(|pattern| pattern.as_ref().trim()) {
+            match pattern.strip_prefix('!') {
+                Some(body) => chosen.negative.push(TablePattern::parse(body.trim_start())?),
+                None => chosen.positive.push(TablePattern::parse(pattern)?),
+            }
+        }
+        Ok(chosen)
+    }
+
+    #[must_use]
+    pub fn has(&self, table: &TableName) -> bool {
+        let matches = |pattern: &TablePattern| pattern.matches_any_case(table);
+        (self.positive.is_empty() || self.positive.iter().any(matches)) && !self.negative.iter().any(matches)
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
