@@ -9,6 +9,7 @@
 //! | 6 | [`admin`] | what probes, Prometheus and people ask by HTTP |
 //! | 5 | [`config`] | one file; what it does not understand it refuses |
 //! | 4 | [`relay`] | source to log, log to sink, and the cursor that never passes what is not settled |
+//! | | [`diff`] | a table against its index: what outlives the relay's lag |
 //! | 3 edges | [`source`] | every committed row change, in order, or a definite error |
 //! | | [`mapping`] | the same row always gives the same document under the same id |
 //! | | [`sink`] | every item's outcome, or that it is unknown |
@@ -25,6 +26,7 @@ pub mod backoff;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod diff;
 pub mod disk;
 pub mod event;
 pub mod lifecycle;

@@ -25,6 +25,8 @@ pub enum Exit {
     Sink = 4,
     /// The state folder: log, cursor, lock.
     State = 5,
+    /// What was compared differs.
+    Differs = 6,
     /// A second signal cut the draining short.
     Signal = 130,
 }

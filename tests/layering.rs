@@ -12,6 +12,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("cli", 7),
     ("admin", 6),
     ("config", 5),
+    ("diff", 4),
     ("relay", 4),
     ("source", 3),
     ("mapping", 3),

@@ -3,6 +3,7 @@
 //! One file a command. People get text, machines get `--json`; logs go to standard error, results to standard output.
 
 pub mod check;
+pub mod diff;
 mod fence;
 pub mod log;
 pub mod parked;
@@ -31,7 +32,7 @@ struct Arguments {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 unexpected, 2 usage or configuration, 3 source, 4 sink, \
-    5 state folder, 130 second signal. 2 to 5 mean that starting again without a change would not help.";
+    5 state folder, 6 differences found, 130 second signal. 2 to 5 mean that starting again without a change would not help.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -45,6 +46,8 @@ enum Command {
     Snapshot(snapshot::SnapshotArguments),
     /// Send documents again, each in its newest state: those that changes since some place in the log touched.
     Replay(replay::ReplayArguments),
+    /// Compare a table's rows with its documents, beside a running relay.
+    Diff(diff::DiffArguments),
     /// What the search engine refused: look, send again, forget.
     #[command(subcommand)]
     Parked(parked::ParkedCommand),
@@ -109,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => status::run(&arguments),
         Command::Snapshot(arguments) => snapshot::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::Diff(arguments) => diff::run(&arguments),
         Command::Parked(command) => parked::run(&command),
         Command::Log(command) => log::run(&command),
     };

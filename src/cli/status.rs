@@ -52,20 +52,23 @@ pub(super) fn look(settings: &Settings) -> Result<(bool, Status), Failure> {
 
 /// Asks the relay at the configured address; `None` where nothing listens there.
 fn ask(settings: &Settings) -> anyhow::Result<Option<Status>> {
-    let url = format!("http://{}/status", settings.admin_listen);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
-        let answer = match client.get(&url).send().await {
-            Ok(answer) => answer,
-            Err(error) if error.is_connect() => return Ok(None),
-            Err(error) => return Err(error).with_context(|| format!("asking {url}")),
-        };
-        let text = answer.text().await.with_context(|| format!("asking {url}"))?;
-        let status = serde_json::from_str(&text)
-            .with_context(|| format!("what answers at {url} is no everrelay; see [admin] listen"))?;
-        Ok(Some(status))
-    })
+    runtime.block_on(asked(settings))
+}
+
+/// The same within a runtime.
+pub(super) async fn asked(settings: &Settings) -> anyhow::Result<Option<Status>> {
+    let url = format!("http://{}/status", settings.admin_listen);
+    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
+    let answer = match client.get(&url).send().await {
+        Ok(answer) => answer,
+        Err(error) if error.is_connect() => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("asking {url}")),
+    };
+    let text = answer.text().await.with_context(|| format!("asking {url}"))?;
+    let status = serde_json::from_str(&text)
+        .with_context(|| format!("what answers at {url} is no everrelay; see [admin] listen"))?;
+    Ok(Some(status))
 }
 
 /// Reads the state folder without a relay.

@@ -43,6 +43,7 @@
 //! | `node` `nodes` | one request to one node; which node is asked |
 //! | `access` `sigv4` `aws_key` | what requests prove their sender by, and whom they trust |
 //! | `outcome` | a bulk's answer, judged item by item |
+//! | [`documents`] | documents by their ids |
 //! | `sweep` | deleting all that is older than a bound |
 //! | `fence` | no two relays write to one index |
 //! | `tasks` | whether the engine is still at work on a request |
@@ -57,6 +58,7 @@ mod action;
 mod aws_key;
 mod choice;
 mod client;
+pub mod documents;
 mod fence;
 mod field;
 mod index;
@@ -73,7 +75,7 @@ mod tasks;
 
 use std::collections::HashSet;
 use std::ops::{ControlFlow, Range};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub use aws_key::AwsKey;
@@ -98,6 +100,8 @@ pub struct ElasticSink<T = SystemClock> {
     targets: RwLock<Vec<Arc<Target>>>,
     /// Sweeps begun, for the ids of their bulks.
     sweeps: AtomicU64,
+    /// The engine has not yet refused to be asked for vectors too.
+    knows_vectors: AtomicBool,
 }
 
 /// An alias that was ensured or found.
@@ -153,6 +157,7 @@ impl<T: Clock> ElasticSink<T> {
             fence: claimant.map(|claimant| Fence::new(claimant, clock, options.request_timeout)),
             targets: RwLock::new(Vec::new()),
             sweeps: AtomicU64::new(0),
+            knows_vectors: AtomicBool::new(true),
         })
     }
 
@@ -175,6 +180,18 @@ impl<T: Clock> ElasticSink<T> {
     /// The engine does not answer, or it cannot be written to.
     pub async fn look(&self, spec: &IndexSpec) -> Result<Look, SinkError> {
         look::look(&self.client, spec).await
+    }
+
+    /// Every document of an index: `visit` is told id, routing and version.
+    ///
+    /// # Errors
+    /// The engine does not answer for all of it.
+    pub async fn scan(
+        &self,
+        index: IndexNo,
+        visit: impl FnMut(&str, Option<&str>, Version) + Send + Sync,
+    ) -> Result<(), SinkError> {
+        sweep::scan((&self.client, self.fence.as_ref()), self.targets(), index, visit).await
     }
 
     fn targets(&self) -> Vec<Arc<Target>> {

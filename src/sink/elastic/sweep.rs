@@ -108,6 +108,23 @@ pub(super) struct Sweep<'c, T> {
     /// Before the numbers of its bulks.
     number: u64,
     bulks: u64,
+    visit: Option<Visit<'c>>,
+}
+
+/// Is told of each document: id, routing, version.
+type Visit<'c> = Box<dyn FnMut(&str, Option<&str>, Version) + Send + Sync + 'c>;
+
+/// The same pass with nothing to delete.
+pub(super) async fn scan<'c, T: Clock>(
+    engine: (&'c Client, Option<&'c Fence<T>>),
+    targets: Vec<Arc<Target>>,
+    index: IndexNo,
+    visit: impl FnMut(&str, Option<&str>, Version) + Send + Sync + 'c,
+) -> Result<(), SinkError> {
+    let (nothing, none) = (Version(0)..Version(0), HashSet::new());
+    let mut sweep = Sweep::new(engine, targets, index, (nothing, &none), 0);
+    sweep.visit = Some(Box::new(visit));
+    sweep.run(|_| ControlFlow::Continue(())).await.map(|_| ())
 }
 
 #[derive(Deserialize)]
@@ -169,7 +186,7 @@ impl<'c, T: Clock> Sweep<'c, T> {
     ) -> Sweep<'c, T> {
         let target =
             targets.get(index.0 as usize).cloned().expect("an index number comes from `ensure` or `find`");
-        Sweep { client, fence, targets, target, index, versions, spared, number, bulks: 0 }
+        Sweep { client, fence, targets, target, index, versions, spared, number, bulks: 0, visit: None }
     }
 
     /// See [`Sink::sweep`](crate::sink::Sink::sweep).
@@ -301,6 +318,9 @@ impl<'c, T: Clock> Sweep<'c, T> {
                 return Err(SweepError::NotOurs { index, found: version, least }.into());
             }
             swept.saw(&hit._id, version);
+            if let Some(visit) = &mut self.visit {
+                visit(&hit._id, hit._routing.as_deref(), version);
+            }
             if version < self.versions.end && !self.spared.contains(&*hit._id) {
                 old.push(hit);
             } else {

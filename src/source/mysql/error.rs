@@ -380,6 +380,14 @@ impl MysqlError {
     }
 }
 
+impl MysqlError {
+    /// Whether asking again cannot help.
+    #[must_use]
+    pub fn is_definite(&self) -> bool {
+        matches!(self.class(), Class::Definite)
+    }
+}
+
 impl From<MysqlError> for SourceError {
     fn from(error: MysqlError) -> SourceError {
         match error.class() {

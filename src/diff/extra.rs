@@ -1,0 +1,97 @@
+//! Documents without a row.
+
+use std::collections::HashMap;
+
+use sha2::{Digest, Sha256};
+
+use super::rows::Edge;
+use super::{BATCH, Diff, DiffError, Found, Lag};
+use crate::event::Version;
+use crate::sink::elastic::documents::DocumentId;
+
+/// Rows beyond which extra documents are not looked for: their ids take 512 MiB.
+const MOST_ROWS: usize = 1 << 25;
+
+/// Documents without a row that are decided one by one; more are not looked at.
+const MOST_CANDIDATES: usize = 100_000;
+
+/// Ids of rows, as half of their SHA-256: that two of a table meet in it nobody will live to see.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    ids: Vec<u128>,
+    too_many: bool,
+}
+
+impl Seen {
+    pub(super) fn add(&mut self, id: &str) {
+        if self.ids.len() >= MOST_ROWS {
+            (self.ids, self.too_many) = (Vec::new(), true);
+        }
+        if !self.too_many {
+            self.ids.push(hash(id));
+        }
+    }
+}
+
+fn hash(id: &str) -> u128 {
+    let digest = Sha256::digest(id.as_bytes());
+    let mut half = [0; 16];
+    half.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+    u128::from_le_bytes(half)
+}
+
+impl<L: Lag> Diff<'_, L> {
+    /// Looks at every document of the index, and once more at every row where some have none.
+    pub(super) async fn find_extra(&mut self, seen: Seen, found: &mut Found) -> Result<(), DiffError> {
+        let Seen { mut ids, too_many } = seen;
+        if too_many {
+            found.without_extra = Some("the table has more than 33 million rows");
+            return Ok(());
+        }
+        ids.sort_unstable();
+        let mut candidates: HashMap<String, (DocumentId, Version)> = HashMap::new();
+        let mut documents = 0;
+        let visit = |id: &str, routing: Option<&str>, version: Version| {
+            documents += 1;
+            if ids.binary_search(&hash(id)).is_err() && candidates.len() < MOST_CANDIDATES {
+                let at = DocumentId { id: id.to_owned(), routing: routing.map(str::to_owned) };
+                candidates.insert(id.to_owned(), (at, version));
+            }
+        };
+        self.engine.sink.scan(self.engine.index.no, visit).await?;
+        drop(ids);
+        found.documents = Some(documents);
+        if candidates.is_empty() {
+            return Ok(());
+        }
+        let (mut after, mut last): (Edge, _) = (None, None);
+        loop {
+            let range = self.table.next(after, &None).await?;
+            range.rows.iter().for_each(|row| drop(candidates.remove(&row.at.id)));
+            last = Some(range.high).or(last);
+            after = range.upto;
+            if after.is_none() || candidates.is_empty() {
+                break;
+            }
+        }
+        if candidates.is_empty() {
+            return Ok(());
+        }
+        // Later ranges show all that former ones could.
+        if found.relay && !self.until_settled(last.as_slice()).await? {
+            found.behind = true;
+        }
+        let mut candidates: Vec<_> = candidates.into_values().collect();
+        candidates.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+        for batch in candidates.chunks(BATCH) {
+            let at: Vec<_> = batch.iter().map(|(at, _)| at.clone()).collect();
+            for ((at, version), document) in batch.iter().zip(self.engine.documents(&at).await?) {
+                // One that was written to since may have a row now.
+                if document.is_some_and(|document| document.version == *version) {
+                    found.extra.add(at.id.clone(), self.options.keys);
+                }
+            }
+        }
+        Ok(())
+    }
+}
