@@ -173,6 +173,9 @@ fn print(table: &str, found: &Found, seconds: f64) {
     } else {
         kind("extra", "documents without a row", &found.extra);
     }
+    if found.unlooked > 0 {
+        println!("  and {} that seem to have none, too many to look at one by one", found.unlooked);
+    }
     if found.undecided.count > 0 {
         kind("undecided", "documents that changed each time that they were looked at", &found.undecided);
     }

@@ -12,7 +12,7 @@ use crate::sink::elastic::documents::DocumentId;
 /// Rows beyond which extra documents are not looked for: their ids take 512 MiB.
 const MOST_ROWS: usize = 1 << 25;
 
-/// Documents without a row that are decided one by one; more are not looked at.
+/// Documents that seem to have no row and are decided one by one; of more only the number is told.
 const MOST_CANDIDATES: usize = 100_000;
 
 /// Ids of rows, as half of their SHA-256: that two of a table meet in it nobody will live to see.
@@ -50,10 +50,14 @@ impl<L: Lag> Diff<'_, L> {
         }
         ids.sort_unstable();
         let mut candidates: HashMap<String, (DocumentId, Version)> = HashMap::new();
-        let mut documents = 0;
+        let (mut documents, mut undecided) = (0, 0);
         let visit = |id: &str, routing: Option<&str>, version: Version| {
             documents += 1;
-            if ids.binary_search(&hash(id)).is_err() && candidates.len() < MOST_CANDIDATES {
+            if ids.binary_search(&hash(id)).is_err() {
+                if candidates.len() >= MOST_CANDIDATES {
+                    undecided += 1;
+                    return;
+                }
                 let at = DocumentId { id: id.to_owned(), routing: routing.map(str::to_owned) };
                 candidates.insert(id.to_owned(), (at, version));
             }
@@ -61,6 +65,7 @@ impl<L: Lag> Diff<'_, L> {
         self.engine.sink.scan(self.engine.index.no, visit).await?;
         drop(ids);
         found.documents = Some(documents);
+        found.unlooked = undecided;
         if candidates.is_empty() {
             return Ok(());
         }

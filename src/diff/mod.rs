@@ -149,6 +149,8 @@ pub struct Found {
     pub stale: Kind,
     /// Documents without a row.
     pub extra: Kind,
+    /// Documents that seem to have no row, beyond as many as are decided one by one.
+    pub unlooked: u64,
     /// Documents that changed each time that they were looked at.
     pub undecided: Kind,
     /// A relay runs, and said what is settled.
@@ -164,7 +166,7 @@ pub struct Found {
 impl Found {
     #[must_use]
     pub fn differs(&self) -> bool {
-        self.missing.count + self.stale.count + self.extra.count > 0
+        self.missing.count + self.stale.count + self.extra.count + self.unlooked > 0
     }
 }
 
