@@ -25,7 +25,7 @@ async fn diff_names_what_was_lost_changed_and_added_and_nothing_that_the_relay_h
     let mut stage = Stage::set(test, 3_000).await?;
     stage.relay.start()?;
     stage.agree(SOON).await?;
-    let storm = stage.workload(Some(300));
+    let storm = stage.workload(Some(100));
     let (code, found) = diff(&stage, "orders", &[]).await?;
     ensure!(code == 0 && found["relay"] == true && found["behind"] == false, "{found}");
     storm.stop().await?;
