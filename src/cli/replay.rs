@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::anyhow;
 use serde::Serialize;
@@ -149,9 +149,7 @@ impl Said {
 
     fn go_on(&mut self) {
         let seconds = self.since.elapsed().as_secs();
-        if self.shown.map_or(Duration::from_secs(1), Duration::from_secs).as_secs() < seconds
-            && io::stderr().is_terminal()
-        {
+        if self.shown.unwrap_or(1) < seconds && io::stderr().is_terminal() {
             self.shown = Some(seconds);
             eprint!("\r{} for {seconds} s", self.what);
         }
