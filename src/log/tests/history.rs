@@ -187,7 +187,8 @@ impl History {
         self.visible += found.appended;
         self.ended.truncate(self.visible);
         (self.position, self.visible_position) = (found.position, found.position);
-        let first = found.frames.first().map_or(Seq(1), |frame| frame.seq);
+        // Every frame may be below it: what the last segment holds need not be synced.
+        let first = opened.log.retained_start();
         self.seen.truncate(first.0 as usize - 1);
         self.seen.extend(found.frames);
         let next = self.seen.last().map_or(Seq(1), |frame| frame.seq.next());
