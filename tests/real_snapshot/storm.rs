@@ -48,7 +48,7 @@ impl Pattern {
 fn statement(schema: &str, a: u64, b: u64, random: &mut StdRng) -> String {
     let n = random.random_range(0..1_000_000);
     match random.random_range(0..10) {
-        0..3 => format!("REPLACE INTO `{schema}`.storm VALUES ({a}, {n}, REPEAT('r', {n} % 40))"),
+        0..3 => format!("REPLACE INTO `{schema}`.storm (id, n, note) VALUES ({a}, {n}, REPEAT('r', {n} % 40))"),
         3..6 => format!("UPDATE `{schema}`.storm SET n = {n} WHERE id BETWEEN {a} AND {a} + 30"),
         6..8 => format!("DELETE FROM `{schema}`.storm WHERE id BETWEEN {a} AND {a} + 9"),
         _ => format!("UPDATE IGNORE `{schema}`.storm SET id = {b} WHERE id = {a}"),
@@ -124,9 +124,13 @@ async fn with_storm(database: Database, test: &'static str, rate: u64) -> Result
     let mut stage = with_snapshot(database, test, 0, Some(rate)).await?;
     let schema = stage.shop.schema.clone();
     let table = [
-        format!("CREATE TABLE `{schema}`.storm (id BIGINT PRIMARY KEY, n INT NOT NULL, note VARCHAR(40))"),
+        // Rows of a size that makes some ten chunks of them.
         format!(
-            "INSERT INTO `{schema}`.storm SELECT (a.n * 5 + b.n) * 10, a.n, b.n FROM `{schema}`.numbers a \
+            "CREATE TABLE `{schema}`.storm (id BIGINT PRIMARY KEY, n INT NOT NULL, note VARCHAR(40), \
+             wide VARCHAR(600) NOT NULL DEFAULT (REPEAT('w', 600)))"
+        ),
+        format!(
+            "INSERT INTO `{schema}`.storm (id, n, note) SELECT (a.n * 5 + b.n) * 10, a.n, b.n FROM `{schema}`.numbers a \
              JOIN `{schema}`.numbers b ON b.n < 5"
         ),
     ];

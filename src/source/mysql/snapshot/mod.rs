@@ -26,6 +26,7 @@
 //! | file | idea |
 //! |---|---|
 //! | [`subject`] | a table, and where its chunks end |
+//! | [`even`] | ends of chunks that are computed |
 //! | [`order`] | places in a key's order |
 //! | [`chunk`] | one chunk's rows |
 //! | [`touched`] | the key collector |
@@ -36,6 +37,7 @@
 //! | [`gaps`] | what nobody asks for and is needed |
 
 pub mod chunk;
+pub mod even;
 pub mod gaps;
 #[cfg(test)]
 mod model_tests;
@@ -71,7 +73,7 @@ use chunk::{Session, Unread};
 use gaps::Gaps;
 use replicas::Replicas;
 use subject::Subject;
-use table::{Piece, Progress, State};
+use table::{Piece, Progress, State, reached};
 use tasks::{Done, of_task};
 use touched::{Touched, key_of, keys_of};
 
@@ -317,7 +319,7 @@ impl Snapshots {
                 match *described {
                     Ok(Some(subject)) => self.described(subject, binlog, batch),
                     Ok(None) => self.gone(binlog, batch),
-                    Err(error) => return self.failed(Unread::Error(error)),
+                    Err(error) => return self.failed(error),
                 }
                 session
             }
@@ -490,9 +492,4 @@ async fn until_may_read(pace: &Pace, replicas: Option<&Replicas>) {
         replicas.until_may_read().await;
     }
     pace.until_may_add().await;
-}
-
-/// How far a snapshot is read, as the log has it.
-fn reached(snapshot: &Snapshot) -> Option<Vec<u8>> {
-    snapshot.begun.as_ref()?.ranges.first()?.after.clone()
 }

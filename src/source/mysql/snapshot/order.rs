@@ -5,8 +5,8 @@
 //! A place is the CRC-32 of the key's columns' names and types (4 bytes, little-endian), then the key's values in key order, each as
 //! [`codec`](crate::event::codec) writes it. A place in another key than the table has now is none.
 
-use crate::event::TableSchema;
-use crate::event::codec::Row;
+use crate::event::codec::{Row, RowWriter};
+use crate::event::{TableSchema, Value};
 
 use super::super::decode::{ColumnKind, RowPlan};
 use super::super::{literal, select};
@@ -44,6 +44,31 @@ impl KeyOrder {
     #[must_use]
     pub fn knows(&self, place: &[u8]) -> bool {
         self.literals(place).is_some()
+    }
+
+    /// The value at a place, if the key is one integer.
+    #[must_use]
+    pub fn integer(&self, place: &[u8]) -> Option<i128> {
+        let [(_, ColumnKind::Signed | ColumnKind::Unsigned)] = &self.columns[..] else { return None };
+        match Row::new(place.strip_prefix(&self.stamp)?).next_value().ok()? {
+            Value::I64(value) => Some(value.into()),
+            Value::U64(value) => Some(value.into()),
+            _ => None,
+        }
+    }
+
+    /// The place of a value, if the key is one integer that can be it.
+    #[must_use]
+    pub fn at(&self, value: i128) -> Option<Vec<u8>> {
+        let [(_, kind)] = &self.columns[..] else { return None };
+        let mut place = self.stamp.to_vec();
+        let mut writer = RowWriter::new(&mut place);
+        match kind {
+            ColumnKind::Signed => writer.i64(value.try_into().ok()?),
+            ColumnKind::Unsigned => writer.u64(value.try_into().ok()?),
+            _ => return None,
+        }
+        Some(place)
     }
 
     /// The columns as ORDER BY and a list of columns name them.
@@ -127,7 +152,6 @@ impl KeyOrder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::codec::RowWriter;
 
     fn order(columns: &[(&str, ColumnKind)]) -> KeyOrder {
         let columns = columns.iter().map(|(name, kind)| ((*name).to_owned(), kind.clone())).collect();
@@ -157,6 +181,30 @@ mod tests {
         );
         assert_eq!(order.condition(None, None, None).unwrap(), "");
         assert_eq!(order.list(), "`a`, `b```");
+    }
+
+    #[test]
+    fn a_key_that_is_one_integer_has_a_place_for_each_value() {
+        for (kind, lowest, highest) in [
+            (ColumnKind::Signed, i64::MIN.into(), i64::MAX.into()),
+            (ColumnKind::Unsigned, 0, i128::from(u64::MAX)),
+        ] {
+            let order = order(&[("a", kind)]);
+            for value in [lowest, 7, highest] {
+                let place = order.at(value).unwrap();
+                assert!(order.knows(&place));
+                assert_eq!(order.integer(&place), Some(value));
+            }
+            assert_eq!([order.at(lowest - 1), order.at(highest + 1)], [None, None]);
+        }
+        let other = order(&[("a", ColumnKind::Signed), ("b", ColumnKind::Signed)]);
+        assert_eq!(other.at(1), None);
+        let place = place(&other, |w| {
+            w.i64(1);
+            w.i64(2);
+        });
+        assert_eq!(other.integer(&place), None);
+        assert_eq!(order(&[("a", ColumnKind::Year)]).at(1), None);
     }
 
     #[test]

@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::event::TableNo;
+use crate::log::snapshot::Snapshot;
 
 use super::chunk::{High, Rows};
+use super::even::Spacing;
 use super::subject::{Cut, Subject};
 use super::touched::Opened;
 
@@ -47,8 +49,12 @@ pub struct Progress {
     /// It ends with the table.
     is_whole: bool,
     rows: usize,
+    spacing: Spacing,
     next: u64,
 }
+
+/// A chunk's end that keys are to be walked over for: where it begins, and its rows.
+pub type Walk = (Option<Vec<u8>>, usize);
 
 impl Progress {
     /// Of a table that was read up to `after`.
@@ -57,6 +63,7 @@ impl Progress {
         let row_bytes = usize::try_from(subject.row_bytes.max(1)).unwrap_or(usize::MAX);
         let rows = (TARGET / row_bytes).clamp(1, FIRST_ROWS);
         Progress {
+            spacing: Spacing::up_to(subject.last),
             subject,
             version,
             pieces: VecDeque::new(),
@@ -73,6 +80,7 @@ impl Progress {
         self.pieces.clear();
         (self.end, self.is_cutting, self.is_whole) = (after, false, false);
         if smaller {
+            self.spacing.forget();
             self.rows = (self.rows / 4).max(1);
         }
     }
@@ -88,13 +96,24 @@ impl Progress {
         self.rows == 1
     }
 
-    /// Where the next chunk begins and how many rows it is to have, if one is wanted; one is cut at a time, and a few ahead.
-    pub fn begin_cut(&mut self, connections: usize) -> Option<(Option<Vec<u8>>, usize)> {
-        if self.is_cutting || self.is_whole || self.pieces.len() > connections {
-            return None;
+    /// Cuts chunks off, a few ahead, while it can be computed where they end; what is to be walked over for the next, if that is so.
+    pub fn begin_cut(&mut self, connections: usize) -> Option<Walk> {
+        while !self.is_cutting && !self.is_whole && self.pieces.len() <= connections {
+            match self.even_end() {
+                Some(place) => self.cut(Cut::At(place)),
+                None => {
+                    self.is_cutting = true;
+                    return Some((self.end.clone(), self.rows));
+                }
+            }
         }
-        self.is_cutting = true;
-        Some((self.end.clone(), self.rows))
+        None
+    }
+
+    /// Where the next chunk ends, if keys lie evenly.
+    fn even_end(&self) -> Option<Vec<u8>> {
+        let order = &self.subject.order;
+        order.at(self.spacing.end_behind(order.integer(self.end.as_ref()?)?, self.rows)?)
     }
 
     pub fn cut(&mut self, cut: Cut) {
@@ -131,6 +150,10 @@ impl Progress {
             self.rows = fit.min(self.rows.saturating_mul(4));
         }
         let Some(piece) = self.pieces.iter_mut().find(|piece| piece.number == number) else { return };
+        let ends = [&piece.after, &piece.upto].map(|end| self.subject.order.integer(end.as_ref()?));
+        if let [Some(after), Some(upto)] = ends {
+            self.spacing.saw(after, upto, rows.ends.len());
+        }
         if let State::Opened(opened) = piece.state {
             piece.state = State::Read(opened, rows);
         }
@@ -141,4 +164,10 @@ impl Progress {
         let due = matches!(&self.pieces.front()?.state, State::Read(_, rows) if has_passed(&rows.high));
         if due { self.pieces.pop_front() } else { None }
     }
+}
+
+/// How far a snapshot is read, as the log has it.
+#[must_use]
+pub fn reached(snapshot: &Snapshot) -> Option<Vec<u8>> {
+    snapshot.begun.as_ref()?.ranges.first()?.after.clone()
 }

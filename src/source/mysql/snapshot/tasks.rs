@@ -16,7 +16,7 @@ use super::{Reading, Snapshots};
 /// What a task came to, and its connection if that is of use.
 #[derive(Debug)]
 pub(super) enum Done {
-    Described(Box<Result<Option<Subject>, MysqlError>>, Option<Session>),
+    Described(Box<Result<Option<Subject>, Unread>>, Option<Session>),
     Cut(Result<Cut, Unread>, Option<Session>),
     Read(u64, Result<Rows, Unread>, Option<Session>),
     Rested,
@@ -37,18 +37,23 @@ impl Snapshots {
     }
 
     pub(super) fn describe(&mut self) {
-        let Some(Reading { table, .. }) = &self.reading else { return };
-        let (table, session) = (table.clone(), self.idle.pop());
+        let Some(Reading { table, filter, .. }) = &self.reading else { return };
+        // Rows that fulfil a filter may lie anywhere.
+        let (table, all, session) = (table.clone(), filter.is_none(), self.idle.pop());
         let (options, peer) = (self.options.clone(), self.peer);
         self.tasks.spawn(async move {
-            match with_session(session, &options, peer).await {
-                Ok(mut session) => {
-                    let described = session.describe(&table).await;
-                    let session = described.is_ok().then_some(session);
-                    Done::Described(described.into(), session)
+            let described = async {
+                let mut session = with_session(session, &options, peer).await?;
+                let mut subject = session.describe(&table).await?;
+                if let Some(subject) = subject.as_mut().filter(|_| all) {
+                    session.find_last(subject).await?;
                 }
-                Err(error) => Done::Described(Err(error).into(), None),
-            }
+                Ok((subject, session))
+            };
+            let (described, session) = described
+                .await
+                .map_or_else(|error| (Err(error), None), |(subject, session)| (Ok(subject), Some(session)));
+            Done::Described(described.into(), session)
         });
     }
 
