@@ -206,19 +206,22 @@ async fn every_key_is_read_whole(mut stage: Stage) -> Result<()> {
             "CREATE TABLE `{schema}`.parted (a INT PRIMARY KEY, n INT) PARTITION BY HASH(a) PARTITIONS 5"
         ),
         format!("INSERT INTO `{schema}`.parted SELECT n * 3, n FROM `{schema}`.numbers"),
-        // Many chunks, of keys that lie evenly for a while, then far apart, then close together, up to the last that there can be.
-        format!("CREATE TABLE `{schema}`.spread (a BIGINT PRIMARY KEY, filler VARCHAR(5000))"),
-        format!("CREATE TABLE `{schema}`.even_odd (a BIGINT UNSIGNED PRIMARY KEY, filler VARCHAR(5000))"),
+        // Many chunks, of keys that lie evenly for a while: then close together, more than a chunk can hold; and then far apart.
+        format!("CREATE TABLE `{schema}`.then_dense (a BIGINT PRIMARY KEY, filler VARCHAR(5000))"),
+        format!("CREATE TABLE `{schema}`.then_sparse (a BIGINT UNSIGNED PRIMARY KEY, filler VARCHAR(5000))"),
         format!(
-            "INSERT INTO `{schema}`.spread SELECT CASE WHEN n < 1500 THEN n * 2 - 700 WHEN n < 2200 THEN n * 1000000000000 \
-             WHEN n < 3300 THEN 9000000000000000000 + n ELSE 9223372036854775807 - 3999 + n END, REPEAT('f', 4000) FROM `{schema}`.numbers"
+            "INSERT INTO `{schema}`.then_dense SELECT CASE WHEN n < 2000 THEN (n - 700) * 1000000000000 \
+             WHEN n < 3999 THEN 1300000000000000 + n ELSE 9223372036854775807 END, REPEAT('f', 5000) FROM `{schema}`.numbers"
         ),
         format!(
-            "INSERT INTO `{schema}`.even_odd SELECT 18446744073709551615 - 3 * n, REPEAT('f', 4000) FROM `{schema}`.numbers"
+            "INSERT INTO `{schema}`.then_sparse SELECT IF(n < 2500, n * 3, 18446744073709551615 - (3999 - n) * 1000000), \
+             REPEAT('f', 5000) FROM `{schema}`.numbers"
         ),
     ];
     mysql::execute(&url, more).await?;
-    stage.tables.extend(["numbers", "empty_one", "one", "parted", "spread", "even_odd"].map(str::to_owned));
+    stage
+        .tables
+        .extend(["numbers", "empty_one", "one", "parted", "then_dense", "then_sparse"].map(str::to_owned));
     stage.relay.start()?;
     over(&mut stage).await?;
     stage.relay.until_settled(SOON).await?;

@@ -48,7 +48,9 @@ impl Pattern {
 fn statement(schema: &str, a: u64, b: u64, random: &mut StdRng) -> String {
     let n = random.random_range(0..1_000_000);
     match random.random_range(0..10) {
-        0..3 => format!("REPLACE INTO `{schema}`.storm (id, n, note) VALUES ({a}, {n}, REPEAT('r', {n} % 40))"),
+        0..3 => {
+            format!("REPLACE INTO `{schema}`.storm (id, n, note) VALUES ({a}, {n}, REPEAT('r', {n} % 40))")
+        }
         3..6 => format!("UPDATE `{schema}`.storm SET n = {n} WHERE id BETWEEN {a} AND {a} + 30"),
         6..8 => format!("DELETE FROM `{schema}`.storm WHERE id BETWEEN {a} AND {a} + 9"),
         _ => format!("UPDATE IGNORE `{schema}`.storm SET id = {b} WHERE id = {a}"),
