@@ -154,7 +154,10 @@ pub async fn table(url: &str, rows: u64) -> Result<Stretch> {
 }
 
 /// An empty schema with the orders table; the server's log syncs no more than it must.
-async fn fresh(url: &str, schema: &str) -> Result<()> {
+///
+/// # Errors
+/// The server refuses.
+pub async fn fresh(url: &str, schema: &str) -> Result<()> {
     let statements = [
         "SET GLOBAL sync_binlog = 0".to_owned(),
         "SET GLOBAL innodb_flush_log_at_trx_commit = 0".to_owned(),

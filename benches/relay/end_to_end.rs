@@ -12,7 +12,7 @@ use crate::measure::line;
 use crate::prepared::Bodies;
 use crate::support::relay::{RelayOptions, relay_binary};
 use crate::support::servers::Servers;
-use crate::whole::{Against, against};
+use crate::whole::{Against, Subject, against};
 
 /// # Errors
 /// A server or the relay fails.
@@ -34,7 +34,7 @@ pub async fn run(servers: &Servers, dir: &Path, scale: Scale) -> Result<()> {
     options.start.clone_from(&stretch.after);
     let until: GtidSet = stretch.until.parse()?;
     let Against { share, cpu_share, peak_mb } =
-        against(&bodies, servers, dir, &options, scale.rounds, |status| {
+        against(&bodies, servers, dir, Subject { options: &options, log: None }, scale.rounds, |status| {
             Ok(status.pipeline.gtids.parse::<GtidSet>()? == until)
         })
         .await?;

@@ -1,4 +1,4 @@
-//! What the whole relay costs, on real servers: `dev/bench ingest snapshot end-to-end latency`.
+//! What the whole relay costs, on real servers: `dev/bench ingest snapshot deliver end-to-end latency`.
 //!
 //! Each line is `name value unit`. Limit and subject are measured in turn, after a throw-away pass, and medians are printed; what
 //! each round took, and how far rounds lay apart, goes to standard error.
@@ -10,6 +10,9 @@
 //! | [`ingest`] | `ingest.*` |
 //! | [`end_to_end`] | `end_to_end.*` |
 //! | [`snapshot`] | `snapshot.*` |
+//! | [`deliver`] | `deliver.*` |
+//! | [`outage`] | the changes that are measured there |
+//! | [`acknowledging`] | an engine that is never the limit |
 //! | [`latency`] | `latency.*` |
 //! | [`child`] | the source side, or the bare stream, as a process of its own |
 //! | [`prepared`] | the same actions as ready-made bodies: what the engine can take |
@@ -18,13 +21,16 @@
 //! | [`process`] | what another process used |
 //! | [`measure`] | clocks, memory, medians |
 
+mod acknowledging;
 mod backlog;
 mod child;
+mod deliver;
 mod end_to_end;
 mod ingest;
 mod latency;
 #[path = "../measure.rs"]
 mod measure;
+mod outage;
 mod prepared;
 mod process;
 mod shapes;
@@ -46,7 +52,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
 struct Options {
-    /// ingest, snapshot, end-to-end, latency; all of them when none is named.
+    /// ingest, snapshot, deliver, end-to-end, latency; all of them when none is named.
     names: Vec<String>,
     /// A tenth of everything: to see that it works, not how fast.
     #[arg(long)]
@@ -60,6 +66,9 @@ struct Options {
     /// Rounds after the throw-away one.
     #[arg(long, env = "EVERRELAY_BENCH_ROUNDS")]
     rounds: Option<usize>,
+    /// Changes that the log has when the engine is just back.
+    #[arg(long, env = "EVERRELAY_BENCH_CATCH_UP")]
+    catch_up: Option<u64>,
     /// What a process started by this one is to do.
     #[arg(long, hide = true)]
     child: Option<String>,
@@ -78,6 +87,7 @@ pub struct Scale {
     pub rounds: usize,
     pub warm_actions: u64,
     pub latency_seconds: u64,
+    pub catch_up_changes: u64,
 }
 
 fn main() -> Result<()> {
@@ -92,6 +102,7 @@ fn main() -> Result<()> {
         rounds: 3,
         warm_actions: 3_000_000,
         latency_seconds: 60,
+        catch_up_changes: 8_600_000,
     };
     if options.quick {
         println!("# quick: a tenth of everything, not comparable");
@@ -102,10 +113,12 @@ fn main() -> Result<()> {
             rounds: 1,
             warm_actions: 300_000,
             latency_seconds: 15,
+            catch_up_changes: 860_000,
         };
     }
     scale.warm_actions = options.warm.unwrap_or(scale.warm_actions);
     scale.rounds = options.rounds.unwrap_or(scale.rounds);
+    scale.catch_up_changes = options.catch_up.unwrap_or(scale.catch_up_changes);
     scale.ingest_rounds = options.rounds.unwrap_or(scale.ingest_rounds);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(run(&options, scale))
@@ -117,7 +130,7 @@ async fn run(options: &Options, scale: Scale) -> Result<()> {
     let dir = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench-relay"));
     let mut names: Vec<&str> = options.names.iter().map(String::as_str).collect();
     if names.is_empty() {
-        names = vec!["ingest", "snapshot", "end-to-end", "latency"];
+        names = vec!["ingest", "snapshot", "deliver", "end-to-end", "latency"];
     }
     if names.iter().any(|name| *name != "ingest") {
         prepared::warm(&servers.engine_url, scale.warm_actions).await?;
@@ -129,9 +142,10 @@ async fn run(options: &Options, scale: Scale) -> Result<()> {
         match name {
             "ingest" => ingest::run(&servers, &dir, scale).await?,
             "snapshot" => snapshot::run(&servers, &dir, scale).await?,
+            "deliver" => deliver::run(&servers, &dir, scale).await?,
             "end-to-end" => end_to_end::run(&servers, &dir, scale).await?,
             "latency" => latency::run(&servers, &dir, scale).await?,
-            other => bail!("there is no bench {other:?}: ingest, snapshot, end-to-end, latency"),
+            other => bail!("there is no bench {other:?}: ingest, snapshot, deliver, end-to-end, latency"),
         }
     }
     let _ = std::fs::remove_dir_all(&dir);

@@ -11,7 +11,7 @@ use crate::measure::{MB, line, median};
 use crate::prepared::Bodies;
 use crate::support::relay::{RelayOptions, relay_binary};
 use crate::support::servers::Servers;
-use crate::whole::{Against, against};
+use crate::whole::{Against, Subject, against};
 use crate::{Scale, latency, note};
 
 /// # Errors
@@ -46,7 +46,7 @@ pub async fn run(servers: &Servers, dir: &Path, scale: Scale) -> Result<()> {
     options.segment_bytes = None;
     options.start = "snapshot".to_owned();
     let Against { share, cpu_share, peak_mb } =
-        against(&bodies, servers, dir, &options, scale.rounds, |status| {
+        against(&bodies, servers, dir, Subject { options: &options, log: None }, scale.rounds, |status| {
             let pipeline = &status.pipeline;
             Ok(pipeline.visible > 0
                 && pipeline.snapshots.is_empty()

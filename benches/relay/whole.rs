@@ -21,24 +21,34 @@ const LOOK: Duration = Duration::from_millis(50);
 const CALM: Duration = Duration::from_secs(3);
 
 /// What a run took: seconds, and bytes of memory at the relay's peak.
-struct Taken {
-    wall: f64,
-    relay_cpu: f64,
+pub struct Taken {
+    pub wall: f64,
+    pub relay_cpu: f64,
     engine_cpu: f64,
     mysql_cpu: f64,
-    peak: f64,
+    pub peak: f64,
+    /// Bytes of memory at each look.
+    pub resident: Vec<u64>,
+}
+
+/// What is run.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    pub options: &'a RelayOptions,
+    /// A log that its state folder has at the start; an empty folder without one.
+    pub log: Option<&'a Path>,
 }
 
 /// Medians over the rounds.
 pub struct Against {
     /// Wall time of the bodies / of the relay.
     pub share: f64,
-    /// The relay's CPU / that of all three.
+    /// The relay's CPU / that of all that work: MySQL has nothing to do where a log is there at the start.
     pub cpu_share: f64,
     pub peak_mb: f64,
 }
 
-/// Sends the bodies and runs a relay with these options until `is_over`, in turn, after a throw-away pass.
+/// Sends the bodies and runs a relay until `is_over`, in turn, after a throw-away pass.
 ///
 /// # Errors
 /// A server or the relay fails.
@@ -46,7 +56,7 @@ pub async fn against(
     bodies: &Bodies,
     servers: &Servers,
     dir: &Path,
-    options: &RelayOptions,
+    subject: Subject<'_>,
     rounds: usize,
     is_over: impl Fn(&Status) -> Result<bool>,
 ) -> Result<Against> {
@@ -58,9 +68,10 @@ pub async fn against(
         let engine = cpu(servers.engine_pid)? - engine;
         bodies.clear(&servers.engine_url).await?;
         tokio::time::sleep(CALM).await;
-        let taken = relay(servers, &dir.join(format!("relay-{round}")), options.clone(), &is_over).await?;
+        let taken = relay(servers, &dir.join(format!("relay-{round}")), subject, &is_over).await?;
         bodies.clear(&servers.engine_url).await?;
-        let cpu_share = taken.relay_cpu / (taken.relay_cpu + taken.engine_cpu + taken.mysql_cpu);
+        let source_cpu = if subject.log.is_some() { 0.0 } else { taken.mysql_cpu };
+        let cpu_share = taken.relay_cpu / (taken.relay_cpu + taken.engine_cpu + source_cpu);
         note!(
             "round {round}: prepared {limit:.2} s wall, {engine:.2} s engine CPU; relay {:.2} s wall, {:.2} s CPU, {:.1} MB peak \
              (engine {:.2} s, MySQL {:.2} s CPU): share {:.3}, CPU share {cpu_share:.3}; load {}",
@@ -84,19 +95,27 @@ pub async fn against(
 }
 
 /// From the start of the process to the first status that says that it is over.
-async fn relay(
+///
+/// # Errors
+/// A server or the relay fails.
+pub async fn relay(
     servers: &Servers,
     dir: &Path,
-    options: RelayOptions,
+    Subject { options, log }: Subject<'_>,
     is_over: impl Fn(&Status) -> Result<bool>,
 ) -> Result<Taken> {
-    let mut relay = Relay::prepare(dir, options)?;
+    let mut relay = Relay::prepare(dir, options.clone())?;
+    if let Some(log) = log {
+        copy(log, &relay.state_dir().join("main/log"))?;
+    }
+    let mut resident = Vec::new();
     let (engine, mysql) = (cpu(servers.engine_pid)?, cpu(servers.mysql_pid)?);
     let begun = Instant::now();
     relay.start()?;
     loop {
         tokio::time::sleep(LOOK).await;
         relay.ensure_alive()?;
+        resident.push(relay.resident_bytes());
         if let Ok((200, body)) = relay.get("/status").await
             && is_over(&serde_json::from_str(&body)?)?
         {
@@ -112,8 +131,19 @@ async fn relay(
         engine_cpu: cpu(servers.engine_pid)? - engine,
         mysql_cpu: cpu(servers.mysql_pid)? - mysql,
         peak: relay.peak_bytes() as f64,
+        resident,
     };
     relay.kill()?;
     std::fs::remove_dir_all(dir)?;
     Ok(taken)
+}
+
+/// A log's files: whoever opens it writes to them.
+fn copy(log: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(log)? {
+        let entry = entry?;
+        std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+    }
+    Ok(())
 }
