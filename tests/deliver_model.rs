@@ -138,7 +138,13 @@ impl ModelEngine {
 
     fn index(&self, documents: &Documents, alias: &str) -> Option<Index> {
         let no = documents.aliases.iter().position(|known| known == alias)?;
-        Some(Index { no: IndexNo(no as u32), name: alias.to_owned(), uuid: "u".into(), made: false })
+        Some(Index {
+            no: IndexNo(no as u32),
+            name: alias.to_owned(),
+            uuid: "u".into(),
+            history: None,
+            made: false,
+        })
     }
 
     /// A TRUNCATE's sweep: nothing else is written to its index meanwhile.

@@ -44,6 +44,7 @@ const FAULTS: &[(u8, &str)] = &[
     (37, "an index deleted, or made anew"),
     (38, "an alias that names another index"),
     (39, "another writer on an index"),
+    (40, "an engine that restarts; an index restored from a backup, or with a shard from an old copy"),
     (41, "one of several engine nodes gone, or of another cluster; redirects"),
     (42, "a server that restarts, crashes, ends the stream, also under TLS"),
     (43, "a connection that is half open"),

@@ -63,7 +63,7 @@ fn apply(state: &mut State, bulk: &Bulk) {
 
 impl Sink for Engine {
     async fn ensure(&self, spec: &IndexSpec, _: Expect) -> Result<Index, SinkError> {
-        Ok(Index { no: IndexNo(0), name: spec.alias.clone(), uuid: "u".into(), made: false })
+        Ok(Index { no: IndexNo(0), name: spec.alias.clone(), uuid: "u".into(), history: None, made: false })
     }
 
     async fn find(&self, _: &str, _: Expect) -> Result<Option<Index>, SinkError> {

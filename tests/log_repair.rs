@@ -177,8 +177,12 @@ impl Folder {
 }
 
 fn indices() -> std::collections::BTreeMap<String, IndexId> {
-    let index =
-        IndexId { table: TableName::new("shop", "orders"), name: "x-000001".into(), uuid: "u".into() };
+    let index = IndexId {
+        table: TableName::new("shop", "orders"),
+        name: "x-000001".into(),
+        uuid: "u".into(),
+        history: None,
+    };
     [("shop.orders".to_owned(), index)].into()
 }
 

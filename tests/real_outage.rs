@@ -6,15 +6,16 @@ mod support;
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use reqwest::Method;
 use support::proxy::Proxy;
 use support::seed::number_from_env;
 use support::servers::Server;
 use support::stage::Stage;
 use support::valve::Valve;
-use support::{eventually, mysql};
+use support::{ensure_says, eventually, mysql};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -153,5 +154,52 @@ async fn fault_54_a_relay_killed_within_a_large_transaction_shows_none_of_it_and
     valve.open();
     let comparison = stage.agree(Duration::from_secs(120)).await?;
     ensure!(comparison.rows() > ROWS, "{comparison}");
+    stage.clear().await
+}
+
+#[tokio::test]
+async fn fault_40_an_index_restored_from_a_backup_ends_the_relay_and_is_filled_again_by_a_snapshot()
+-> Result<()> {
+    let test = "fault_40_an_index_restored_from_a_backup_ends_the_relay_and_is_filled_again_by_a_snapshot";
+    let mut stage = Stage::set(test, 300).await?;
+    stage.relay.start()?;
+    stage.agree(SOON).await?;
+    let (schema, url) = (stage.shop.schema.clone(), stage.shop.mysql_url.clone());
+    let indices = stage.engine.indices(&format!("{schema}.orders-")).await?;
+    let index = indices.first().context("an index of orders")?;
+    let (backups, only) = (format!("/_snapshot/{schema}"), format!("{{\"indices\":\"{index}\"}}"));
+    let place = format!("{{\"type\":\"fs\",\"settings\":{{\"location\":\"{schema}\"}}}}");
+    stage.engine.demand(Method::PUT, &backups, Some(place)).await?;
+    let backup = format!("{backups}/before");
+    stage
+        .engine
+        .demand(Method::PUT, &format!("{backup}?wait_for_completion=true"), Some(only.clone()))
+        .await?;
+    let update = |amount: u32| format!("UPDATE `{schema}`.orders SET amount = {amount}");
+    // Taken, and not in the backup.
+    mysql::execute(&url, [update(7)]).await?;
+    stage.relay.until_settled(SOON).await?;
+    stage.engine.demand(Method::POST, &format!("/{index}/_close"), None).await?;
+    mysql::execute(&url, [update(8)]).await?;
+    stage.relay.until_ready_is(503, SOON).await?;
+    stage
+        .engine
+        .demand(Method::POST, &format!("{backup}/_restore?wait_for_completion=true"), Some(only))
+        .await?;
+    let words = stage.relay_ends_with(4, SOON).await?;
+    ensure_says(&words, &["lost documents", index, "snapshot --all"])?;
+    // The next start sees it too.
+    stage.relay.start()?;
+    let words = stage.relay_ends_with(4, SOON).await?;
+    ensure_says(&words, &["lost documents", index, "snapshot --all"])?;
+    // What it says helps.
+    std::fs::remove_dir_all(stage.relay.state_dir().join("main/settled"))?;
+    stage.relay.start()?;
+    stage.relay.until_ready_is(200, SOON).await?;
+    let (code, said, _) = stage.command(&["snapshot", "--all"]).await?;
+    ensure!(code == 0, "{said}");
+    stage.agree(SOON).await?;
+    stage.engine.demand(Method::DELETE, &backup, None).await?;
+    stage.engine.demand(Method::DELETE, &backups, None).await?;
     stage.clear().await
 }

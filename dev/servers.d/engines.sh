@@ -152,7 +152,7 @@ start_engine() { # SERVER FOLDER
         options+=(--enable-native-access=ALL-UNNAMED -cp "$(launcher_dir "$server"):$dist/core/*$geo")
     fi
     launch "$server" "${java[@]}" "${options[@]}" "$(launcher_of "$server")" \
-        "path.home=$dist" "path.data=$dir/data" "path.logs=$dir/" "cluster.name=everrelay-$instance" "node.name=$instance" \
+        "path.home=$dist" "path.data=$dir/data" "path.logs=$dir/" "path.repo=$dir/backups" "cluster.name=everrelay-$instance" "node.name=$instance" \
         discovery.type=single-node network.host=127.0.0.1 "http.port=$port" transport.port=0 \
         logger.level=INFO cluster.routing.allocation.disk.threshold_enabled=false
 }

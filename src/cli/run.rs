@@ -295,6 +295,7 @@ fn failure(error: RelayError) -> Failure {
         RelayError::Deliver(error) => match error {
             DeliverError::Sink(_)
             | DeliverError::OtherIndex { .. }
+            | DeliverError::Rewound { .. }
             | DeliverError::Refused { .. }
             | DeliverError::ParkedFull { .. }
             | DeliverError::ForeignWriter { .. }

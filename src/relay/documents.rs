@@ -296,7 +296,7 @@ mod tests {
                 columns: vec![Column { name: "id".into(), ty, nullable: false }],
                 key: vec![0],
             };
-            let index = Index { no: NO, name: "i".into(), uuid: "u".into(), made: false };
+            let index = Index { no: NO, name: "i".into(), uuid: "u".into(), history: None, made: false };
             Play {
                 documents: Documents::default(),
                 building: Building::default(),

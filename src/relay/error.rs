@@ -52,6 +52,11 @@ pub enum DeliverError {
     )]
     OtherIndex { alias: String, stored: String, found: String },
     #[error(
+        "the index {index} behind the alias {alias:?} has lost documents that it had taken: it was restored from a backup, or a shard of it was allocated from an old copy or empty. \
+         To fill it again: move the folder `settled` out of the state folder, start everrelay and run `everrelay snapshot --all`"
+    )]
+    Rewound { alias: String, index: String },
+    #[error(
         "the tables {first} and {second} would share the index alias {alias:?} (index names are lower case, and `index` of [[table]] may name one for both): \
          their documents would overwrite each other. Give each its own, or leave one of them out of [source] tables"
     )]

@@ -172,16 +172,22 @@ impl Tables {
         table: &TableName,
         index: &Index,
     ) -> Result<(), DeliverError> {
-        let found = IndexId { table: table.clone(), name: index.name.clone(), uuid: index.uuid.clone() };
-        match self.indices.get(alias) {
-            Some(stored) if *stored != found => {
+        let Index { name, uuid, history, .. } = index.clone();
+        let found = IndexId { table: table.clone(), name, uuid, history };
+        match self.indices.get_mut(alias) {
+            Some(stored)
+                if (&stored.table, &stored.name, &stored.uuid) != (table, &found.name, &found.uuid) =>
+            {
                 return Err(DeliverError::OtherIndex {
                     alias: alias.to_owned(),
                     stored: describe(stored),
                     found: describe(&found),
                 });
             }
-            Some(_) => {}
+            Some(stored) if stored.history.is_some() && history.is_some() && stored.history != history => {
+                return Err(DeliverError::Rewound { alias: alias.to_owned(), index: found.name });
+            }
+            Some(stored) => stored.history = stored.history.or(history),
             None => drop(self.indices.insert(alias.to_owned(), found)),
         }
         self.owners.insert(index.no, table.clone());
@@ -265,7 +271,12 @@ mod tests {
     #[test]
     fn a_tables_documents_stay_behind_the_alias_that_they_were_written_to() {
         let (orders, lines) = (TableName::new("shop", "orders"), TableName::new("shop", "lines"));
-        let stored = IndexId { table: orders.clone(), name: "shop.orders-000001".into(), uuid: "u".into() };
+        let stored = IndexId {
+            table: orders.clone(),
+            name: "shop.orders-000001".into(),
+            uuid: "u".into(),
+            history: None,
+        };
         let tables = Tables::new(BTreeMap::from([("shop.orders".to_owned(), stored)]), Rules::default());
         assert!(matches!(tables.expect("shop.orders", &orders), Ok(Expect::Existing)));
         assert!(matches!(tables.expect("shop.lines", &lines), Ok(Expect::Anything)));

@@ -15,7 +15,7 @@ use crate::event::{GtidSet, Seq, TableName, codec};
 const TREE: &str = "cursors";
 
 /// Version of a stored cursor's encoding.
-const ENCODING: u8 = 3;
+const ENCODING: u8 = 4;
 
 /// Limit on what decoding a cursor may allocate, bytes.
 const DECODE_LIMIT: usize = 64 << 20;
@@ -58,6 +58,8 @@ pub struct IndexId {
     pub name: String,
     /// As the engine gave it.
     pub uuid: String,
+    /// Stands for what was written to it so far; `None`: the engine did not tell.
+    pub history: Option<u32>,
 }
 
 /// Keeps one sink's cursor.
@@ -277,6 +279,7 @@ mod tests {
             table: TableName::new("shop", "orders"),
             name: "shop.orders-000001".into(),
             uuid: "x1y2".into(),
+            history: Some(7),
         };
         Cursor {
             seq: Seq(seq),

@@ -29,6 +29,8 @@ pub struct Index {
     pub name: String,
     /// The engine's own id of it: another one under the same name is another index.
     pub uuid: String,
+    /// Stands for what was written to it so far: another one once the engine has gone back behind that. `None`: the engine does not tell.
+    pub history: Option<u32>,
     /// It was made when it was asked for: no document was in it.
     pub made: bool,
 }

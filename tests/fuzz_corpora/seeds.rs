@@ -385,8 +385,12 @@ fn gtids() -> Vec<Vec<u8>> {
 }
 
 fn cursors() -> Vec<Vec<u8>> {
-    let index =
-        IndexId { table: TableName::new("shop", "t"), name: "shop.t-000001".into(), uuid: "u1".into() };
+    let index = IndexId {
+        table: TableName::new("shop", "t"),
+        name: "shop.t-000001".into(),
+        uuid: "u1".into(),
+        history: Some(9),
+    };
     let sweeps = vec![OwedSweep { seq: Seq(300), table: TableName::new("shop", "t"), below: u64::MAX }];
     let indices = [("shop.t".to_owned(), index)].into();
     let cursor = Cursor { seq: Seq(70_000), gtids: set(), indices, sweeps };

@@ -2,6 +2,7 @@
 
 mod access;
 mod fence;
+mod identity;
 mod nodes;
 mod sweeps;
 mod tasks;

@@ -75,7 +75,10 @@ impl Engine {
     }
 
     /// The body of a request that has to succeed.
-    async fn demand(&self, method: Method, path: &str, body: Option<String>) -> Result<String> {
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn demand(&self, method: Method, path: &str, body: Option<String>) -> Result<String> {
         let (status, text) = self.ask(method, path, body).await?;
         ensure!(status.is_success(), "{path} was answered {status}: {text}");
         Ok(text)

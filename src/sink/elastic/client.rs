@@ -310,7 +310,10 @@ impl Client {
 }
 
 /// An answer that says more than "later".
-fn served(asked: &str, answer: Answer) -> Result<Answer, SinkError> {
+///
+/// # Errors
+/// Transient: it does not.
+pub(super) fn served(asked: &str, answer: Answer) -> Result<Answer, SinkError> {
     let said = || said(answer.status, &answer.body);
     match answer.status {
         408 | 429 | 500.. => {

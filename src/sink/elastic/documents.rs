@@ -152,6 +152,7 @@ mod tests {
             alias: "a".into(),
             index: "a-1".into(),
             uuid: "u".into(),
+            shards: 1,
             fields: Vec::new(),
             prefixes: Prefixes::new("a"),
         };

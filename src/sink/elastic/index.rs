@@ -66,6 +66,12 @@ pub(super) enum IndexError {
     )]
     Changed { alias: String, index: String, uuid: String, now: String },
     #[error(
+        "index `{index}` behind alias {alias} has lost documents that it had taken: it was restored from a backup, or a shard of it was allocated from an old copy or \
+         empty while this process ran. To fill it again: stop everrelay, move the folder `settled` out of the state folder, start it and run \
+         `everrelay snapshot --all`"
+    )]
+    Rewound { alias: String, index: String },
+    #[error(
         "alias {alias} leads nowhere, and documents were written to its index before: it was deleted. Restore it under the same name, or, \
          to fill a new index from what the log still holds, stop everrelay, move the folder `settled` out of the state folder and \
          start again; rows last changed before the log's start will be missing"
@@ -100,6 +106,8 @@ impl From<IndexError> for SinkError {
 pub(super) struct Found {
     pub name: String,
     pub uuid: String,
+    /// 0: the engine does not say.
+    pub shards: u32,
     /// It was made just now.
     pub made: bool,
 }
@@ -200,7 +208,7 @@ pub(super) async fn describe(
     alias: &str,
     index: String,
 ) -> Result<Option<Found>, SinkError> {
-    let query = [("filter_path", "*.settings.index.uuid")];
+    let query = [("filter_path", "*.settings.index.uuid,*.settings.index.number_of_shards")];
     let path = format!("{}/_settings", encoded(&index));
     let answer = client.control(Method::Get, &path, &query, None).await?;
     if answer.status == 404 {
@@ -213,7 +221,9 @@ pub(super) async fn describe(
     };
     let uuid = entry.pointer("/settings/index/uuid").and_then(Value::as_str).map(str::to_owned);
     let uuid = uuid.ok_or_else(|| IndexError::Unreadable { what: format!("the settings of `{index}`") })?;
-    Ok(Some(Found { name: index, uuid, made: false }))
+    let shards = entry.pointer("/settings/index/number_of_shards").and_then(Value::as_str);
+    let shards = shards.and_then(|shards| shards.parse().ok()).unwrap_or(0);
+    Ok(Some(Found { name: index, uuid, shards, made: false }))
 }
 
 /// Makes the index and its alias; that somebody else did so meanwhile is no error here.

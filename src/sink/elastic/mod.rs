@@ -49,6 +49,7 @@
 //! | `tasks` | whether the engine is still at work on a request |
 //! | `reason` | what an engine's error says, without the row's values |
 //! | `index` | aliases, indices and mappings |
+//! | `identity` | whether an index is still what it was |
 //! | `look` | what will be wrong with an index, before the first document |
 //! | `made` | what an index is made by besides its fields |
 //! | `field` `choice` | mapping types, which existing ones will do, and which of them an engine has |
@@ -61,6 +62,7 @@ mod client;
 pub mod documents;
 mod fence;
 mod field;
+mod identity;
 mod index;
 mod look;
 mod made;
@@ -86,6 +88,7 @@ pub use options::{Auth, AwsKeyFrom, Claimant, ClientCertificate, ElasticError, E
 use self::action::Prefixes;
 use self::client::Client;
 use self::fence::{Fence, document};
+use self::identity::Identities;
 use super::{Bulk, BulkError, Disposition, Expect, Index, IndexNo, Sink, SinkError, Swept, UnderWay, Whose};
 use crate::clock::{Clock, SystemClock};
 use crate::event::Version;
@@ -100,6 +103,7 @@ pub struct ElasticSink<T = SystemClock> {
     targets: RwLock<Vec<Arc<Target>>>,
     /// Sweeps begun, for the ids of their bulks.
     sweeps: AtomicU64,
+    identities: Identities,
     /// The engine has not yet refused to be asked for vectors too.
     knows_vectors: AtomicBool,
 }
@@ -111,6 +115,8 @@ struct Target {
     /// The concrete index behind it.
     index: String,
     uuid: String,
+    /// How many shards it has; 0: not known.
+    shards: u32,
     /// Field names, to recognise them in the engine's errors.
     fields: Vec<String>,
     prefixes: Prefixes,
@@ -157,6 +163,7 @@ impl<T: Clock> ElasticSink<T> {
             fence: claimant.map(|claimant| Fence::new(claimant, clock, options.request_timeout)),
             targets: RwLock::new(Vec::new()),
             sweeps: AtomicU64::new(0),
+            identities: Identities::default(),
             knows_vectors: AtomicBool::new(true),
         })
     }
@@ -210,17 +217,19 @@ impl<T: Clock> ElasticSink<T> {
         found: index::Found,
         fields: Vec<String>,
     ) -> Result<Index, SinkError> {
-        let index::Found { name, uuid, made } = found;
+        let index::Found { name, uuid, shards, made } = found;
         let target = Arc::new(Target {
             alias: alias.to_owned(),
             index: name.clone(),
             uuid: uuid.clone(),
+            shards,
             fields,
             prefixes: Prefixes::new(alias),
         });
         if let Some(fence) = &self.fence {
             fence.meet(&self.client, &target).await?;
         }
+        let history = identity::history(&self.client, &name, shards).await?;
         let mut targets = self.targets.write().unwrap_or_else(PoisonError::into_inner);
         let no = match targets.iter().position(|known| known.alias == target.alias) {
             Some(no) => {
@@ -233,7 +242,9 @@ impl<T: Clock> ElasticSink<T> {
             }
         };
         let no = IndexNo(u32::try_from(no).expect("fewer aliases than 2^32 fit into memory"));
-        Ok(Index { no, name, uuid, made })
+        let index = Index { no, name, uuid, history, made };
+        self.identities.met(&index);
+        Ok(index)
     }
 }
 
@@ -281,11 +292,22 @@ impl<T: Clock> Sink for ElasticSink<T> {
 
     async fn send(&self, bulk: &Bulk) -> Result<Vec<Disposition>, BulkError> {
         let targets = self.targets();
+        self.identities.confirm(&self.client, &targets, &bulk.items).await?;
         if let Some(fence) = &self.fence {
             fence.admit(&self.client, &targets, &bulk.items).await?;
         }
-        let answer = self.client.bulk(bulk).await?;
-        outcome::judge(&answer, &bulk.items, &targets)
+        let answer = self.client.bulk(bulk).await;
+        let result = answer.and_then(|answer| outcome::judge(&answer, &bulk.items, &targets));
+        let put_off = |disposition: &Disposition| matches!(disposition, Disposition::Transient { .. });
+        if result.as_ref().map_or(true, |dispositions| dispositions.iter().any(put_off)) {
+            self.identities.doubt(&bulk.items);
+            return result;
+        }
+        // Sent while a shard had no primary, it may have waited for one that is another.
+        match self.identities.confirm(&self.client, &targets, &bulk.items).await {
+            Err(error @ BulkError::Definite { .. }) => Err(error),
+            _ => result,
+        }
     }
 
     async fn under_way(&self, whose: Whose<'_>) -> Result<UnderWay, SinkError> {

@@ -7,6 +7,7 @@ fn target() -> Arc<Target> {
         alias: "shop.orders".into(),
         index: "shop.orders-000001".into(),
         uuid: "u".into(),
+        shards: 1,
         fields: vec!["amount".into()],
         prefixes: Prefixes::new("shop.orders"),
     })
