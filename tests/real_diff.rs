@@ -19,9 +19,10 @@ async fn diff(stage: &Stage, table: &str, more: &[&str]) -> Result<(i32, Value)>
 }
 
 #[tokio::test]
-async fn diff_names_what_was_lost_changed_and_added_and_nothing_that_the_relay_has_yet_to_carry() -> Result<()>
-{
-    let test = "diff_names_what_was_lost_changed_and_added_and_nothing_that_the_relay_has_yet_to_carry";
+async fn diff_names_and_repairs_what_was_lost_changed_and_added_and_nothing_that_the_relay_has_yet_to_carry()
+-> Result<()> {
+    let test =
+        "diff_names_and_repairs_what_was_lost_changed_and_added_and_nothing_that_the_relay_has_yet_to_carry";
     let mut stage = Stage::set(test, 3_000).await?;
     stage.relay.start()?;
     stage.agree(SOON).await?;
@@ -44,15 +45,28 @@ async fn diff_names_what_was_lost_changed_and_added_and_nothing_that_the_relay_h
         .await?;
     ids.sort();
     let path = |id: &str| format!("/{alias}-000001/_doc/{id}");
-    let put = async |method: Method, path: String, body: Option<&str>| {
-        let answer = stage.engine.ask(method, &path, body.map(str::to_owned)).await?;
-        ensure!(answer.0.is_success(), "{path}: {answer:?}");
-        Ok(())
-    };
+    let empty = || Some("{}".to_owned());
+    // By others, without a version of their own: it rises by one.
+    stage.engine.demand(Method::DELETE, &path(&ids[2]), None).await?;
+    stage.engine.demand(Method::PUT, &path(&ids[4]), empty()).await?;
+    let (code, found) = diff(&stage, "customers", &["--repair"]).await?;
+    ensure!(code == 0 && found["missing"]["count"] == 1 && found["stale"]["count"] == 1, "{code}: {found}");
+    ensure!(found["repair"]["read"] == "the rows around what differs", "{found}");
+    ensure!(found["repair"]["left"]["stale"]["count"] == 0, "{found}");
+    let known: Value = serde_json::from_str(&stage.engine.demand(Method::GET, &path(&ids[0]), None).await?)?;
+    let version = known["_version"].as_u64().context("a version")?;
+    let extra = format!("{}?version_type=external&version={version}", path("somebody"));
+    stage.engine.demand(Method::PUT, &extra, empty()).await?;
+    stage.engine.demand(Method::DELETE, &path(&ids[2]), None).await?;
+    let (code, found) = diff(&stage, "customers", &["--repair"]).await?;
+    ensure!(code == 0 && found["missing"]["count"] == 1 && found["extra"]["count"] == 1, "{code}: {found}");
+    ensure!(found["repair"]["read"] == "the whole table", "{found}");
+    stage.agree(SOON).await?;
+
     let newer = "version_type=external&version=9000000000000000000";
-    put(Method::DELETE, format!("{}?{newer}", path(&ids[3])), None).await?;
-    put(Method::PUT, format!("{}?{newer}", path(&ids[5])), Some("{}")).await?;
-    put(Method::PUT, format!("{}?{newer}", path("nobody")), Some("{}")).await?;
+    stage.engine.demand(Method::DELETE, &format!("{}?{newer}", path(&ids[3])), None).await?;
+    stage.engine.demand(Method::PUT, &format!("{}?{newer}", path(&ids[5])), empty()).await?;
+    stage.engine.demand(Method::PUT, &format!("{}?{newer}", path("nobody")), empty()).await?;
 
     let (code, found) = diff(&stage, "customers", &[]).await?;
     ensure!(code == 6, "{code}: {found}");

@@ -1,4 +1,6 @@
-//! `everrelay diff`: a table against its index, beside a running relay.
+//! `everrelay diff`: a table against its index, beside a running relay, which mends what differs where it is told to.
+
+mod repair;
 
 use std::io::{IsTerminal, Write};
 use std::num::NonZeroU64;
@@ -9,6 +11,7 @@ use serde_json::json;
 
 use super::{ConfigArgument, Failure, status};
 use crate::config::Settings;
+use crate::diff::repair::Repair;
 use crate::diff::rows::Table;
 use crate::diff::{Diff, DiffError, DiffOptions, Engine, Found, Kind, Lag, Progress, Standing};
 use crate::event::TableName;
@@ -35,6 +38,9 @@ pub(super) struct DiffArguments {
     /// Seconds that the relay has to catch up with what differs.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     wait: u64,
+    /// Have the relay read anew what differs, wait until it is in the index, and compare it once more.
+    #[arg(long)]
+    repair: bool,
     /// One JSON object.
     #[arg(long)]
     json: bool,
@@ -85,7 +91,7 @@ pub(super) fn run(arguments: &DiffArguments) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(Exit::Unexpected, error))?;
     let begun = Instant::now();
-    let found = runtime.block_on(compare(arguments, &settings))?;
+    let (found, repaired) = runtime.block_on(compare(arguments, &settings))?;
     if std::io::stderr().is_terminal() {
         eprintln!();
     }
@@ -94,14 +100,26 @@ pub(super) fn run(arguments: &DiffArguments) -> Result<Exit, Failure> {
         let mut object = json!(found);
         object["table"] = arguments.table.as_str().into();
         object["seconds"] = seconds.into();
+        if let Some((repair, left)) = &repaired {
+            object["repair"] = json!({"read": repair.read(), "left": left});
+        }
         println!("{object}");
     } else {
         print(&arguments.table, &found, seconds);
+        if let Some((repair, left)) = &repaired {
+            println!("Repaired: {} read anew, and compared once more:", repair.read());
+            print(&arguments.table, left, seconds);
+        }
     }
-    Ok(if found.differs() { Exit::Differs } else { Exit::Done })
+    let now = repaired.as_ref().map_or(&found, |(_, left)| left);
+    Ok(if now.differs() { Exit::Differs } else { Exit::Done })
 }
 
-async fn compare(arguments: &DiffArguments, settings: &Settings) -> Result<Found, Failure> {
+/// What was found; and, where it was repaired, how, and what is left.
+async fn compare(
+    arguments: &DiffArguments,
+    settings: &Settings,
+) -> Result<(Found, Option<(Repair, Found)>), Failure> {
     let name = arguments.table.split_once('.');
     let name = name.map(|(schema, table)| TableName::new(schema, table));
     let usage = |why: String| Failure::new(Exit::Usage, anyhow!(why));
@@ -134,7 +152,18 @@ async fn compare(arguments: &DiffArguments, settings: &Settings) -> Result<Found
     };
     let engine = Engine { sink: &sink, index: &index, existence_only };
     let mut diff = Diff { table, engine, lag: &Running(settings), options };
-    diff.run(&Bar { begun: Instant::now() }).await.map_err(of)
+    let found = diff.run(&Bar { begun: Instant::now() }).await.map_err(of)?;
+    let repair = Repair::of(&found, &diff.table);
+    if !arguments.repair || repair == Repair::Nothing {
+        return Ok((found, None));
+    }
+    repair::order(settings, &name, &repair, &found).await?;
+    let bar = Bar { begun: Instant::now() };
+    let left = match &repair {
+        Repair::Whole => diff.run(&bar).await,
+        _ => diff.run_again(&found.ranges, &bar).await,
+    };
+    Ok((found, Some((repair, left.map_err(of)?))))
 }
 
 /// The first server that answers.

@@ -25,6 +25,20 @@ pub(super) fn ask<T: DeserializeOwned>(
     route: &str,
     body: &impl Serialize,
 ) -> anyhow::Result<Option<Result<T, String>>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(ask_async(settings, method, route, body))
+}
+
+/// The same, from within a runtime.
+///
+/// # Errors
+/// As [`ask`].
+pub(super) async fn ask_async<T: DeserializeOwned>(
+    settings: &Settings,
+    method: Method,
+    route: &str,
+    body: &impl Serialize,
+) -> anyhow::Result<Option<Result<T, String>>> {
     let path = settings.control_path();
     let context = || format!("asking the relay at {path:?}");
     // A folder that is not there has no relay either.
@@ -38,18 +52,14 @@ pub(super) fn ask<T: DeserializeOwned>(
         return Ok(None);
     }
     let body = serde_json::to_string(body)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let client =
-            reqwest::Client::builder().unix_socket(socket.as_path()).timeout(PATIENCE + MORE).build()?;
-        let request = client.request(method, format!("http://relay{route}")).body(body);
-        let answer = request.send().await.with_context(context)?;
-        let status = answer.status();
-        let text = answer.text().await.with_context(context)?;
-        match status {
-            StatusCode::OK => Ok(Some(Ok(serde_json::from_str(&text).with_context(context)?))),
-            StatusCode::CONFLICT | StatusCode::BAD_REQUEST => Ok(Some(Err(text))),
-            _ => bail!("{text}"),
-        }
-    })
+    let client = reqwest::Client::builder().unix_socket(socket.as_path()).timeout(PATIENCE + MORE).build()?;
+    let request = client.request(method, format!("http://relay{route}")).body(body);
+    let answer = request.send().await.with_context(context)?;
+    let status = answer.status();
+    let text = answer.text().await.with_context(context)?;
+    match status {
+        StatusCode::OK => Ok(Some(Ok(serde_json::from_str(&text).with_context(context)?))),
+        StatusCode::CONFLICT | StatusCode::BAD_REQUEST => Ok(Some(Err(text))),
+        _ => bail!("{text}"),
+    }
 }

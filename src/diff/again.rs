@@ -31,9 +31,7 @@ impl<L: Lag> Diff<'_, L> {
         found: &mut Found,
     ) -> Result<(), DiffError> {
         if !found.relay {
-            for suspects in kept {
-                suspects.by_id.into_values().for_each(|suspect| self.tell(suspect, found));
-            }
+            kept.into_iter().for_each(|suspects| self.tell_all(suspects, found));
             return Ok(());
         }
         for _ in 0..LOOKS {
@@ -77,6 +75,7 @@ impl<L: Lag> Diff<'_, L> {
                         suspect.times = if suspect.version == version { suspect.times + 1 } else { 0 };
                         suspect.version = version;
                         if suspect.times >= TWICE {
+                            found.ranges.add(&suspects.after, &suspects.upto);
                             self.tell(suspect, found);
                         } else {
                             suspects.by_id.insert(row.at.id.clone(), suspect);
@@ -86,13 +85,20 @@ impl<L: Lag> Diff<'_, L> {
             }
             kept.retain(|suspects| !suspects.by_id.is_empty());
         }
-        let left = kept.into_iter().flat_map(|suspects| suspects.by_id.into_values());
-        if found.behind {
-            left.for_each(|suspect| self.tell(suspect, found));
-        } else {
-            left.for_each(|suspect| found.undecided.add(suspect.at.id, self.options.keys));
+        for suspects in kept {
+            if found.behind {
+                self.tell_all(suspects, found);
+            } else {
+                let left = suspects.by_id.into_values();
+                left.for_each(|suspect| found.undecided.add(suspect.at.id, self.options.keys));
+            }
         }
         Ok(())
+    }
+
+    fn tell_all(&self, suspects: Suspects, found: &mut Found) {
+        found.ranges.add(&suspects.after, &suspects.upto);
+        suspects.by_id.into_values().for_each(|suspect| self.tell(suspect, found));
     }
 
     fn tell(&self, suspect: Suspect, found: &mut Found) {

@@ -9,7 +9,7 @@
 //! - An extra document is none of those whose rows a pass over the whole table saw that began after the document was found, and that is of the same version after all that the pass saw is
 //!   settled: had it a row, it had it all the while.
 //! - Nobody can tell lag from loss without a relay that says what is settled: then what differs is told as it is.
-//! - Nothing is written, at neither side. Memory: a range's rows twice, what is to be looked at again ([`MOST_SUSPECTS`]), and 16 bytes for each row where extra documents are looked for.
+//! - Nothing is written here, at neither side: to mend what differs is a snapshot's matter ([`repair`]). Memory: a range's rows twice, what is to be looked at again ([`MOST_SUSPECTS`]), and 16 bytes for each row where extra documents are looked for.
 //!
 //! # Operation
 //!
@@ -24,9 +24,11 @@
 //! | [`same`] | whether two documents are the same |
 //! | [`again`] | what outlives the lag |
 //! | [`extra`] | documents without a row |
+//! | [`repair`] | what a snapshot has to read |
 
 pub mod again;
 pub mod extra;
+pub mod repair;
 pub mod rows;
 pub mod same;
 
@@ -42,6 +44,7 @@ use crate::sink::elastic::documents::{Document, DocumentId};
 use crate::sink::{Index, SinkError};
 use crate::source::mysql::{MysqlError, Place};
 use extra::Seen;
+use repair::Ranges;
 use rows::{Edge, Expected, Range, Table};
 
 /// Documents that are looked at in one request: their ids take 512 kB at most.
@@ -161,6 +164,9 @@ pub struct Found {
     pub without_extra: Option<&'static str>,
     /// An ingest pipeline makes the documents: only whether they are there was compared.
     pub existence_only: bool,
+    /// Where rows are whose documents are missing or stale; as many as a repair can name.
+    #[serde(skip)]
+    pub ranges: Ranges,
 }
 
 impl Found {

@@ -82,6 +82,13 @@ impl Table {
         self.subject.estimated_rows
     }
 
+    /// The SQL condition for the rows of a range; `None`: its places are none of the key that the table has.
+    #[must_use]
+    pub fn condition(&self, after: &Edge, upto: &Edge) -> Option<String> {
+        let condition = self.subject.order.condition(after.as_deref(), upto.as_deref(), None)?;
+        Some(condition.strip_prefix(" WHERE ").map_or_else(|| "TRUE".to_owned(), str::to_owned))
+    }
+
     /// The next range behind `after`, within the range that ends at `last`.
     ///
     /// # Errors
