@@ -4,6 +4,9 @@
 //!
 //! Everything follows from one seed. `EVERRELAY_TEST_SEED=N cargo test --test deliver_model TEST` replays it.
 
+#[path = "support/engine_model.rs"]
+mod engine_model;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::num::NonZeroU64;
 use std::ops::{ControlFlow, Range};
@@ -11,6 +14,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use engine_model::{Kept, forget_tombstones, take};
 use everrelay::clock::SystemClock;
 use everrelay::disk::SystemDisk;
 use everrelay::event::codec::{Row, RowWriter};
@@ -41,9 +45,6 @@ use tokio_util::sync::CancellationToken;
 const KEYS: i64 = 12;
 const TABLES: [&str; 2] = ["a", "b"];
 const ORIGIN: [u8; 16] = [7; 16];
-
-/// What an engine keeps of a document: its version, and its body unless it was deleted.
-type Kept = (u64, Option<String>);
 
 #[derive(Default)]
 struct Documents {
@@ -133,7 +134,7 @@ impl ModelEngine {
 
     /// Deleted versions are kept in memory only, and not for long.
     fn forget_tombstones(&self) {
-        self.documents.lock().unwrap().kept.retain(|_, (_, body)| body.is_some());
+        forget_tombstones(&mut self.documents.lock().unwrap().kept);
     }
 
     fn index(&self, documents: &Documents, alias: &str) -> Option<Index> {
@@ -201,15 +202,9 @@ fn apply(documents: &mut Documents, strict: bool, bulk: &Bulk, only: impl Fn() -
             dispositions.push(Disposition::Poison { kind: "poison", reason: "a three".into() });
             continue;
         }
-        let entry = documents.kept.entry((alias, item.id.to_string())).or_insert((0, None));
-        if entry.0 > item.version.0 {
-            let current = Some(Version(entry.0));
-            dispositions.push(Disposition::Superseded { current });
-            continue;
-        }
-        let body = (item.verb == Verb::Index).then(|| body.trim_end().to_owned());
-        *entry = (item.version.0, body);
-        dispositions.push(Disposition::Done);
+        let kept = documents.kept.entry((alias, item.id.to_string())).or_default();
+        let body = (item.verb == Verb::Index).then(|| body.trim_end());
+        dispositions.push(take(kept, item.version, body));
     }
     dispositions
 }

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use reqwest::Method;
+use support::gateway::{Failing, Gateway};
 use support::proxy::Proxy;
 use support::seed::number_from_env;
 use support::servers::Server;
@@ -154,6 +156,34 @@ async fn fault_54_a_relay_killed_within_a_large_transaction_shows_none_of_it_and
     valve.open();
     let comparison = stage.agree(Duration::from_secs(120)).await?;
     ensure!(comparison.rows() > ROWS, "{comparison}");
+    stage.clear().await
+}
+
+#[tokio::test]
+async fn bulks_that_a_gateway_resets_cuts_and_garbles_leave_table_and_index_equal() -> Result<()> {
+    let test = "bulks_that_a_gateway_resets_cuts_and_garbles_leave_table_and_index_equal";
+    let mut stage = Stage::set(test, 500).await?;
+    let mut rng = StdRng::seed_from_u64(stage.seed.number);
+    let mut failing = vec![Failing::Answer, Failing::Page, Failing::Garbage];
+    failing.extend((0..3).map(|_| Failing::Request(rng.random_range(1..3000))));
+    failing.extend((0..3).map(|_| Failing::Cut(rng.random_range(1..600))));
+    failing.shuffle(&mut rng);
+    eprintln!("{failing:?}");
+    let all = failing.len();
+    let engine = stage.relay.options.sink_url.clone();
+    let engine = engine.trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let gateway = Gateway::before(engine, failing).await?;
+    stage.relay.options.sink_url = format!("http://{}", gateway.address);
+    stage.relay.write_config()?;
+    stage.relay.start()?;
+    let workload = stage.workload(Some(200));
+    eventually("every bulk that is to fail has failed", Duration::from_secs(120), async || {
+        Ok((gateway.failed() == all).then_some(()))
+    })
+    .await
+    .with_context(|| format!("{} of {all} failed", gateway.failed()))?;
+    workload.stop().await?;
+    stage.agree(Duration::from_secs(60)).await?;
     stage.clear().await
 }
 

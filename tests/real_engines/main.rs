@@ -3,6 +3,13 @@
 //! The engines are those that `EVERRELAY_TEST_ELASTICSEARCH_URL` and `EVERRELAY_TEST_OPENSEARCH_URL` name, else those of the instance in `EVERRELAY_TEST_INSTANCE`, else `test`,
 //! which `dev/servers` starts.
 
+#[path = "../support/engine_model.rs"]
+mod engine_model;
+mod model;
+#[path = "../support/seed.rs"]
+#[expect(dead_code, reason = "what other tests take from it")]
+mod seed;
+
 use std::convert::Infallible;
 use std::process::Command;
 
@@ -81,7 +88,7 @@ fn started(name: &str) -> String {
 
 /// The same index as whoever does not make it gets it.
 fn found_again(index: &Index) -> Index {
-    assert!(index.made, "{index:?}");
+    assert!(index.made && index.history.is_some(), "{index:?}");
     Index { made: false, ..index.clone() }
 }
 
@@ -455,6 +462,11 @@ macro_rules! at {
             #[tokio::test]
             async fn a_table_of_as_many_columns_as_there_can_be_is_indexed_with_null_in_every_one_too() {
                 super::the_widest_table_is_indexed(NAME).await;
+            }
+
+            #[tokio::test]
+            async fn the_engine_answers_as_the_model_of_the_tests_does() {
+                super::model::answers_as_the_model_does(NAME).await;
             }
 
             #[tokio::test]

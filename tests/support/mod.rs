@@ -31,6 +31,7 @@ pub mod canonical;
 pub mod compare;
 pub mod content;
 pub mod engine;
+pub mod gateway;
 pub mod mysql;
 pub mod oracle;
 pub mod plan;

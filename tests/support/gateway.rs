@@ -1,0 +1,158 @@
+//! A gateway before the search engine that fails bulks by a script, byte by byte.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use anyhow::Result;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// What becomes of a bulk.
+#[derive(Clone, Copy, Debug)]
+pub enum Failing {
+    /// Reset when so many bytes of the request were passed on.
+    Request(usize),
+    /// The engine has it, and its answer is reset before the first byte.
+    Answer,
+    /// The answer ends after so many bytes.
+    Cut(usize),
+    /// A page in the answer's place.
+    Page,
+    /// Bytes that are no HTTP.
+    Garbage,
+}
+
+/// Passes connections on to one server.
+#[derive(Debug)]
+pub struct Gateway {
+    pub address: SocketAddr,
+    script: Arc<Script>,
+    accepting: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Script {
+    failing: Mutex<VecDeque<Failing>>,
+    /// Bulks so far: every second one fails, while any is left to fail.
+    bulks: AtomicUsize,
+    done: AtomicUsize,
+}
+
+impl Gateway {
+    /// Listens on a free port of loopback.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn before(server: String, failing: impl IntoIterator<Item = Failing>) -> Result<Gateway> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let failing = Mutex::new(failing.into_iter().collect());
+        let script = Arc::new(Script { failing, bulks: AtomicUsize::new(0), done: AtomicUsize::new(0) });
+        let shared = Arc::clone(&script);
+        let accepting = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (server, script) = (server.clone(), Arc::clone(&shared));
+                // An error is the end of one connection, as it would be without a gateway.
+                tokio::spawn(async move { pass_on(client, &server, &script).await });
+            }
+        });
+        Ok(Gateway { address, script, accepting })
+    }
+
+    /// Bulks that failed so far.
+    #[must_use]
+    pub fn failed(&self) -> usize {
+        self.script.done.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+impl Script {
+    fn next(&self) -> Option<Failing> {
+        let number = self.bulks.fetch_add(1, Ordering::Relaxed);
+        (number % 2 == 1).then(|| self.failing.lock().expect("no one panics with it").pop_front()).flatten()
+    }
+
+    fn done(&self) {
+        self.done.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+async fn pass_on(mut client: TcpStream, server: &str, script: &Script) -> Result<()> {
+    let mut server = TcpStream::connect(server).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let (mut up, mut down) = (vec![0; 16 * 1024], vec![0; 16 * 1024]);
+    let mut failing = None;
+    // Of the request or the answer that fails.
+    let mut passed = 0;
+    loop {
+        tokio::select! {
+            read = client.read(&mut up) => {
+                let read = read?;
+                if read == 0 {
+                    return Ok(());
+                }
+                if up.starts_with(b"POST /_bulk") {
+                    (failing, passed) = (script.next(), 0);
+                }
+                let allowed = match failing {
+                    Some(Failing::Request(bytes)) => read.min(bytes - passed),
+                    _ => read,
+                };
+                server.write_all(&up[..allowed]).await?;
+                if let Some(Failing::Request(bytes)) = failing {
+                    passed += allowed;
+                    if passed == bytes {
+                        script.done();
+                        // Closed with no time to linger, a socket resets its connection.
+                        server.set_zero_linger()?;
+                        client.set_zero_linger()?;
+                        return Ok(());
+                    }
+                }
+            }
+            read = server.read(&mut down) => {
+                let read = read?;
+                let instead: &[u8] = match failing {
+                    None | Some(Failing::Request(_)) => {
+                        client.write_all(&down[..read]).await?;
+                        if read == 0 {
+                            return Ok(());
+                        }
+                        continue;
+                    }
+                    Some(Failing::Answer) => {
+                        script.done();
+                        client.set_zero_linger()?;
+                        return Ok(());
+                    }
+                    Some(Failing::Cut(bytes)) => {
+                        let allowed = read.min(bytes - passed);
+                        passed += allowed;
+                        client.write_all(&down[..allowed]).await?;
+                        if passed < bytes && read > 0 {
+                            continue;
+                        }
+                        b""
+                    }
+                    Some(Failing::Page) => {
+                        b"HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/html\r\ncontent-length: 37\r\n\r\n<html><body>Bad Gateway</body></html>"
+                    }
+                    Some(Failing::Garbage) => b"\x00\xff\x16\x03 no answer \r\n\r\n\x80",
+                };
+                client.write_all(instead).await?;
+                script.done();
+                return Ok(client.shutdown().await?);
+            }
+        }
+    }
+}
