@@ -95,11 +95,17 @@ async fn measure(servers: &Servers, dir: &Path, scale: Scale, snapshot: Option<&
     relay.kill()?;
     let seen = std::mem::take(&mut *lock(&seen));
     let mut waits = Vec::new();
+    let mut longest = vec![0_u64; usize::try_from(scale.latency_seconds).unwrap_or(0) + 1];
     for (number, sent) in commits.iter().enumerate().filter(|(_, sent)| **sent > begun + WARM_UP) {
         let answered = seen.answered.get(&(number as u64));
         let answered = answered.with_context(|| format!("change {number} was never answered"))?;
-        waits.push(answered.duration_since(*sent).as_secs_f64() * 1e3);
+        let wait = answered.duration_since(*sent);
+        waits.push(wait.as_secs_f64() * 1e3);
+        if let Some(longest) = longest.get_mut(sent.duration_since(begun).as_secs() as usize) {
+            *longest = (wait.as_millis() as u64).max(*longest);
+        }
     }
+    note!("longest wait by the second of its COMMIT, ms: {longest:?}");
     ensure!(!waits.is_empty(), "nothing was measured");
     waits.sort_by(f64::total_cmp);
     let waits = Waits(waits);
