@@ -15,10 +15,13 @@ use crate::event::document::IndexSpec;
 use crate::lifecycle::Exit;
 use crate::log::{Gap, Standing};
 use crate::sink::SinkError;
-use crate::sink::elastic::{ElasticSink, Look};
+use crate::sink::elastic::{ElasticSink, Look, Missing};
 
 /// Free space under which a warning is due, bytes.
 const LITTLE_SPACE: u64 = 1 << 30;
+
+/// Most indices on which privileges are missing and that are named.
+const SHOWN_PRIVILEGES: usize = 20;
 
 /// Most tables that need a snapshot and are named; `status` names all.
 const SHOWN_GAPS: usize = 20;
@@ -209,11 +212,51 @@ async fn sink(settings: &Settings, findings: &mut Findings) {
         }
     }
     match sink.meet().await {
-        Ok(()) if any => indices(&sink, findings).await,
+        Ok(()) if any => {
+            privileges(&sink, findings).await;
+            indices(&sink, findings).await;
+        }
         Ok(()) => {}
         Err(SinkError::Transient(error) | SinkError::Definite(error)) => {
             findings.failed("sink", Exit::Sink, &error);
         }
+    }
+}
+
+/// Whether the role may do what the relay will.
+async fn privileges(sink: &ElasticSink, findings: &mut Findings) {
+    let aliases: Vec<&str> = findings.indices.keys().map(String::as_str).collect();
+    let missing = match sink.missing_privileges(&aliases).await {
+        Ok(Some(missing)) => missing,
+        // Without security, or by an engine that has no such question.
+        Ok(None) => return,
+        Err(SinkError::Transient(error) | SinkError::Definite(error)) => {
+            return findings.failed("privileges", Exit::Sink, &error);
+        }
+    };
+    if missing.is_empty() {
+        return findings.ok("privileges", "the role has what it needs on the cluster and its indices");
+    }
+    let more = missing.len().saturating_sub(SHOWN_PRIVILEGES);
+    for Missing { on, privileges } in missing.into_iter().take(SHOWN_PRIVILEGES) {
+        let privileges = privileges.join(", ");
+        match on {
+            Some(index) => {
+                let text = format!("the role lacks {privileges} on {index}");
+                findings.failed("privileges", Exit::Sink, &text);
+            }
+            // The relay runs without, and waits longer.
+            None => findings.add(
+                "privileges",
+                Verdict::Warning,
+                format!(
+                    "the role lacks {privileges} on the cluster: the relay cannot ask what became of a bulk without an answer, and waits two minutes then"
+                ),
+            ),
+        }
+    }
+    if more > 0 {
+        findings.add("privileges", Verdict::Warning, format!("and some on {more} more indices"));
     }
 }
 

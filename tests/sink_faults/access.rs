@@ -345,3 +345,53 @@ async fn compressed_bodies_are_the_same_bodies() {
     flate2::read::GzDecoder::new(&sent[..]).read_to_end(&mut body).unwrap();
     assert_eq!(body, bulk.body);
 }
+
+#[tokio::test]
+async fn what_the_role_lacks_is_told_by_index_and_an_engine_without_such_a_question_is_believed() {
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (shared, asked) = (Arc::clone(&said), Arc::new(Mutex::new(String::new())));
+    let heard = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let Ok(Some((head, body))) = read_whole(&mut stream).await else { continue };
+            if head.starts_with("POST /_security/user/_has_privileges ") {
+                *heard.lock().unwrap() = String::from_utf8(body).unwrap();
+            }
+            let answer = shared.lock().unwrap().clone();
+            let _ = stream.write_all(&answer).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    let sink = ElasticSink::new(&options(&url)).unwrap();
+    let missing = async |answer: Vec<u8>| {
+        *said.lock().unwrap() = answer;
+        sink.missing_privileges(&["a.b"]).await
+    };
+    let lacks = missing(ok(
+        r#"{"username":"u","has_all_requested":false,"cluster":{"monitor":false},"index":{"a.b":{"index":true,"delete":false},"everrelay-fence":{"read":false,"index":false}},"application":{}}"#,
+    ))
+    .await;
+    let lacks: Vec<_> =
+        lacks.unwrap().unwrap().into_iter().map(|lack| (lack.on, lack.privileges.join(" "))).collect();
+    let on = |index: &str| Some(index.to_owned());
+    let all = [(None, "monitor"), (on("a.b"), "delete"), (on("everrelay-fence"), "index read")];
+    assert_eq!(lacks, all.map(|(on, privileges)| (on, privileges.to_owned())));
+    let question = asked.lock().unwrap().clone();
+    for part in ["\"a.b-000001\"", "\"everrelay-fence\"", "\"delete\"", "\"monitor\""] {
+        assert!(question.contains(part), "{question}");
+    }
+    let all = missing(ok(r#"{"has_all_requested":true,"cluster":{},"index":{}}"#)).await;
+    assert_eq!(all.unwrap(), Some(Vec::new()));
+    // Without security: 400, 405, or 500 of the licence.
+    for status in ["400 Bad Request", "404 Not Found", "405 Method Not Allowed", "500 Internal Server Error"]
+    {
+        assert_eq!(missing(answer(status, "", "{}")).await.unwrap(), None, "{status}");
+    }
+    assert!(matches!(
+        missing(answer("503 Service Unavailable", "", "{}")).await,
+        Err(SinkError::Transient(_))
+    ));
+    assert!(matches!(missing(ok("{}")).await, Err(SinkError::Transient(_))));
+}

@@ -51,6 +51,7 @@
 //! | `index` | aliases, indices and mappings |
 //! | `identity` | whether an index is still what it was |
 //! | `look` | what will be wrong with an index, before the first document |
+//! | `privileges` | what the relay's role may not do |
 //! | `made` | what an index is made by besides its fields |
 //! | `field` `choice` | mapping types, which existing ones will do, and which of them an engine has |
 
@@ -70,6 +71,7 @@ mod node;
 mod nodes;
 pub mod options;
 mod outcome;
+mod privileges;
 mod reason;
 mod sigv4;
 mod sweep;
@@ -84,6 +86,7 @@ pub use aws_key::AwsKey;
 pub use client::EngineVersion;
 pub use look::Look;
 pub use options::{Auth, AwsKeyFrom, Claimant, ClientCertificate, ElasticError, ElasticOptions};
+pub use privileges::Missing;
 
 use self::action::Prefixes;
 use self::client::Client;
@@ -187,6 +190,14 @@ impl<T: Clock> ElasticSink<T> {
     /// The engine does not answer, or it cannot be written to.
     pub async fn look(&self, spec: &IndexSpec) -> Result<Look, SinkError> {
         look::look(&self.client, spec).await
+    }
+
+    /// What the relay's role lacks to write behind these aliases; `None`: the engine does not tell.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub async fn missing_privileges(&self, aliases: &[&str]) -> Result<Option<Vec<Missing>>, SinkError> {
+        privileges::missing(&self.client, aliases).await
     }
 
     /// Every document of an index: `visit` is told id, routing and version.
