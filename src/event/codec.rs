@@ -263,16 +263,25 @@ impl<'a> Row<'a> {
     ///
     /// # Errors
     /// The bytes end, or are no value.
-    // A call would hand the value over in memory, written in parts and read as a whole, for which the processor waits.
-    #[inline(always)]
+    #[inline]
     pub fn next_value(&mut self) -> Result<Value<'a>, DecodeError> {
-        match usual(self.bytes) {
-            Some((value, rest)) => {
-                self.bytes = rest;
-                Ok(value)
-            }
-            None => self.any_value(),
+        let mut value = Value::Null;
+        self.next_into(&mut value)?;
+        Ok(value)
+    }
+
+    /// The same in the place of `value`, for who reads many: one that is returned is written in parts and copied as a whole, for which the processor
+    /// waits longer than for all else that it costs.
+    ///
+    /// # Errors
+    /// As [`Row::next_value`]; `value` may be any then.
+    #[inline]
+    pub fn next_into(&mut self, value: &mut Value<'a>) -> Result<(), DecodeError> {
+        match usual(self.bytes, value) {
+            Some(rest) => self.bytes = rest,
+            None => *value = self.any_value()?,
         }
+        Ok(())
     }
 
     /// The same of whatever bincode reads a value from, and what is wrong with what it does not.
@@ -290,58 +299,66 @@ impl<'a> Row<'a> {
     }
 }
 
-/// A value as bincode would read it, and what follows, without its steps for each byte; `None` for the rare ones and for what is none.
-#[inline(always)]
-fn usual<'a>(bytes: &'a [u8]) -> Option<(Value<'a>, &'a [u8])> {
+/// Reads a value as bincode would, and returns what follows, without its steps for each byte; `None` for the rare ones and for what is none.
+#[inline]
+fn usual<'a>(bytes: &'a [u8], value: &mut Value<'a>) -> Option<&'a [u8]> {
     match *bytes {
-        [tag::NULL, ref rest @ ..] => return Some((Value::Null, rest)),
+        [tag::NULL, ref rest @ ..] => {
+            *value = Value::Null;
+            return Some(rest);
+        }
         [tag::DATE, 251, x, y, month, day, ref rest @ ..] => {
-            return Some((Value::Date(Date { year: u16::from_le_bytes([x, y]), month, day }), rest));
+            *value = Value::Date(Date { year: u16::from_le_bytes([x, y]), month, day });
+            return Some(rest);
         }
         [tag::DATE_TIME, 251, x, y, month, day, 253, a, b, c, d, e, f, g, h, decimals, ref rest @ ..] => {
             let date = Date { year: u16::from_le_bytes([x, y]), month, day };
             let micros = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-            return Some((Value::DateTime(DateTime { date, micros, decimals }), rest));
+            *value = Value::DateTime(DateTime { date, micros, decimals });
+            return Some(rest);
         }
         [tag::F64, a, b, c, d, e, f, g, h, ref rest @ ..] => {
-            return Some((Value::F64(f64::from_le_bytes([a, b, c, d, e, f, g, h])), rest));
+            *value = Value::F64(f64::from_le_bytes([a, b, c, d, e, f, g, h]));
+            return Some(rest);
         }
         [tag::F32 | tag::F64 | tag::DATE | tag::DATE_TIME | tag::GEOMETRY, ..] => return None,
         _ => {}
     }
     let (tag, number, rest) = tagged(bytes)?;
-    let text = |value: fn(&'a str) -> Value<'a>| {
-        let (text, rest) = rest.split_at_checked(usize::try_from(number).ok()?)?;
-        Some((value(std::str::from_utf8(text).ok()?), rest))
-    };
-    let raw = |value: fn(&'a [u8]) -> Value<'a>| {
-        let (bytes, rest) = rest.split_at_checked(usize::try_from(number).ok()?)?;
-        Some((value(bytes), rest))
-    };
-    match tag {
-        tag::I64 => Some((Value::I64(unzigzag(number)), rest)),
-        tag::U64 => Some((Value::U64(number), rest)),
-        tag::DECIMAL => text(Value::Decimal),
-        tag::TEXT => text(Value::Text),
-        tag::JSON => text(Value::Json),
-        tag::ENUM => text(Value::Enum),
-        tag::SET => text(Value::Set),
-        tag::BYTES => raw(Value::Bytes),
-        tag::VECTOR => raw(Value::Vector),
+    *value = match tag {
+        tag::I64 => Value::I64(unzigzag(number)),
+        tag::U64 => Value::U64(number),
         tag::INSTANT => {
             let (&decimals, rest) = rest.split_first()?;
-            Some((Value::Instant(Instant { micros: number, decimals }), rest))
+            *value = Value::Instant(Instant { micros: number, decimals });
+            return Some(rest);
         }
         tag::TIME => {
             let (&decimals, rest) = rest.split_first()?;
-            Some((Value::Time(Time { micros: unzigzag(number), decimals }), rest))
+            *value = Value::Time(Time { micros: unzigzag(number), decimals });
+            return Some(rest);
         }
-        _ => None,
-    }
+        _ => {
+            let (bytes, rest) = rest.split_at_checked(usize::try_from(number).ok()?)?;
+            let text = || std::str::from_utf8(bytes).ok();
+            *value = match tag {
+                tag::DECIMAL => Value::Decimal(text()?),
+                tag::TEXT => Value::Text(text()?),
+                tag::JSON => Value::Json(text()?),
+                tag::ENUM => Value::Enum(text()?),
+                tag::SET => Value::Set(text()?),
+                tag::BYTES => Value::Bytes(bytes),
+                tag::VECTOR => Value::Vector(bytes),
+                _ => return None,
+            };
+            return Some(rest);
+        }
+    };
+    Some(rest)
 }
 
 /// What [`RowWriter::tagged`] wrote, and what follows.
-#[inline(always)]
+#[inline]
 fn tagged(bytes: &[u8]) -> Option<(u8, u64, &[u8])> {
     let (&[tag, first], rest) = bytes.split_first_chunk()?;
     let (number, rest) = match first {

@@ -283,10 +283,10 @@ impl TableMapping {
         let mut row = row;
         // Numbers and dates print longer than the log holds them, by less than a column's name usually takes.
         out.reserve(self.names_bytes + row.rest().len() + 16 * self.columns.len());
-        let mut nulled = 0;
+        let (mut nulled, mut value) = (0, Value::Null);
         for (at, column) in self.columns.iter().enumerate() {
             out.extend_from_slice(&column.member);
-            let value = self.value(&mut row, at)?;
+            row.next_into(&mut value).map_err(|source| self.unreadable(at, source))?;
             nulled += u64::from(!document::write_as(column.form, &value, out));
         }
         out.push(b'}');

@@ -59,7 +59,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     fn read_change(&mut self, frame: &Frame<'_>) -> Result<(), DeliverError> {
         let change = Change::decode(frame.payload).map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
         self.sizing.read(change.op);
-        let table = self.tables.get(change.table).cloned();
+        let table = self.tables.take(change.table);
         let table = table.ok_or_else(|| DeliverError::no_schema(frame.seq, change.table))?;
         let mut id = std::mem::take(&mut self.id);
         let mut old_id = std::mem::take(&mut self.old_id);
@@ -79,6 +79,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             }
         }
         (self.id, self.old_id) = (id, old_id);
+        self.tables.put_back(change.table, table);
         Ok(())
     }
 

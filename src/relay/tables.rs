@@ -26,6 +26,8 @@ pub struct Table {
 #[derive(Debug)]
 pub struct Tables {
     by_no: HashMap<TableNo, Arc<Table>>,
+    /// The one whose change was read last: most changes are of the same table as the one before.
+    at_hand: Option<(TableNo, Arc<Table>)>,
     by_name: HashMap<TableName, (TableSchema, Arc<Table>)>,
     rules: Rules,
     /// The index that each alias stood for when the cursor was last committed.
@@ -42,6 +44,7 @@ impl Tables {
     pub fn new(indices: BTreeMap<String, IndexId>, rules: Rules) -> Tables {
         Tables {
             by_no: HashMap::new(),
+            at_hand: None,
             by_name: HashMap::new(),
             rules,
             indices,
@@ -51,9 +54,19 @@ impl Tables {
         }
     }
 
+    /// The table of this number, for as long as its change is worked on: [`Tables::put_back`] gives it back. Neither a look at the map nor the counting of
+    /// holders, which costs more, is due for each change then.
     #[must_use]
-    pub fn get(&self, no: TableNo) -> Option<&Arc<Table>> {
-        self.by_no.get(&no)
+    pub fn take(&mut self, no: TableNo) -> Option<Arc<Table>> {
+        match self.at_hand.take() {
+            Some((known, table)) if known == no => Some(table),
+            _ => self.by_no.get(&no).cloned(),
+        }
+    }
+
+    /// After [`Tables::take`], before anything else is learned.
+    pub fn put_back(&mut self, no: TableNo, table: Arc<Table>) {
+        self.at_hand = Some((no, table));
     }
 
     /// The concrete name of an index, for messages.
@@ -74,6 +87,7 @@ impl Tables {
         match self.by_name.get(&record.schema.name) {
             Some((known, table)) if *known == record.schema => {
                 self.by_no.insert(record.table, Arc::clone(table));
+                self.at_hand = None;
                 true
             }
             _ => false,
@@ -158,6 +172,7 @@ impl Tables {
         }
         let table = Arc::new(Table { mapping, index });
         self.by_no.insert(no, Arc::clone(&table));
+        self.at_hand = None;
         self.by_name.insert(schema.name.clone(), (schema, table));
         Ok(())
     }
