@@ -43,6 +43,8 @@ pub mod names {
     pub const SINK_NODE_UP: &str = "everrelay_sink_node_up";
     pub const SINK_SWEEPS: &str = "everrelay_sink_sweeps";
     pub const SINK_SWEPT: &str = "everrelay_sink_swept_documents_total";
+    pub const REPLAY_GOING: &str = "everrelay_replay_going";
+    pub const REPLAYED: &str = "everrelay_replay_documents_total";
     pub const PARKED: &str = "everrelay_parked";
     pub const PARKED_BYTES: &str = "everrelay_parked_bytes";
     pub const READY: &str = "everrelay_ready";
@@ -146,6 +148,8 @@ fn describe() {
         SINK_SWEPT,
         "Documents deleted because their rows are gone, after a TRUNCATE or a snapshot of their table"
     );
+    describe_gauge!(REPLAY_GOING, "1 while a replay goes on");
+    describe_counter!(REPLAYED, "Documents that a replay came to, by what became of them");
     describe_gauge!(
         PARKED,
         "Documents whose newest change the engine refused: the index has an older version of them, or none"

@@ -28,12 +28,13 @@ use everrelay::log::record::{
     Batch, Change, Commit, Kind, Mark, Position, SchemaRecord, SweepRecord, Synced,
 };
 use everrelay::log::snapshot::{self, SnapshotNote, SnapshotStep};
-use everrelay::log::{Log, LogOptions, Noted, Opened, Writer};
+use everrelay::log::{Frame, Log, LogOptions, Noted, Opened, Writer};
 use everrelay::relay::deliver::Deliver;
 use everrelay::relay::options::DeliverOptions;
 use everrelay::relay::parked_orders::{self, Became, Fates, ParkedOrder, ParkedOrders, Which};
 use everrelay::relay::parking::ParkLimits;
-use everrelay::settled::{Cursor, CursorStore, MemoryCursor, Parked};
+use everrelay::relay::replay::orders::{self as replay_orders, ReplayOrder, ReplayOrders};
+use everrelay::settled::{Cursor, CursorStore, HowEnded, MemoryCursor, Parked, Replay};
 use everrelay::sink::{
     Bulk, BulkError, Disposition, Expect, Index, IndexNo, Sink, SinkError, Swept, UnderWay, Whose,
 };
@@ -74,6 +75,7 @@ struct ModelEngine {
     sweeping: Mutex<Vec<IndexNo>>,
     /// The newest version that was sent in this run, by index.
     newest: Mutex<BTreeMap<IndexNo, Version>>,
+    passed: Passed,
     snapshots: Snapshots,
     /// Refuses [`is_poison`] and [`is_too_large`].
     strict: bool,
@@ -117,6 +119,107 @@ fn is_too_large(body: &str) -> bool {
 
 /// Snapshots that have ended: the alias and the version that the snapshot began with, and the ids of the rows when it ended.
 type Snapshots = Arc<Mutex<BTreeMap<(String, Version), Vec<String>>>>;
+
+/// What stands in the log of each document, against what is sent: whatever the cursor has passed a newer change of must not be sent again as it was before, not even for a moment.
+struct Passed {
+    log: Log<SystemDisk>,
+    cursor: MemoryCursor,
+    told: Mutex<Told>,
+    /// The newest version of each document that was sent in this run.
+    sent: Mutex<BTreeMap<(String, String), Version>>,
+}
+
+/// A document's changes, in the order of the log.
+type Changes = Vec<(Seq, Version, Verb)>;
+
+/// What a log says of documents.
+#[derive(Default)]
+struct Told {
+    aliases: BTreeMap<TableNo, String>,
+    /// By alias and id.
+    changes: BTreeMap<(String, String), Changes>,
+    /// By alias: documents below a version go.
+    sweeps: BTreeMap<String, Vec<(Seq, Version)>>,
+    upto: Seq,
+}
+
+impl Told {
+    /// Reads what has become visible.
+    fn read(&mut self, log: &Log<SystemDisk>) {
+        if self.upto >= log.visible().seq {
+            return;
+        }
+        let from = self.upto.next().max(log.retained_start());
+        let Ok(mut reader) = log.reader(from) else { return };
+        // What retention takes meanwhile is not told.
+        while let Ok(Some(frame)) = reader.next_frame() {
+            self.upto = self.upto.max(frame.seq);
+            self.tell(&frame);
+        }
+    }
+
+    fn tell(&mut self, frame: &Frame<'_>) {
+        match frame.kind {
+            Kind::Schema => {
+                let SchemaRecord { table, schema } = SchemaRecord::decode(frame.payload).unwrap();
+                self.aliases.insert(table, format!("shop.{}", schema.name.table));
+            }
+            Kind::Sweep => {
+                let record = SweepRecord::decode(frame.payload).unwrap();
+                let swept = self.sweeps.entry(format!("shop.{}", record.table.table)).or_default();
+                swept.push((frame.seq, record.below()));
+            }
+            Kind::Change => {
+                let Change { op, table, mut row } = Change::decode(frame.payload).unwrap();
+                let mut number = || match row.next_value().unwrap() {
+                    Value::I64(number) => number.to_string(),
+                    other => panic!("{other:?}"),
+                };
+                let mut put = |id: String, verb| {
+                    let changes = self.changes.entry((self.aliases[&table].clone(), id)).or_default();
+                    changes.push((frame.seq, frame.version, verb));
+                };
+                let id = number();
+                match op {
+                    Op::Delete | Op::Tombstone => put(id, Verb::Delete),
+                    Op::Rekey => {
+                        let (_, old) = (number(), number());
+                        put(old, Verb::Delete);
+                        put(id, Verb::Index);
+                    }
+                    Op::Insert | Op::Update | Op::Read => put(id, Verb::Index),
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Passed {
+    fn new(log: &Log<SystemDisk>, cursor: &MemoryCursor) -> Passed {
+        Passed { log: log.clone(), cursor: cursor.clone(), told: Mutex::default(), sent: Mutex::default() }
+    }
+
+    fn check(&self, document: (String, String), verb: Verb, version: Version) {
+        let mut told = self.told.lock().unwrap();
+        told.read(&self.log);
+        let passed = self.cursor.load().unwrap().map_or(Seq(0), |cursor| cursor.seq);
+        for (seq, newer, _) in told.changes.get(&document).into_iter().flatten() {
+            let is_behind = *newer > version && *seq <= passed;
+            assert!(
+                !is_behind,
+                "{document:?} of {version} is sent behind {newer}, which the cursor has passed"
+            );
+        }
+        for (seq, below) in told.sweeps.get(&document.0).into_iter().flatten() {
+            let returns = verb == Verb::Index && version < *below && *seq <= passed;
+            assert!(!returns, "{document:?} of {version} returns: a sweep below {below} was passed");
+        }
+        let mut sent = self.sent.lock().unwrap();
+        let before = sent.insert(document.clone(), version);
+        assert!(before <= Some(version), "{document:?}: {version} is sent behind {before:?}");
+    }
+}
 
 /// Takes an index out of those being swept, also where the sweep is dropped in the middle.
 struct Sweeping<'e>(&'e ModelEngine, IndexNo);
@@ -296,7 +399,9 @@ impl Sink for ModelEngine {
 
     async fn send(&self, bulk: &Bulk) -> Result<Vec<Disposition>, BulkError> {
         let documents: Vec<_> = bulk.items.iter().map(|item| (item.index, item.id.to_string())).collect();
-        for item in &bulk.items {
+        for (item, (_, id)) in bulk.items.iter().zip(&documents) {
+            let alias = self.documents.lock().unwrap().aliases[item.index.0 as usize].clone();
+            self.passed.check((alias, id.clone()), item.verb, item.version);
             let mut newest = self.newest.lock().unwrap();
             let newest = newest.entry(item.index).or_default();
             *newest = item.version.max(*newest);
@@ -394,6 +499,30 @@ struct Story {
 }
 
 impl Story {
+    fn new(seed: u64) -> Story {
+        Story {
+            chance: StdRng::seed_from_u64(seed),
+            tables: vec![BTreeMap::new(); TABLES.len()],
+            number: 0,
+            told: [false; 2],
+            snapshot: None,
+            wanted: Vec::new(),
+            ended: Snapshots::default(),
+        }
+    }
+
+    /// The documents that the tables make, by alias and id.
+    fn expected(&self) -> BTreeMap<(String, String), String> {
+        let of_table = |(rows, table): (&BTreeMap<i64, i64>, &str)| {
+            let alias = format!("shop.{table}");
+            let document = |(key, value): (&i64, &i64)| {
+                ((alias.clone(), key.to_string()), format!("{{\"id\":{key},\"value\":{value}}}"))
+            };
+            rows.iter().map(document).collect::<Vec<_>>()
+        };
+        self.tables.iter().zip(TABLES).flat_map(of_table).collect()
+    }
+
     fn schema(table: usize) -> SchemaRecord {
         let bigint = ColumnType::Integer { bits: 64, unsigned: false };
         let column = |name: &str| Column { name: name.into(), ty: bigint, nullable: false };
@@ -624,6 +753,55 @@ impl Operator {
     }
 }
 
+/// Another: has ranges of the log replayed, or gives that up.
+struct Replayer {
+    orders: ReplayOrders,
+    log: Log<SystemDisk>,
+    chance: StdRng,
+}
+
+impl Replayer {
+    async fn order_now_and_then(mut self) {
+        loop {
+            tokio::time::sleep(Duration::from_micros(self.chance.random_range(0..40_000))).await;
+            let (start, end) = (self.log.retained_start().0, self.log.visible().seq.0);
+            let from = Seq(self.chance.random_range(start..end.max(start + 1)));
+            let end = self.chance.random_bool(0.5).then(|| Seq(from.0 + self.chance.random_range(1..60)));
+            let tables: &[&str] = match self.chance.random_range(0..4) {
+                0 => &["shop.a"],
+                1 => &["shop.*", "!shop.a"],
+                _ => &[],
+            };
+            let tables = tables.iter().map(|table| (*table).to_owned()).collect();
+            let order = match self.chance.random_bool(0.1) {
+                true => ReplayOrder::Cancel,
+                false => ReplayOrder::Begin { from, end, tables },
+            };
+            // One that is refused is as good.
+            if self.orders.ask(order).await.is_none() {
+                return;
+            }
+        }
+    }
+}
+
+/// Waits for the end of the replay that goes on.
+async fn the_replay_ends(cursor: &MemoryCursor) -> Option<Replay> {
+    loop {
+        let replay = cursor.load().unwrap().and_then(|cursor| cursor.replay);
+        let how = replay.as_ref().map(|replay| replay.ended.as_ref().map(|ended| &ended.how));
+        match how {
+            Some(None) => tokio::time::sleep(Duration::from_millis(1)).await,
+            Some(Some(HowEnded::Failed(why))) => {
+                // Its range's beginning went with a segment.
+                assert!(why.contains("is no longer kept"), "{why}");
+                return replay;
+            }
+            _ => return replay,
+        }
+    }
+}
+
 /// Each document's last change, where it stands at or below the cursor, is what the engine has, or parked: the cursor has passed nothing else.
 fn the_cursor_has_passed_nothing_open(
     log: &Log<SystemDisk>,
@@ -632,42 +810,15 @@ fn the_cursor_has_passed_nothing_open(
     dropped: &Dropped,
 ) {
     let Some(committed) = cursor.load().unwrap() else { return };
-    let mut aliases = BTreeMap::new();
+    let mut told = Told::default();
+    told.read(log);
     let mut last: BTreeMap<(String, String), (Seq, Version, Verb)> = BTreeMap::new();
-    let mut reader = log.reader(log.retained_start()).unwrap();
-    while let Some(frame) = reader.next_frame().unwrap() {
-        match frame.kind {
-            Kind::Schema => {
-                let SchemaRecord { table, schema } = SchemaRecord::decode(frame.payload).unwrap();
-                aliases.insert(table, format!("shop.{}", schema.name.table));
-            }
-            Kind::Sweep => {
-                // Whether it was made by now cannot be told from here.
-                let record = SweepRecord::decode(frame.payload).unwrap();
-                let swept = format!("shop.{}", record.table.table);
-                last.retain(|(alias, _), (_, version, _)| *alias != swept || *version >= record.below());
-            }
-            Kind::Change => {
-                let Change { op, table, mut row } = Change::decode(frame.payload).unwrap();
-                let mut number = || match row.next_value().unwrap() {
-                    Value::I64(number) => number.to_string(),
-                    other => panic!("{other:?}"),
-                };
-                let mut put = |id: String, verb| {
-                    last.insert((aliases[&table].clone(), id), (frame.seq, frame.version, verb));
-                };
-                let id = number();
-                match op {
-                    Op::Delete | Op::Tombstone => put(id, Verb::Delete),
-                    Op::Rekey => {
-                        let (_, old) = (number(), number());
-                        put(old, Verb::Delete);
-                        put(id, Verb::Index);
-                    }
-                    Op::Insert | Op::Update | Op::Read => put(id, Verb::Index),
-                }
-            }
-            _ => {}
+    for (document, changes) in told.changes {
+        let (seq, version, verb) = *changes.last().unwrap();
+        // Whether a sweep was made by now cannot be told from here.
+        let mut sweeps = told.sweeps.get(&document.0).into_iter().flatten();
+        if !sweeps.any(|(_, below)| version < *below) {
+            last.insert(document, (seq, version, verb));
         }
     }
     let parked = cursor.parked().unwrap();
@@ -700,15 +851,7 @@ async fn history(seed: u64, wiped: bool) {
     let documents = Arc::new(Mutex::new(Documents::default()));
     let mut cursor = MemoryCursor::default();
     let dropped = Dropped::default();
-    let mut story = Story {
-        chance: StdRng::seed_from_u64(chance.random()),
-        tables: vec![BTreeMap::new(); TABLES.len()],
-        number: 0,
-        told: [false; 2],
-        snapshot: None,
-        wanted: Vec::new(),
-        ended: Snapshots::default(),
-    };
+    let mut story = Story::new(chance.random());
     let runs = 6_u64;
     // Openings outrun the clock here; what was sent before the folder was lost the fence says.
     let mut fence = Version(0);
@@ -732,6 +875,7 @@ async fn history(seed: u64, wiped: bool) {
             under_way: Mutex::default(),
             sweeping: Mutex::default(),
             newest: Mutex::default(),
+            passed: Passed::new(&log, &cursor),
             snapshots: Arc::clone(&story.ended),
             strict,
             dropped: Arc::clone(&dropped),
@@ -750,7 +894,8 @@ async fn history(seed: u64, wiped: bool) {
         )
         .unwrap();
         let (orders, queue) = parked_orders::channel();
-        let deliver = deliver.ordered_by(queue);
+        let (replays, replay_queue) = replay_orders::channel();
+        let deliver = deliver.ordered_by(queue).replays_ordered_by(replay_queue);
         let operator = || Operator {
             orders: orders.clone(),
             store: cursor.clone(),
@@ -758,6 +903,9 @@ async fn history(seed: u64, wiped: bool) {
             chance: StdRng::seed_from_u64(seed ^ run),
         };
         let operating = tokio::spawn(operator().order_now_and_then());
+        let chance_of_replays = StdRng::seed_from_u64(!(seed ^ run));
+        let replayer = Replayer { orders: replays, log: log.clone(), chance: chance_of_replays };
+        let replaying = tokio::spawn(replayer.order_now_and_then());
         let task = tokio::spawn({
             let (shutdown, source_ended) = (shutdown.clone(), source_ended.clone());
             async move { deliver.run(&shutdown, &source_ended).await }
@@ -806,6 +954,8 @@ async fn history(seed: u64, wiped: bool) {
                 story.snapshot_step(&mut writer);
             }
             operating.abort();
+            replaying.abort();
+            the_replay_ends(&cursor).await;
             if !strict {
                 while !cursor.parked().unwrap().is_empty()
                     || cursor.load().unwrap().is_none_or(|c| c.seq < log.visible().seq)
@@ -833,21 +983,10 @@ async fn history(seed: u64, wiped: bool) {
         }
         fence = log.highest_version();
     }
-    let expected: BTreeMap<(String, String), String> = story
-        .tables
-        .iter()
-        .zip(TABLES)
-        .flat_map(|(rows, table)| {
-            rows.iter().map(move |(key, value)| {
-                let body = format!("{{\"id\":{key},\"value\":{value}}}");
-                ((format!("shop.{table}"), key.to_string()), body)
-            })
-        })
-        .collect();
     let kept = std::mem::take(&mut documents.lock().unwrap().kept);
     let mut found: BTreeMap<(String, String), String> =
         kept.into_iter().filter_map(|(id, (_, body))| Some((id, body?))).collect();
-    let mut expected = expected;
+    let mut expected = story.expected();
     let mut open = dropped.lock().unwrap().clone();
     for parked in cursor.parked().unwrap() {
         let document = (format!("shop.{}", parked.table.table), parked.id.clone());
@@ -907,12 +1046,14 @@ async fn fault_30_a_document_too_large_by_itself_is_parked_and_all_others_of_its
     writer.append(&mut batch).unwrap();
     writer.sync().unwrap();
     let documents = Arc::new(Mutex::new(Documents::default()));
+    let cursor = MemoryCursor::default();
     let engine = ModelEngine {
         documents: Arc::clone(&documents),
         chance: Mutex::new(StdRng::seed_from_u64(1)),
         under_way: Mutex::default(),
         sweeping: Mutex::default(),
         newest: Mutex::default(),
+        passed: Passed::new(&log, &cursor),
         snapshots: Snapshots::default(),
         strict: true,
         dropped: Dropped::default(),
@@ -920,7 +1061,6 @@ async fn fault_30_a_document_too_large_by_itself_is_parked_and_all_others_of_its
         run: 0,
         tells: true,
     };
-    let cursor = MemoryCursor::default();
     let options = DeliverOptions::default();
     let deliver =
         Deliver::open(log.clone(), Arc::new(engine), cursor.clone(), SystemClock, options, Readiness::new());
@@ -935,12 +1075,145 @@ async fn fault_30_a_document_too_large_by_itself_is_parked_and_all_others_of_its
     assert_eq!(cursor.load().unwrap().unwrap().seq, log.visible().seq);
 }
 
+/// Somebody takes documents out of the indices, alters some and brings deleted ones back, all with versions of before. A replay of everything, killed again and again while rows
+/// change, leaves what the tables are.
+async fn repair(seed: u64) {
+    let mut chance = StdRng::seed_from_u64(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let documents = Arc::new(Mutex::new(Documents::default()));
+    let cursor = MemoryCursor::default();
+    let mut story = Story::new(chance.random());
+    let runs = chance.random_range(2..6_u64);
+    let mut ordered = false;
+    for run in 0..runs {
+        let (mut writer, log) = open(dir.path(), Version(0));
+        story.told = [false; 2];
+        if run == 0 {
+            begin(&mut writer);
+        }
+        let engine = ModelEngine {
+            documents: Arc::clone(&documents),
+            chance: Mutex::new(StdRng::seed_from_u64(chance.random())),
+            under_way: Mutex::default(),
+            sweeping: Mutex::default(),
+            newest: Mutex::default(),
+            passed: Passed::new(&log, &cursor),
+            snapshots: Snapshots::default(),
+            strict: false,
+            dropped: Dropped::default(),
+            trouble: true,
+            run,
+            tells: true,
+        };
+        let (shutdown, source_ended) = (Shutdown::new(), CancellationToken::new());
+        let (orders, queue) = replay_orders::channel();
+        let deliver = Deliver::open(
+            log.clone(),
+            Arc::new(engine),
+            cursor.clone(),
+            SystemClock,
+            small(&mut chance),
+            Readiness::new(),
+        );
+        let deliver = deliver.unwrap().replays_ordered_by(queue);
+        let task = tokio::spawn({
+            let (shutdown, source_ended) = (shutdown.clone(), source_ended.clone());
+            async move { deliver.run(&shutdown, &source_ended).await }
+        });
+        if !ordered {
+            for _ in 0..40 {
+                story.transaction(&mut writer);
+            }
+            while cursor.load().unwrap().is_none_or(|cursor| cursor.seq < log.visible().seq) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            damage(&log, &documents, &mut chance);
+            let order = ReplayOrder::Begin { from: Seq(1), end: None, tables: Vec::new() };
+            orders.ask(order).await.expect("it runs").unwrap();
+            ordered = true;
+        }
+        for _ in 0..chance.random_range(0..10) {
+            story.transaction(&mut writer);
+            tokio::time::sleep(Duration::from_micros(chance.random_range(0..3000))).await;
+        }
+        if run == runs - 1 {
+            let replay = the_replay_ends(&cursor).await.expect("it was ordered");
+            assert_eq!(replay.ended.map(|ended| ended.how), Some(HowEnded::Done));
+            source_ended.cancel();
+            task.await.unwrap().unwrap();
+        } else {
+            tokio::time::sleep(Duration::from_millis(chance.random_range(0..200))).await;
+            task.abort();
+            assert!(task.await.unwrap_err().is_cancelled());
+            if chance.random_bool(0.5) {
+                // No further than to where the damage was done.
+                let synced = cursor.synced().is_some_and(|cursor| cursor.replay.is_some());
+                if synced {
+                    cursor.lose_unsynced();
+                }
+            }
+        }
+    }
+    let kept = std::mem::take(&mut documents.lock().unwrap().kept);
+    let found: BTreeMap<(String, String), String> =
+        kept.into_iter().filter_map(|(id, (_, body))| Some((id, body?))).collect();
+    assert_eq!(found, story.expected(), "index and table differ");
+}
+
+fn damage(log: &Log<SystemDisk>, documents: &Mutex<Documents>, chance: &mut StdRng) {
+    let mut told = Told::default();
+    told.read(log);
+    let kept = &mut documents.lock().unwrap().kept;
+    for (document, changes) in told.changes {
+        let first = changes[0].1.0;
+        match chance.random_range(0..4) {
+            0 => drop(kept.remove(&document)),
+            1 => drop(kept.insert(document, (first, Some("{\"id\":0,\"value\":\"altered\"}".to_owned())))),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_mends_what_was_altered_taken_and_brought_back_wherever_the_relay_is_killed() {
+    for seed in seeds("a_replay_mends") {
+        repair(seed).await;
+    }
+}
+
+#[test]
+#[should_panic(expected = "which the cursor has passed")]
+fn a_state_that_the_cursor_has_passed_is_noticed_when_it_is_sent_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut writer, log) = open(dir.path(), Version(0));
+    begin(&mut writer);
+    let mut story = Story::new(1);
+    while story.number < 40 {
+        story.transaction(&mut writer);
+    }
+    let cursor = MemoryCursor::default();
+    cursor.clone().commit(&Cursor { seq: log.visible().seq, ..Cursor::default() }).unwrap();
+    let passed = Passed::new(&log, &cursor);
+    passed.told.lock().unwrap().read(&log);
+    let changes = passed.told.lock().unwrap().changes.clone();
+    // As a replay would without its first pass.
+    let (document, changes) = changes.into_iter().find(|(_, changes)| changes.len() > 1).unwrap();
+    passed.check(document.clone(), changes[changes.len() - 1].2, changes[changes.len() - 1].1);
+    passed.check(document, changes[0].2, changes[0].1);
+}
+
 async fn histories(test: &str, wiped: bool) {
+    for seed in seeds(test) {
+        history(seed, wiped).await;
+    }
+}
+
+/// Each is said before it is played.
+fn seeds(test: &str) -> impl Iterator<Item = u64> {
     let fixed = std::env::var("EVERRELAY_TEST_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
     let first = fixed.unwrap_or_else(rand::random);
     let count = if fixed.is_some() { 1 } else { 16 };
-    for seed in (0..count).map(|i| first.wrapping_add(i)) {
+    (0..count).map(move |i| first.wrapping_add(i)).inspect(move |seed| {
         println!("seed {seed}: EVERRELAY_TEST_SEED={seed} cargo test --test deliver_model {test}");
-        history(seed, wiped).await;
-    }
+    })
 }

@@ -1,4 +1,5 @@
-//! A log that the disk damaged: the relay refuses it, a check names the place and the cut, and after the cut table and index are equal.
+//! Repair. A log that the disk damaged: the relay refuses it, a check names the place and the cut, and after the cut table and index are equal. Documents that somebody else
+//! altered, took away or brought back: a replay makes them what their rows are.
 
 mod support;
 
@@ -9,10 +10,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use everrelay::disk::SystemDisk;
 use everrelay::log::record::{Commit, Kind};
+use reqwest::{Method, StatusCode};
 use rustix::process::Signal;
 use serde_json::Value;
-use support::mysql;
 use support::stage::Stage;
+use support::{eventually, mysql};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -108,5 +110,82 @@ async fn a_log_with_a_flipped_byte_is_refused_checked_cut_and_table_and_index_ag
         stage.agree(SOON).await?;
         drained(&mut stage).await?;
     }
+    stage.clear().await
+}
+
+/// What somebody does to a document of `parts` who does not ask the relay, at a version that the engine takes.
+async fn tamper(stage: &Stage, method: Method, id: &str, body: Option<&str>) -> Result<()> {
+    let path = format!("/{}.parts/_doc/{id}", stage.shop.schema);
+    let at = |version: u64| format!("{path}?refresh=true&version_type=external_gte&version={version}");
+    // The engine says which version there is, of a deleted document too.
+    let (status, text) = stage.engine.ask(Method::PUT, &at(1), Some("{}".to_owned())).await?;
+    ensure!(status == StatusCode::CONFLICT, "{status}: {text}");
+    let (_, rest) = text.split_once("current version [").context("the version")?;
+    let version: u64 = rest.split_once(']').context("its end")?.0.parse()?;
+    let (status, text) = stage.engine.ask(method, &at(version), body.map(str::to_owned)).await?;
+    ensure!(status.is_success(), "{status}: {text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_replay_mends_what_somebody_else_did_to_documents_and_brings_no_deleted_row_back() -> Result<()> {
+    let test = "a_replay_mends_what_somebody_else_did_to_documents_and_brings_no_deleted_row_back";
+    let mut stage = Stage::set(test, 0).await?;
+    let parts = format!("`{}`.parts", stage.shop.schema);
+    let rows: Vec<String> = (1..=20).map(|id| format!("({id}, 'part {id}')")).collect();
+    let create = format!("CREATE TABLE {parts} (id INT PRIMARY KEY, note VARCHAR(40))");
+    mysql::execute(&stage.shop.mysql_url, [create]).await?;
+    stage.relay.start()?;
+    stage.relay.until_ready_is(200, SOON).await?;
+    let write = [
+        format!("INSERT INTO {parts} VALUES {}", rows.join(", ")),
+        format!("UPDATE {parts} SET note = 'newest' WHERE id <= 10"),
+        format!("DELETE FROM {parts} WHERE id = 20"),
+    ];
+    mysql::execute(&stage.shop.mysql_url, write).await?;
+    let table = format!("{}.parts", stage.shop.schema);
+    eventually("all that was written is in the index", SOON, async || {
+        // 503 while the shards of a new index are not there.
+        let newest = stage.engine.document(&table, "10").await.ok().flatten();
+        let newest = newest.is_some_and(|text| text.contains("newest"));
+        let gone = stage.engine.document(&table, "20").await.is_ok_and(|document| document.is_none());
+        Ok((newest && gone).then_some(()))
+    })
+    .await?;
+    stage.relay.until_settled(SOON).await?;
+
+    for id in ["1", "11"] {
+        tamper(&stage, Method::DELETE, id, None).await?;
+    }
+    for id in ["2", "20"] {
+        tamper(&stage, Method::PUT, id, Some(r#"{"note": "somebody else's"}"#)).await?;
+    }
+    // With a version of the engine's own, above the row's.
+    let path = format!("/{}.parts/_doc/3", stage.shop.schema);
+    let (status, text) =
+        stage.engine.ask(Method::PUT, &path, Some(r#"{"note": "higher"}"#.to_owned())).await?;
+    ensure!(status.is_success(), "{status}: {text}");
+
+    let status: Value = serde_json::from_str(&stage.relay.get("/status").await?.1)?;
+    let from = status["pipeline"]["retained_start"].to_string();
+    let replay = ["replay", "--from", &from, "--table", &table, "--json"];
+    let (code, text, error) = stage.command(&replay).await?;
+    ensure!(code == 0, "{code}: {text}{error}");
+    let told: Value = serde_json::from_str(&text)?;
+    ensure!(told["state"] == "done" && told["indexed"] == 18 && told["deleted"] == 1, "{told}");
+    ensure!(told["conflicts"] == 1 && told["parked"] == 0 && told["overtaken"] == 0, "{told}");
+    for (id, note) in [("1", "newest"), ("2", "newest"), ("11", "part 11"), ("3", "higher")] {
+        let document = stage.engine.document(&table, id).await?.context("a document")?;
+        ensure!(document.contains(note), "{id}: {document}");
+    }
+    ensure!(stage.engine.document(&table, "20").await?.is_none(), "a deleted row is back");
+    let (_, text, _) = stage.command(&["status"]).await?;
+    ensure!(text.contains("replay 1 of records") && text.contains("1 left as they are"), "{text}");
+    let (code, _, error) = stage.command(&["replay", "--cancel"]).await?;
+    ensure!(code == 2 && error.contains("no replay goes on"), "{code}: {error}");
+
+    stage.relay.kill()?;
+    let (code, _, error) = stage.command(&replay).await?;
+    ensure!(code == 1 && error.contains("no relay runs"), "{code}: {error}");
     stage.clear().await
 }

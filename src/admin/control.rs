@@ -5,6 +5,7 @@
 //! | `POST /snapshot` | `{"tables": ["shop.orders"], "filter": "id > 7"}`; no tables: all | `{"tables": […]}`: those that it is carried out for |
 //! | `POST /snapshot/pause`, `…/resume`, `…/cancel` | `{"tables": […]}`; none: all that are not over | the same |
 //! | `/parked`, `/parked/…` | see [`parked`](super::parked) | |
+//! | `/replay`, `/replay/cancel` | see [`replay`](super::replay) | |
 //!
 //! 200 where the order is carried out, 409 with why not in words, 400 for a body that is none, 504 where the source takes too long.
 //!
@@ -26,7 +27,7 @@ use axum::routing::post;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
-use super::parked;
+use super::{parked, replay};
 use crate::event::TableName;
 use crate::lifecycle::Shutdown;
 use crate::source::orders::{Orders, SnapshotOrder, Tables};
@@ -89,6 +90,7 @@ pub struct Control {
     listener: UnixListener,
     path: PathBuf,
     parked: Router,
+    replay: Router,
 }
 
 /// Puts the socket in its place. Whoever calls has the state folder to itself.
@@ -103,7 +105,7 @@ pub fn bind(path: &Path) -> io::Result<Control> {
     let listener = UnixListener::bind(SocketPath::new(path)?.as_path())?;
     // The folder is the relay's alone, so nobody came before this.
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    Ok(Control { listener, path: path.to_owned(), parked: Router::new() })
+    Ok(Control { listener, path: path.to_owned(), parked: Router::new(), replay: Router::new() })
 }
 
 impl Control {
@@ -111,6 +113,12 @@ impl Control {
     #[must_use]
     pub fn with_parked(self, room: parked::Room) -> Control {
         Control { parked: parked::routes(room), ..self }
+    }
+
+    /// Shows the replay, and takes orders for it.
+    #[must_use]
+    pub fn with_replay(self, room: replay::Room) -> Control {
+        Control { replay: replay::routes(room), ..self }
     }
 
     /// Takes orders until a drain is asked for.
@@ -124,7 +132,8 @@ impl Control {
             .route("/snapshot/resume", post(resume))
             .route("/snapshot/cancel", post(cancel))
             .with_state(orders)
-            .merge(self.parked);
+            .merge(self.parked)
+            .merge(self.replay);
         let served = tokio::select! {
             served = axum::serve(self.listener, routes).into_future() => served,
             () = shutdown.wait() => Ok(()),

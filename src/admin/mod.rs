@@ -12,6 +12,7 @@
 
 pub mod control;
 pub mod parked;
+pub mod replay;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use metrics::gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
+use replay::ReplayStatus;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
@@ -71,6 +73,9 @@ pub struct PipelineStatus {
     /// What the search engine refused, by table and reason: it has older versions of these documents, or none.
     #[serde(default)]
     pub parked: Vec<ParkedStatus>,
+    /// The replay that goes on, or the last one.
+    #[serde(default)]
+    pub replay: Option<ReplayStatus>,
     /// The servers that it is filled from; of a relay that does not run, none.
     #[serde(default)]
     pub source: Upstream,
@@ -210,6 +215,7 @@ impl PipelineStatus {
             swept: cursor.sweeps.iter().map(|sweep| sweep.table.to_string()).collect(),
             snapshots: log.snapshots().borrow().iter().map(SnapshotStatus::from).collect(),
             parked: Vec::new(),
+            replay: cursor.replay.as_ref().map(ReplayStatus::from),
             source: Upstream::default(),
             purge_left_seconds: None,
         }

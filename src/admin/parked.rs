@@ -264,7 +264,7 @@ fn meant(body: &[u8]) -> Result<Which, String> {
     serde_json::from_slice::<Meant>(body).map_err(|error| error.to_string())?.which()
 }
 
-fn answer<T: Serialize>(result: Result<T, SettledError>) -> Response {
+pub(super) fn answer<T: Serialize>(result: Result<T, SettledError>) -> Response {
     let failed = |error: String| (StatusCode::INTERNAL_SERVER_ERROR, error).into_response();
     match result.map(|value| serde_json::to_string(&value)) {
         Ok(Ok(json)) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),

@@ -21,7 +21,7 @@ use crate::relay::error::{DeliverError, IngestError, RelayError};
 use crate::relay::ingest::Ingest;
 use crate::relay::options::DeliverOptions;
 use crate::relay::snapshots::{Rates, Snapshots};
-use crate::relay::{Outlook, Retention, parked_orders, upstream};
+use crate::relay::{Outlook, Retention, parked_orders, replay, upstream};
 use crate::settled::{CursorStore, ROOM_BYTES, Reserved, Settled, SettledError, SledCursor};
 use crate::sink::elastic::{Claimant, ElasticOptions, ElasticSink};
 use crate::source::Upstream;
@@ -144,6 +144,7 @@ async fn serve(mut settings: Settings, take_over: bool, shutdown: Shutdown) -> R
         ..settings.sink
     };
     let (parked_orders, parked_queue) = parked_orders::channel();
+    let (replay_orders, replay_queue) = replay::orders::channel();
     let sink = ElasticSink::new(&options).map_err(|error| Failure::new(Exit::Usage, error))?;
 
     // Within the time that a connection may take; a node that is away is asked when it comes back.
@@ -167,6 +168,7 @@ async fn serve(mut settings: Settings, take_over: bool, shutdown: Shutdown) -> R
 
     let room =
         admin::parked::Room { store: sled_cursor()?, rules: settings.rules.clone(), orders: parked_orders };
+    let replay_room = admin::replay::Room { store: sled_cursor()?, orders: replay_orders };
     let deliver = Deliver::open(
         log,
         Arc::new(sink),
@@ -176,14 +178,16 @@ async fn serve(mut settings: Settings, take_over: bool, shutdown: Shutdown) -> R
         readiness.clone(),
     )
     .map_err(|error| failure(RelayError::from(error)))?
-    .ordered_by(parked_queue);
+    .ordered_by(parked_queue)
+    .replays_ordered_by(replay_queue);
     let source = source.paced_by(deliver.pace()).ordered_by(order_queue);
     let ingest = Ingest::new(source, committer, settings.start, SystemClock, readiness.clone());
 
     let pipeline = crate::relay::run(ingest, deliver, retention, readiness.clone(), &shutdown);
+    let control = control.with_parked(room).with_replay(replay_room);
     let admin = async {
         let admin = admin::serve(listener, metrics, readiness, status, shutdown.clone());
-        tokio::try_join!(admin, control.with_parked(room).serve(orders, shutdown.clone()))
+        tokio::try_join!(admin, control.serve(orders, shutdown.clone()))
     };
     let telling = upstream::tell(upstream, &told.0, &SystemClock, &told.1, &shutdown);
     let (pipeline, admin, (), ()) = tokio::join!(pipeline, admin, telling, snapshots.tell(&shutdown));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use super::replay::for_people as replay_for_people;
 use super::{ConfigArgument, Failure, bytes_for_people};
 use crate::admin::{
     NeedsSnapshot, ParkedStatus, PipelineStatus, Room, SnapshotState, SnapshotStatus, Status,
@@ -164,6 +165,9 @@ fn print(status: &Status, running: bool) {
     print_snapshots(&pipeline.snapshots);
     for table in &pipeline.swept {
         println!("snapshot  {table} was read; deleting documents whose rows are gone");
+    }
+    if let Some(replay) = &pipeline.replay {
+        println!("replay    {}", replay_for_people(replay));
     }
     for ParkedStatus { table, reason, changes, since_micros, .. } in &pipeline.parked {
         let (many, since) =

@@ -31,6 +31,8 @@ mod opening;
 mod parked;
 #[path = "deliver_reading.rs"]
 mod reading;
+#[path = "deliver_replay.rs"]
+mod replay;
 
 use std::sync::Arc;
 
@@ -48,6 +50,8 @@ use super::outstanding::Outstanding;
 use super::parked_orders::ParkedQueue;
 use super::parking::Parking;
 use super::progress::Progress;
+use super::replay::going::Replays;
+use super::replay::orders::ReplayQueue;
 use super::retries::Retries;
 use super::sizing::Sizing;
 use super::sweeps::Sweeps;
@@ -87,6 +91,8 @@ pub struct Deliver<K, C, D: Disk, T> {
     parking: Parking,
     retries: Retries,
     orders: ParkedQueue,
+    replays: Replays<D>,
+    replay_orders: ReplayQueue,
     outstanding: Outstanding,
     building: Building,
     /// When the oldest action of the bulk being built was added.
@@ -138,6 +144,8 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             parking: Parking::new(options.parked, progress.store().parked()?),
             retries: Retries::default(),
             orders: ParkedQueue::none(),
+            replays: Replays::new(cursor.replay.clone()),
+            replay_orders: ReplayQueue::none(),
             building: Building::default(),
             building_since: None,
             id: String::new(),
@@ -160,6 +168,13 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     #[must_use]
     pub fn ordered_by(mut self, orders: ParkedQueue) -> Self {
         self.orders = orders;
+        self
+    }
+
+    /// With orders for replays.
+    #[must_use]
+    pub fn replays_ordered_by(mut self, orders: ReplayQueue) -> Self {
+        self.replay_orders = orders;
         self
     }
 
@@ -214,10 +229,13 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         let mut last_progress = ((Seq::default(), 0), Instant::now());
         loop {
             self.resume_sweep()?;
+            self.read_for_replay()?;
             let caught_up = self.fill(&mut reader).await?;
             self.tell_reached();
             let settled = self.outstanding.settled();
-            let parked = (&mut self.parking, &self.retries);
+            // What has no ticket would be written behind the scan.
+            let beside = self.retries.is_under_way() || self.replays.is_under_way();
+            let parked = (&mut self.parking, beside);
             for (ticket, owed) in self.sweeps.start(&self.documents, settled, &self.log, parked) {
                 // In this order: no cursor passes it that does not owe it.
                 self.progress.owe(owed);
@@ -241,6 +259,9 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                 event = self.sweeps.next_event() => self.swept(event?)?,
                 taken = self.orders.next(), if self.retries.is_idle() => self.ordered(taken)?,
                 found = self.retries.next_found() => self.found_for_retry(found)?,
+                taken = self.replay_orders.next(), if self.replays.takes_orders() => self.replay_ordered(taken)?,
+                found = self.replays.next_found() => self.found_for_replay(found)?,
+                () = tokio::task::yield_now(), if self.replays.is_eager() => {}
                 index = next_index(&mut self.learning) => {
                     let index = index?;
                     if let Some(learning) = self.learning.take() {
@@ -299,6 +320,9 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                     self.build_waiting(index, id, waiting)?;
                     continue;
                 }
+                if may_read && self.build_replayed()? {
+                    continue;
+                }
                 if may_read && !self.building.is_empty() && self.flights.is_empty() {
                     self.launch();
                 }
@@ -353,6 +377,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             return;
         }
         let flight = self.building.take(self.flights.next_opaque_id());
+        self.replays.launched();
         self.building_since = None;
         self.sizing.launched(Instant::now());
         self.flights.launch(flight);

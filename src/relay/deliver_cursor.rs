@@ -16,6 +16,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     pub(super) fn commit(&mut self) -> Result<(), DeliverError> {
         let settled = self.outstanding.settled();
         let parked = self.parking.take_steps();
+        self.progress.replay(self.replays.kept());
         self.progress.commit(settled, self.tables.indices(), &parked)?;
         self.observe(settled);
         Ok(())

@@ -5,11 +5,13 @@ use metrics::counter;
 use super::super::building::Flight;
 use super::super::error::DeliverError;
 use super::super::flights::{Landing, Returned};
+use super::super::outstanding::Ticket;
 use super::super::parked_orders::Became;
 use super::super::sweeps::{Event, Owed, Sweep, WhatFor};
 use super::super::{foreign, id_for_people};
 use super::Deliver;
 use super::parked::Rows;
+use super::replay::Counts;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::event::Version;
@@ -49,16 +51,23 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         for (i, disposition) in dispositions.into_iter().enumerate() {
             let (item, ticket) = (&flight.bulk.items[i], flight.tickets[i]);
             match disposition {
+                Disposition::Transient { reason } => {
+                    put_off.push(i);
+                    why = Some(reason);
+                    continue;
+                }
+                disposition if ticket == Ticket::REPLAYED => {
+                    match self.replayed((&flight, i), disposition, &mut rows)? {
+                        Counts::Done => {}
+                        Counts::Superseded => superseded += 1,
+                        Counts::Parked(reason) => parked.push((i, reason)),
+                    }
+                }
                 Disposition::Done => self.taken(item, ticket, Became::Taken),
                 Disposition::Superseded { current } => {
                     self.check_writer(&flight, i, current)?;
                     self.taken(item, ticket, Became::Superseded);
                     superseded += 1;
-                }
-                Disposition::Transient { reason } => {
-                    put_off.push(i);
-                    why = Some(reason);
-                    continue;
                 }
                 Disposition::Poison { kind, reason } if item.verb == Verb::Index => {
                     self.park((&flight, i), kind, reason.clone(), &mut rows)?;
@@ -111,7 +120,12 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     }
 
     /// A conflict with a version that this log never gave is somebody else's.
-    fn check_writer(&self, flight: &Flight, i: usize, current: Option<Version>) -> Result<(), DeliverError> {
+    pub(super) fn check_writer(
+        &self,
+        flight: &Flight,
+        i: usize,
+        current: Option<Version>,
+    ) -> Result<(), DeliverError> {
         let item = &flight.bulk.items[i];
         match current {
             Some(current) => {

@@ -12,6 +12,7 @@ use super::super::parking::Full;
 use super::super::retries::{Found, Retry};
 use super::super::tables::Table;
 use super::Deliver;
+use super::reading::ToSend;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::event::codec::Row;
@@ -113,7 +114,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         if self.parking.has_newer(&table, &item.id, item.version) {
             return Ok(());
         }
-        let seq = self.outstanding.seq(ticket);
+        let seq = self.seq(item, ticket);
         let (op, row) = rows.of(seq)?;
         let names: usize = row.schema.columns.iter().map(|column| column.name.len()).sum();
         let parked = Parked {
@@ -143,16 +144,22 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     /// An item that nothing can be done for.
     pub(super) fn refused(&self, flight: &Flight, i: usize, reason: String) -> DeliverError {
         let item = &flight.bulk.items[i];
-        let parked = self.tables.table_of(item.index).and_then(|table| self.parking.get(table, &item.id));
-        let seq = match flight.tickets[i] {
-            Ticket::PARKED => parked.map_or(Seq(0), |parked| parked.seq),
-            ticket => self.outstanding.seq(ticket),
-        };
         DeliverError::Refused {
             index: self.tables.index_name(item.index),
             id: id_for_people(&item.id),
-            seq,
+            seq: self.seq(item, flight.tickets[i]),
             reason,
+        }
+    }
+
+    /// The record that an item was sent for.
+    fn seq(&self, item: &Item, ticket: Ticket) -> Seq {
+        let parked =
+            || self.parking.get(self.tables.table_of(item.index)?, &item.id).map(|parked| parked.seq);
+        match ticket {
+            Ticket::PARKED => parked().unwrap_or_default(),
+            Ticket::REPLAYED => self.replays.seq(item.index, &item.id).unwrap_or_default(),
+            ticket => self.outstanding.seq(ticket),
         }
     }
 
@@ -233,8 +240,9 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         let encoded = match TableMapping::with_rules(&schema, &self.options.rules) {
             Ok(mapping) => {
                 let change = Change { op: Op::Read, table: TableNo(0), row: Row::new(&row) };
-                let (id, table) = (Arc::clone(&retry.id), Table { mapping, index });
-                self.encode(&table, Verb::Index, id, version, Ticket::PARKED, &change)
+                let table = Table { mapping, index };
+                let (verb, id, ticket) = (Verb::Index, Arc::clone(&retry.id), Ticket::PARKED);
+                self.encode_change(&table, ToSend { verb, id, version, ticket }, &change)
             }
             Err(error) => Err(error.into()),
         };

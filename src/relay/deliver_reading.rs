@@ -8,16 +8,27 @@ use super::super::documents::{Turn, Waiting};
 use super::super::error::DeliverError;
 use super::super::outstanding::Ticket;
 use super::super::progress::Moved;
+use super::super::replay::going::Answered;
 use super::super::tables::Table;
 use super::Deliver;
 use crate::clock::Clock;
 use crate::disk::Disk;
+use crate::event::codec::Row;
 use crate::event::document::Verb;
 use crate::event::{Op, Seq, Version};
 use crate::log::Frame;
 use crate::log::record::{Change, Commit, Kind, Mark, State};
+use crate::mapping::TableMapping;
 use crate::settled::CursorStore;
 use crate::sink::{IndexNo, Sink};
+
+/// What is to be done with a document.
+pub(super) struct ToSend {
+    pub verb: Verb,
+    pub id: Arc<str>,
+    pub version: Version,
+    pub ticket: Ticket,
+}
 
 impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     pub(super) fn read(&mut self, frame: &Frame<'_>) -> Result<(), DeliverError> {
@@ -111,8 +122,10 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             Turn::Replace(place) => {
                 let older = self.building.ticket(place);
                 self.outstanding.take_along(ticket, older);
-                if older == Ticket::PARKED {
-                    self.overtaken(index, id)?;
+                match older {
+                    Ticket::PARKED => self.overtaken(index, id)?,
+                    Ticket::REPLAYED => self.replays.answered(index, &id.into(), Answered::Overtaken),
+                    _ => {}
                 }
                 self.building.supersede(place);
                 self.collapsed.increment(1);
@@ -124,7 +137,8 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                 return Ok(());
             }
         }
-        self.encode(table, verb, id.into(), frame.version, ticket, change)
+        let document = ToSend { verb, id: id.into(), version: frame.version, ticket };
+        self.encode_change(table, document, change)
     }
 
     /// A change that waited for its document's turn is read from the log again.
@@ -139,26 +153,37 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         let frame = self.log.read_at(waiting.location, &mut bytes)?;
         let Waiting { table, verb, version, ticket, .. } = waiting;
         let change = Change::decode(frame.payload).map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
-        self.encode(&table, verb, id, version, ticket, &change)?;
+        self.encode_change(&table, ToSend { verb, id, version, ticket }, &change)?;
         self.reread = bytes;
         Ok(())
     }
 
-    pub(super) fn encode(
+    pub(super) fn encode_change(
         &mut self,
         table: &Table,
-        verb: Verb,
-        id: Arc<str>,
-        version: Version,
-        ticket: Ticket,
+        document: ToSend,
         change: &Change<'_>,
     ) -> Result<(), DeliverError> {
-        let index = table.index.no;
+        let routing = table.mapping.routing(change.op, document.verb, change.row)?;
+        self.encode((&table.mapping, table.index.no), document, routing.as_deref(), change.row)
+    }
+
+    /// Adds an action to the bulk being built; where it cannot be made nothing is added.
+    pub(super) fn encode(
+        &mut self,
+        (mapping, index): (&TableMapping, IndexNo),
+        ToSend { verb, id, version, ticket }: ToSend,
+        routing: Option<&str>,
+        row: Row<'_>,
+    ) -> Result<(), DeliverError> {
         let start = self.building.body().len();
-        let routing = table.mapping.routing(change.op, verb, change.row)?;
-        let action = table.mapping.action(verb, &id, version, routing.as_deref());
-        let document = |out: &mut Vec<u8>| table.mapping.document(change.row, out);
-        self.sink.encode(index, &action, document, self.building.body())?;
+        let action = mapping.action(verb, &id, version, routing);
+        let document = |out: &mut Vec<u8>| mapping.document(row, out);
+        let encoded = self.sink.encode(index, &action, document, self.building.body());
+        if let Err(error) = encoded {
+            self.building.body().truncate(start);
+            return Err(error.into());
+        }
         let place = self.building.push(start, index, verb, Arc::clone(&id), version, ticket);
         self.documents.build(index, id, place);
         self.building_since.get_or_insert_with(Instant::now);

@@ -16,6 +16,7 @@
 //! | [`sizing`] | how large it becomes |
 //! | [`documents`] | one flight per document |
 //! | [`outstanding`] | the settled prefix |
+//! | [`orders`] | how an operator's orders come to the indexer |
 //! | [`parking`] | changes that the engine refuses |
 //! | [`parked_orders`] | what an operator asks of them |
 //! | [`retries`] | parked changes sent again |
@@ -40,6 +41,7 @@ pub mod flights;
 pub mod gaps;
 pub mod ingest;
 pub mod options;
+pub mod orders;
 pub mod outstanding;
 pub mod parked_orders;
 pub mod parking;

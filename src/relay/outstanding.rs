@@ -18,6 +18,9 @@ pub struct Ticket(u64);
 impl Ticket {
     /// Of an action that is no change being read, but a parked one, sent again: the cursor does not wait for it, and settling it settles nothing.
     pub const PARKED: Ticket = Ticket(u64::MAX);
+
+    /// Of an action that a replay sends again: as little.
+    pub const REPLAYED: Ticket = Ticket(u64::MAX - 1);
 }
 
 #[derive(Debug)]
@@ -62,7 +65,7 @@ impl Outstanding {
 
     /// `newer` replaces `older` of the same document: settling it settles both.
     pub fn take_along(&mut self, newer: Ticket, older: Ticket) {
-        if older == Ticket::PARKED {
+        if older >= Ticket::REPLAYED {
             return;
         }
         debug_assert!(older < newer, "a newer action takes an older one along");

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::event::{Gtid, GtidSet, Seq};
-use crate::settled::{Cursor, CursorStore, IndexId, OwedSweep, ParkedStep, SettledError};
+use crate::settled::{Cursor, CursorStore, IndexId, OwedSweep, ParkedStep, Replay, SettledError};
 
 /// How an end of a transaction, or a mark, moves the position.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ struct End {
 pub struct Progress<C> {
     store: C,
     cursor: Cursor,
-    /// What is owed is not what was committed.
+    /// What is owed, or the replay, is not what was committed.
     changed: bool,
     ends: VecDeque<End>,
 }
@@ -72,6 +72,14 @@ impl<C: CursorStore> Progress<C> {
     pub fn swept(&mut self, seq: Seq) {
         self.cursor.sweeps.retain(|sweep| sweep.seq != seq);
         self.changed = true;
+    }
+
+    /// What is to be kept of the replay.
+    pub fn replay(&mut self, replay: Option<&Replay>) {
+        if self.cursor.replay.as_ref() != replay {
+            self.cursor.replay = replay.cloned();
+            self.changed = true;
+        }
     }
 
     /// Where the cursor is kept, and what is parked.

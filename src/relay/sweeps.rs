@@ -42,7 +42,6 @@ use super::documents::Documents;
 use super::error::DeliverError;
 use super::outstanding::Ticket;
 use super::parking::Parking;
-use super::retries::Retries;
 use super::tables::patiently;
 use crate::backoff::Backoff;
 use crate::disk::Disk;
@@ -181,18 +180,17 @@ impl<K: Sink> Sweeps<K> {
     }
 
     /// Starts the sweeps that nothing older stands before any more. Everything up to `settled` is settled. What is parked of rows that a snapshot did not
-    /// find is settled here and now: nothing of it may follow the scan. Returns what is owed from here on in place of these tickets.
+    /// find is settled here and now: nothing of it may follow the scan. `beside`: something without a ticket is under way, and a snapshot's waits for that. Returns what is owed from here on in place of these tickets.
     pub fn start<D: Disk>(
         &mut self,
         documents: &Documents,
         settled: Seq,
         log: &Log<D>,
-        (parking, retries): (&mut Parking, &Retries),
+        (parking, beside): (&mut Parking, bool),
     ) -> Vec<(Ticket, OwedSweep)> {
         let is_due = |sweep: &mut Sweep| match sweep.owed.what_for {
             WhatFor::Truncate(_) => documents.is_clear(sweep.index.no),
-            // A parked change that is sent again has no ticket, and would be written behind the scan.
-            WhatFor::Snapshot(_) if retries.is_under_way() => false,
+            WhatFor::Snapshot(_) if beside => false,
             WhatFor::Snapshot(Some(_)) => settled >= sweep.owed.seq.previous(),
             WhatFor::Snapshot(None) => true,
         };

@@ -9,13 +9,14 @@ use sled::transaction::{ConflictableTransactionError, TransactionError};
 
 use super::handle::Handle;
 use super::parked::{Encoded, Parked, ParkedRow, ParkedStep, ParkedTrees};
+use super::replay::Replay;
 use super::{Settled, SettledError, describe};
 use crate::event::{GtidSet, Seq, TableName, codec};
 
 const TREE: &str = "cursors";
 
 /// Version of a stored cursor's encoding.
-const ENCODING: u8 = 4;
+const ENCODING: u8 = 5;
 
 /// Limit on what decoding a cursor may allocate, bytes.
 const DECODE_LIMIT: usize = 64 << 20;
@@ -31,6 +32,8 @@ pub struct Cursor {
     pub indices: BTreeMap<String, IndexId>,
     /// Sweeps at the end of snapshots that were passed and go on.
     pub sweeps: Vec<OwedSweep>,
+    /// The replay that goes on, or the last one.
+    pub replay: Option<Replay>,
 }
 
 impl Cursor {
@@ -273,6 +276,7 @@ impl CursorStore for MemoryCursor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settled::{Ended, HowEnded, Replayed};
 
     fn cursor(seq: u64) -> Cursor {
         let index = IndexId {
@@ -286,6 +290,19 @@ mod tests {
             gtids: "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-7:9".parse().unwrap(),
             indices: [("shop.orders".into(), index)].into(),
             sweeps: vec![OwedSweep { seq: Seq(5), table: TableName::new("shop", "orders"), below: 3 }],
+            replay: Some(Replay {
+                number: 2,
+                from: Seq(1),
+                end: Seq(5),
+                tables: vec!["shop.*".into()],
+                since_micros: 9,
+                slice: ([1, 0], [7, u64::MAX]),
+                place: Seq(3),
+                horizon: Seq(4),
+                noted: Seq(4),
+                counts: Replayed { indexed: 1, conflicts: 2, ..Replayed::default() },
+                ended: Some(Ended { micros: 10, how: HowEnded::Failed("so".into()) }),
+            }),
         }
     }
 

@@ -22,6 +22,7 @@
 //! | `mod.rs` | the folder: [`Settled`], [`SettledError`] |
 //! | [`cursor`] | [`Cursor`], [`CursorStore`] and its two kinds |
 //! | [`parked`] | changes that the engine refuses |
+//! | [`replay`] | documents that are sent again: how far that is |
 //! | `handle` | letting go of sled without its panic |
 //! | [`reserved`] | a cursor that commits also on a full disk |
 
@@ -37,10 +38,12 @@ use crate::lifecycle;
 pub mod cursor;
 mod handle;
 pub mod parked;
+pub mod replay;
 pub mod reserved;
 
 pub use cursor::{Cursor, CursorStore, IndexId, MemoryCursor, OwedSweep, SledCursor};
 pub use parked::{Parked, ParkedRow, ParkedStep};
+pub use replay::{Ended, HowEnded, Replay, Replayed};
 pub use reserved::{ROOM_BYTES, Reserved};
 
 /// The format that this version writes, and the only one that it reads.

@@ -9,7 +9,7 @@ use everrelay::event::{
 use everrelay::log::prepared::{Held, Outcome, Prepared, Xa};
 use everrelay::log::record::{Batch, Commit, HEADER, Kind, Mark, Position, SchemaRecord, State, Synced};
 use everrelay::log::{Location, Noted, Standing};
-use everrelay::settled::{Cursor, IndexId, OwedSweep, Parked};
+use everrelay::settled::{Cursor, Ended, HowEnded, IndexId, OwedSweep, Parked, Replay, Replayed};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -393,13 +393,31 @@ fn cursors() -> Vec<Vec<u8>> {
     };
     let sweeps = vec![OwedSweep { seq: Seq(300), table: TableName::new("shop", "t"), below: u64::MAX }];
     let indices = [("shop.t".to_owned(), index)].into();
-    let cursor = Cursor { seq: Seq(70_000), gtids: set(), indices, sweeps };
+    let replay = |ended| Replay {
+        number: 2,
+        from: Seq(300),
+        end: Seq(70_000),
+        tables: vec!["shop.*".to_owned(), "!shop.b".to_owned()],
+        since_micros: 1_700_000_000_000_000,
+        slice: ([0, 0], [u64::MAX, u64::MAX]),
+        place: Seq(400),
+        horizon: Seq(60_000),
+        noted: Seq(60_000),
+        counts: Replayed { indexed: 70_000, deleted: 3, ..Replayed::default() },
+        ended,
+    };
+    let failed = HowEnded::Failed("no longer kept".to_owned());
+    let replays =
+        [None, Some(HowEnded::Done), Some(failed)].map(|how| replay(how.map(|how| Ended { micros: 7, how })));
+    let cursor = Cursor { seq: Seq(70_000), gtids: set(), indices, sweeps, replay: None };
     let stored = |cursor: &Cursor| {
-        let mut value = vec![3];
+        let mut value = vec![5];
         codec::encode(cursor, &mut value);
         value
     };
-    vec![Vec::new(), vec![2, 7], stored(&Cursor::default()), stored(&cursor)]
+    let mut all = vec![Vec::new(), vec![2, 7], stored(&Cursor::default()), stored(&cursor)];
+    all.extend(replays.map(|replay| stored(&Cursor { replay: Some(replay), ..cursor.clone() })));
+    all
 }
 
 fn parked() -> Vec<Vec<u8>> {

@@ -83,7 +83,7 @@ impl Copied {
         shown.push_str(&format!("position: {position}\nfound: {found}\n"));
         match cursor {
             None => shown.push_str("cursor: none\n"),
-            Some(Cursor { seq, gtids, indices, sweeps }) => {
+            Some(Cursor { seq, gtids, indices, sweeps, .. }) => {
                 shown.push_str(&format!("cursor: {seq}, {gtids}\n"));
                 sweeps.iter().for_each(|sweep| shown.push_str(&format!("owed: {sweep:?}\n")));
                 indices

@@ -327,7 +327,7 @@ fn several_segments(folder: &Path) {
     };
     let indices = ["orders", "lines"].map(|table| (format!("shop.{table}"), index(table))).into();
     let gtids = format!("{A}:1-7:9-11,{A}:blue:3-4").parse().unwrap();
-    settle(folder, Some(&Cursor { seq: settled, gtids, indices, sweeps: Vec::new() }));
+    settle(folder, Some(&Cursor { seq: settled, gtids, indices, ..Cursor::default() }));
 }
 
 fn open_transaction(folder: &Path) {
@@ -488,7 +488,7 @@ fn snapshot(folder: &Path) {
     let visible = making.opened.log.visible().seq;
     let sweep = OwedSweep { seq: Seq(15), table: TableName::new("shop", "lines"), below: NOW + 4 };
     let gtids = format!("{A}:1-8").parse().unwrap();
-    settle(folder, Some(&Cursor { seq: visible, gtids, indices: Default::default(), sweeps: vec![sweep] }));
+    settle(folder, Some(&Cursor { seq: visible, gtids, sweeps: vec![sweep], ..Cursor::default() }));
 }
 
 /// A log that comes to follow one table more while an XA transaction is undecided, and one less after a restart; and goes on anew.

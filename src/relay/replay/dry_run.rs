@@ -78,7 +78,8 @@ pub(super) fn count_slice<D: Disk>(
             Taken::Nothing => {}
             Taken::End => break,
             Taken::Due => {
-                for due in taking.due().drain(..) {
+                while taking.first(noted).is_some() {
+                    let Some(due) = taking.take(noted) else { continue };
                     let of = counted.entry(due.table.name.to_string()).or_default();
                     match due.verb {
                         Verb::Index => {

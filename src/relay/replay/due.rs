@@ -1,4 +1,6 @@
 //! The second pass: a change is taken only where it is the newest of its document.
+//!
+//! It stays noted until it is taken out to be sent: it may wait, and a newer one that is read meanwhile drops it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,7 +8,7 @@ use std::sync::Arc;
 use super::super::error::DeliverError;
 use super::Scope;
 use super::noted::Noted;
-use super::reading::{Reading, TableThere, Touched, What};
+use super::reading::{DocumentHash, Reading, TableThere, Touched, What};
 use crate::disk::Disk;
 use crate::event::document::Verb;
 use crate::event::{Seq, Version};
@@ -20,6 +22,7 @@ pub struct Due {
     pub seq: Seq,
     pub table: Arc<TableThere>,
     pub id: Arc<str>,
+    hash: DocumentHash,
     pub verb: Verb,
     pub version: Version,
     pub routing: Option<String>,
@@ -31,7 +34,7 @@ pub struct Due {
 #[derive(Debug)]
 pub struct Taking<D: Disk> {
     reading: Reading<D>,
-    /// Of the change that was read last.
+    /// Of the change that was read last; as it is, and not as a sweep leaves it.
     due: VecDeque<Due>,
     /// Everything up to here was read.
     at: Seq,
@@ -59,9 +62,26 @@ impl<D: Disk> Taking<D> {
         Ok(Taking { reading, due: VecDeque::new(), at: from.previous(), changes: 0 })
     }
 
-    /// What is due first.
-    pub fn due(&mut self) -> &mut VecDeque<Due> {
-        &mut self.due
+    /// What is due first, if it is the newest still.
+    pub fn first(&mut self, noted: &Noted) -> Option<&Due> {
+        while self.due.front().is_some_and(|due| !noted.has(due.hash, due.seq)) {
+            self.due.pop_front();
+        }
+        self.due.front()
+    }
+
+    /// The record of what is due and waits.
+    #[must_use]
+    pub fn waiting(&self) -> Option<Seq> {
+        self.due.front().map(|due| due.seq)
+    }
+
+    /// Takes out what is due first; `None`: nothing newer is to be sent of it, or a sweep will see to it.
+    pub fn take(&mut self, noted: &mut Noted) -> Option<Due> {
+        let due = self.due.pop_front()?;
+        let alias = &due.table.mapping.spec().alias;
+        let (verb, version) = noted.take((due.hash, alias), due.seq, due.verb, due.version)?;
+        Some(Due { verb, version, ..due })
     }
 
     /// Everything up to here was read.
@@ -74,7 +94,7 @@ impl<D: Disk> Taking<D> {
     ///
     /// # Errors
     /// As of [`Reading::next_step`].
-    pub fn go_on(&mut self, noted: &mut Noted) -> Result<Taken, DeliverError> {
+    pub fn go_on(&mut self, noted: &Noted) -> Result<Taken, DeliverError> {
         debug_assert!(self.due.is_empty(), "what is due is sent first");
         if self.at >= noted.horizon() || noted.is_empty() {
             return Ok(Taken::End);
@@ -85,15 +105,14 @@ impl<D: Disk> Taking<D> {
             return Ok(Taken::Nothing);
         };
         self.changes += 1;
-        let alias = &table.mapping.spec().alias;
-        for touched in old.iter().chain([document]) {
-            let Some((verb, version)) = noted.take(touched, alias, step.seq, step.version) else { continue };
+        for touched in old.iter().chain([document]).filter(|touched| noted.has(touched.hash, step.seq)) {
             self.due.push_back(Due {
                 seq: step.seq,
                 table: Arc::clone(table),
                 id: touched.id.into(),
-                verb,
-                version,
+                hash: touched.hash,
+                verb: touched.verb,
+                version: step.version,
                 routing: routing(table, touched, change)?,
                 payload: payload.to_vec(),
             });

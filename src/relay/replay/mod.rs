@@ -10,18 +10,22 @@
 //!
 //! A first pass notes, of each document touched in the range, the record of its newest change up to the *horizon* ([`noted`]). The second reads from the range's
 //! beginning up to the horizon once more and takes a change only where it is the one noted ([`due`]). A sweep, a TRUNCATE's or a snapshot's, counts as a delete of all older documents of its table.
-//! [`dry_run`] makes both passes and sends nothing.
+//! [`going`] has the indexer send it beside the live stream, which goes first; [`dry_run`] makes both passes and sends nothing.
 //!
 //! | file | idea |
 //! |---|---|
 //! | [`reading`] | the log's changes as changes of documents |
 //! | [`noted`] | which change of each document is its newest |
 //! | [`due`] | what is to be sent |
-//! | [`dry_run`] | what would be |
+//! | [`going`] | what is sent, and how far that is |
+//! | [`orders`] | what an operator asks of it |
+//! | [`dry_run`] | what would be sent |
 
 pub mod dry_run;
 pub mod due;
+pub mod going;
 pub mod noted;
+pub mod orders;
 pub mod reading;
 
 use crate::event::pattern::TablePattern;

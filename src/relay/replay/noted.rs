@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::super::error::DeliverError;
-use super::reading::{DocumentHash, Reading, Step, Touched, What};
+use super::reading::{DocumentHash, Reading, Step, What};
 use super::{MOST_NOTED, Scope};
 use crate::disk::Disk;
 use crate::event::document::Verb;
@@ -141,20 +141,26 @@ impl Noted {
         }
     }
 
-    /// What is to be sent of a document that a change touched: nothing where it is not the newest. It is not noted any more.
+    /// Whether the record is the newest of its document.
+    #[must_use]
+    pub fn has(&self, hash: DocumentHash, seq: Seq) -> bool {
+        self.newest.get(&hash) == Some(&seq)
+    }
+
+    /// What is to be sent of a document for its newest record, which does `verb`: nothing where it is not that any more. It is not noted any more.
     pub fn take(
         &mut self,
-        touched: &Touched<'_>,
-        alias: &str,
+        (hash, alias): (DocumentHash, &str),
         seq: Seq,
+        verb: Verb,
         version: Version,
     ) -> Option<(Verb, Version)> {
-        if self.newest.get(&touched.hash) != Some(&seq) {
+        if !self.has(hash, seq) {
             return None;
         }
-        self.newest.remove(&touched.hash);
+        self.newest.remove(&hash);
         match self.swept.get(alias).filter(|swept| version < swept.below) {
-            None => Some((touched.verb, version)),
+            None => Some((verb, version)),
             // As the sweep itself deletes.
             Some(swept) if swept.seq <= self.horizon => {
                 Some((Verb::Delete, Version(swept.below.0.saturating_sub(1))))
@@ -174,6 +180,8 @@ pub struct Noting<D: Disk> {
     reading: Reading<D>,
     scope: Arc<Scope>,
     noted: Noted,
+    /// Everything up to here was read.
+    at: Seq,
     changes: HashMap<TableName, u64>,
 }
 
@@ -182,7 +190,8 @@ impl<D: Disk> Noting<D> {
     /// The log does not hold the range's beginning, or cannot be read.
     pub fn open(log: &Log<D>, scope: &Arc<Scope>, rules: &Rules, noted: Noted) -> Result<Self, DeliverError> {
         let reading = Reading::open(log, scope, rules, scope.from)?;
-        Ok(Noting { reading, scope: Arc::clone(scope), noted, changes: HashMap::new() })
+        let at = scope.from.previous();
+        Ok(Noting { reading, scope: Arc::clone(scope), noted, at, changes: HashMap::new() })
     }
 
     /// Reads so many records more; true where nothing more is visible.
@@ -201,9 +210,16 @@ impl<D: Disk> Noting<D> {
                     None => drop(self.changes.insert(table.name.clone(), 1)),
                 }
             }
+            self.at = self.at.max(step.seq);
             self.noted.pass(&step, &self.scope);
         }
         Ok(false)
+    }
+
+    /// Everything up to here was read.
+    #[must_use]
+    pub fn at(&self) -> Seq {
+        self.at
     }
 
     /// Changes in the range, by table.

@@ -96,7 +96,8 @@ impl Play {
                 Taken::End => break,
                 Taken::Nothing | Taken::Due => {}
             }
-            for one in taking.due().drain(..) {
+            while taking.first(noting.noted()).is_some() {
+                let Some(one) = taking.take(noting.noted()) else { continue };
                 let back = self.log().highest_version().0 - one.version.0;
                 due.push((one.id.to_string(), one.verb, self.log().visible().seq.0 - back));
             }
@@ -104,6 +105,32 @@ impl Play {
         assert!(noting.noted().is_empty(), "all that was noted came");
         due
     }
+}
+
+#[test]
+fn what_is_due_and_waits_is_dropped_when_a_newer_change_is_read() {
+    let mut play = Play::new();
+    let first = play.change(0, Op::Insert, &[1, 0]).previous();
+    let second = play.change(0, Op::Rekey, &[2, 0, 1]);
+    let scope = play.scope(first, second, &[]);
+    let rules = Rules::default();
+    let noted = Noted::new(Slice::WHOLE, second);
+    let mut noting = Noting::open(play.log(), &scope, &rules, noted).unwrap();
+    while !noting.go_on(1).unwrap() {}
+    let mut taking = Taking::open(play.log(), &scope, &rules, scope.from).unwrap();
+    while !matches!(taking.go_on(noting.noted()).unwrap(), Taken::Due) {}
+    assert_eq!(taking.first(noting.noted()).map(|due| &*due.id), Some("1"));
+    play.change(0, Op::Insert, &[1, 7]);
+    while !noting.go_on(1).unwrap() {}
+    assert_eq!(
+        taking.first(noting.noted()).map(|due| &*due.id),
+        Some("2"),
+        "what was the first is not the newest"
+    );
+    play.truncate(0);
+    while !noting.go_on(1).unwrap() {}
+    assert!(taking.take(noting.noted()).is_none(), "the sweep is another's to make");
+    assert_eq!((noting.noted().take_superseded(), noting.noted().len()), (2, 0));
 }
 
 fn of(due: &[(&str, Verb, Seq)]) -> Vec<(String, Verb, u64)> {
