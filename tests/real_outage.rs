@@ -165,8 +165,8 @@ async fn bulks_that_a_gateway_resets_cuts_and_garbles_leave_table_and_index_equa
     let mut stage = Stage::set(test, 500).await?;
     let mut rng = StdRng::seed_from_u64(stage.seed.number);
     let mut failing = vec![Failing::Answer, Failing::Page, Failing::Garbage];
-    failing.extend((0..3).map(|_| Failing::Request(rng.random_range(1..3000))));
-    failing.extend((0..3).map(|_| Failing::Cut(rng.random_range(1..600))));
+    failing.extend((0..3).map(|_| Failing::Request(rng.random_range(1..600))));
+    failing.extend((0..3).map(|_| Failing::Cut(rng.random_range(1..250))));
     failing.shuffle(&mut rng);
     eprintln!("{failing:?}");
     let all = failing.len();

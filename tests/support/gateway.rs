@@ -80,9 +80,35 @@ impl Script {
         let number = self.bulks.fetch_add(1, Ordering::Relaxed);
         (number % 2 == 1).then(|| self.failing.lock().expect("no one panics with it").pop_front()).flatten()
     }
+}
 
-    fn done(&self) {
-        self.done.fetch_add(1, Ordering::Relaxed);
+/// What becomes of the bulk at hand. What did not come to pass, the bulk being shorter than that, is another's.
+struct AtHand<'s> {
+    script: &'s Script,
+    failing: Option<Failing>,
+    /// Bytes of the request or of the answer.
+    passed: usize,
+}
+
+impl AtHand<'_> {
+    fn begin(&mut self) {
+        self.put_back();
+        (self.failing, self.passed) = (self.script.next(), 0);
+    }
+
+    fn done(&mut self) {
+        self.failing = None;
+        self.script.done.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn put_back(&mut self) {
+        self.script.failing.lock().expect("no one panics with it").extend(self.failing.take());
+    }
+}
+
+impl Drop for AtHand<'_> {
+    fn drop(&mut self) {
+        self.put_back();
     }
 }
 
@@ -91,9 +117,7 @@ async fn pass_on(mut client: TcpStream, server: &str, script: &Script) -> Result
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (mut up, mut down) = (vec![0; 16 * 1024], vec![0; 16 * 1024]);
-    let mut failing = None;
-    // Of the request or the answer that fails.
-    let mut passed = 0;
+    let mut bulk = AtHand { script, failing: None, passed: 0 };
     loop {
         tokio::select! {
             read = client.read(&mut up) => {
@@ -102,27 +126,26 @@ async fn pass_on(mut client: TcpStream, server: &str, script: &Script) -> Result
                     return Ok(());
                 }
                 if up.starts_with(b"POST /_bulk") {
-                    (failing, passed) = (script.next(), 0);
+                    bulk.begin();
                 }
-                let allowed = match failing {
-                    Some(Failing::Request(bytes)) => read.min(bytes - passed),
-                    _ => read,
+                let Some(Failing::Request(bytes)) = bulk.failing else {
+                    server.write_all(&up[..read]).await?;
+                    continue;
                 };
+                let allowed = read.min(bytes - bulk.passed);
+                bulk.passed += allowed;
                 server.write_all(&up[..allowed]).await?;
-                if let Some(Failing::Request(bytes)) = failing {
-                    passed += allowed;
-                    if passed == bytes {
-                        script.done();
-                        // Closed with no time to linger, a socket resets its connection.
-                        server.set_zero_linger()?;
-                        client.set_zero_linger()?;
-                        return Ok(());
-                    }
+                if bulk.passed == bytes {
+                    bulk.done();
+                    // Closed with no time to linger, a socket resets its connection.
+                    server.set_zero_linger()?;
+                    client.set_zero_linger()?;
+                    return Ok(());
                 }
             }
             read = server.read(&mut down) => {
                 let read = read?;
-                let instead: &[u8] = match failing {
+                let instead: &[u8] = match bulk.failing {
                     None | Some(Failing::Request(_)) => {
                         client.write_all(&down[..read]).await?;
                         if read == 0 {
@@ -131,15 +154,15 @@ async fn pass_on(mut client: TcpStream, server: &str, script: &Script) -> Result
                         continue;
                     }
                     Some(Failing::Answer) => {
-                        script.done();
+                        bulk.done();
                         client.set_zero_linger()?;
                         return Ok(());
                     }
                     Some(Failing::Cut(bytes)) => {
-                        let allowed = read.min(bytes - passed);
-                        passed += allowed;
+                        let allowed = read.min(bytes - bulk.passed);
+                        bulk.passed += allowed;
                         client.write_all(&down[..allowed]).await?;
-                        if passed < bytes && read > 0 {
+                        if bulk.passed < bytes && read > 0 {
                             continue;
                         }
                         b""
@@ -150,7 +173,7 @@ async fn pass_on(mut client: TcpStream, server: &str, script: &Script) -> Result
                     Some(Failing::Garbage) => b"\x00\xff\x16\x03 no answer \r\n\r\n\x80",
                 };
                 client.write_all(instead).await?;
-                script.done();
+                bulk.done();
                 return Ok(client.shutdown().await?);
             }
         }
