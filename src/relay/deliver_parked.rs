@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::super::building::Flight;
 use super::super::error::DeliverError;
+use super::super::finding::Found;
 use super::super::id_for_people;
 use super::super::outstanding::Ticket;
 use super::super::parked_orders::{Became, Fate, ParkedOrder, Taken};
 use super::super::parking::Full;
-use super::super::retries::{Found, Retry};
+use super::super::retries::Retry;
 use super::super::tables::Table;
 use super::Deliver;
 use super::reading::ToSend;

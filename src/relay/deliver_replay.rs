@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::super::building::Flight;
 use super::super::error::DeliverError;
+use super::super::finding::Found;
 use super::super::outstanding::Ticket;
 use super::super::replay::due::Due;
 use super::super::replay::going::{Answered, Next};
 use super::super::replay::orders::{ReplayOrder, Taken};
-use super::super::retries::Found;
 use super::Deliver;
 use super::parked::Rows;
 use super::reading::ToSend;

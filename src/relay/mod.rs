@@ -9,6 +9,7 @@
 //! | [`upstream`] | what is told of the servers behind the source |
 //! | [`retention`] | segments go, the disk reserve is held, what is left is told |
 //! | [`deliver`] | log to sink: read, build, launch, judge, commit the cursor |
+//! | [`finding`] | indices of tables that were not met in this run |
 //! | [`flights`] | bulks under way and sent again |
 //! | [`concurrency`] | how many may be under way |
 //! | [`ceiling`] | how many bytes a second |
@@ -37,6 +38,7 @@ mod concurrency;
 pub mod deliver;
 pub mod documents;
 pub mod error;
+pub mod finding;
 pub mod flights;
 pub mod gaps;
 pub mod ingest;

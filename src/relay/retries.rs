@@ -11,14 +11,12 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
 
-use super::error::DeliverError;
+use super::finding::{Finding, Found};
 use super::parked_orders::{Became, Fate, Fates};
-use super::tables::patiently;
 use crate::event::{Seq, TableName};
 use crate::lifecycle::Readiness;
-use crate::sink::{Expect, Index, Sink};
+use crate::sink::{Expect, Sink};
 
 /// A parked change to be sent again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -27,14 +25,6 @@ pub struct Retry {
     pub id: Arc<str>,
     /// Its record: another one's may have been parked in its place meanwhile.
     pub seq: Seq,
-}
-
-/// An index that was looked for, or why there is none to write to.
-#[derive(Debug)]
-pub struct Found {
-    pub table: TableName,
-    pub alias: String,
-    pub index: Result<Option<Index>, DeliverError>,
 }
 
 #[derive(Debug)]
@@ -50,7 +40,7 @@ struct Going {
 #[derive(Debug, Default)]
 pub struct Retries {
     going: Option<Going>,
-    finding: JoinSet<Found>,
+    finding: Finding,
 }
 
 impl Retries {
@@ -87,23 +77,16 @@ impl Retries {
         sink: &Arc<K>,
         readiness: &Readiness,
     ) {
-        let (sink, readiness, table) = (Arc::clone(sink), readiness.clone(), retry.table.clone());
+        let wanted = (retry.table.clone(), alias, expect);
         if let Some(going) = &mut self.going {
             going.left.push_front(retry);
         }
-        self.finding.spawn(async move {
-            let index = patiently(&readiness, &alias, || sink.find(&alias, expect)).await;
-            Found { table, alias, index }
-        });
+        self.finding.begin(wanted, sink, readiness);
     }
 
     /// Waits for an index that is looked for; for ever while none is. Cancel safe.
     pub async fn next_found(&mut self) -> Found {
-        match self.finding.join_next().await {
-            Some(Ok(found)) => found,
-            Some(Err(failed)) => std::panic::resume_unwind(Box::new(failed.to_string())),
-            None => std::future::pending().await,
-        }
+        self.finding.next().await
     }
 
     /// There is no index to write the table's documents to.

@@ -11,11 +11,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use metrics::{counter, gauge};
-use tokio::task::JoinSet;
 
 use super::super::error::DeliverError;
-use super::super::retries::Found;
-use super::super::tables::patiently;
+use super::super::finding::{Finding, Found};
 use super::due::{Due, Taken, Taking};
 use super::noted::{Noted, Noting, Slice};
 use super::reading::{DocumentHash, TableThere};
@@ -74,7 +72,7 @@ pub struct Replays<D: Disk> {
     launched: bool,
     /// There is more to read at once.
     eager: bool,
-    finding: JoinSet<Found>,
+    finding: Finding,
     /// Tables without an index.
     absent: HashSet<TableName>,
 }
@@ -89,7 +87,7 @@ impl<D: Disk> Replays<D> {
             under_way: HashMap::new(),
             launched: false,
             eager: false,
-            finding: JoinSet::new(),
+            finding: Finding::default(),
             absent: HashSet::new(),
         };
         replays.tell_going();
@@ -324,24 +322,16 @@ impl<D: Disk> Replays<D> {
     /// Looks for the index of a table that was not met in this run.
     pub fn find<K: Sink>(
         &mut self,
-        (table, alias, expect): (TableName, String, Expect),
+        wanted: (TableName, String, Expect),
         sink: &Arc<K>,
         readiness: &Readiness,
     ) {
-        let (sink, readiness) = (Arc::clone(sink), readiness.clone());
-        self.finding.spawn(async move {
-            let index = patiently(&readiness, &alias, || sink.find(&alias, expect)).await;
-            Found { table, alias, index }
-        });
+        self.finding.begin(wanted, sink, readiness);
     }
 
     /// Waits for an index that is looked for; for ever while none is. Cancel safe.
     pub async fn next_found(&mut self) -> Found {
-        match self.finding.join_next().await {
-            Some(Ok(found)) => found,
-            Some(Err(failed)) => std::panic::resume_unwind(Box::new(failed.to_string())),
-            None => std::future::pending().await,
-        }
+        self.finding.next().await
     }
 
     fn count(&mut self, tally: Replayed) {
