@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use everrelay::event::codec::{Row, RowWriter};
 use everrelay::event::value::{Date, DateTime, Instant};
-use everrelay::event::{Column, ColumnType, TableName, TableSchema};
+use everrelay::event::{Column, ColumnType, Op, TableName, TableSchema};
 use everrelay::mapping::TableMapping;
 
 const ROWS: u64 = 1_000;
@@ -40,7 +40,7 @@ fn main() {
             for row in &rows {
                 mapping.id(Row::new(black_box(row)), &mut id).expect("a readable row");
                 black_box(&id);
-                mapping.document(Row::new(black_box(row)), &mut body).expect("a readable row");
+                mapping.document(Op::Insert, Row::new(black_box(row)), &mut body).expect("a readable row");
             }
             bytes = black_box(&body).len();
         }

@@ -7,9 +7,9 @@
 #[path = "support/engine_model.rs"]
 mod engine_model;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -36,7 +36,7 @@ use everrelay::relay::parking::ParkLimits;
 use everrelay::relay::replay::orders::{self as replay_orders, ReplayOrder, ReplayOrders};
 use everrelay::settled::{Cursor, CursorStore, HowEnded, MemoryCursor, Parked, Replay};
 use everrelay::sink::{
-    Bulk, BulkError, Disposition, Expect, Index, IndexNo, Sink, SinkError, Swept, UnderWay, Whose,
+    Bulk, BulkError, Disposition, Expect, Index, IndexNo, Old, Sink, SinkError, Swept, UnderWay, Whose,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -336,8 +336,7 @@ impl Sink for ModelEngine {
     async fn sweep(
         &self,
         index: IndexNo,
-        versions: Range<Version>,
-        spared: &HashSet<Arc<str>>,
+        Old { versions, spared, .. }: Old<'_>,
         mut page: impl FnMut(&Swept) -> ControlFlow<()> + Send,
     ) -> Result<ControlFlow<()>, SinkError> {
         let alias = self.documents.lock().unwrap().aliases[index.0 as usize].clone();

@@ -1,7 +1,7 @@
 //! A request that the engine applies long after it was given up, when the document was deleted at the source and every engine would have forgotten that.
 
 use std::collections::{BTreeMap, HashSet};
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use everrelay::clock::SystemClock;
 use everrelay::disk::SystemDisk;
 use everrelay::event::codec::RowWriter;
 use everrelay::event::document::{Action, IndexSpec, Verb};
-use everrelay::event::{Column, ColumnType, GtidSet, Op, TableName, TableNo, TableSchema, Version};
+use everrelay::event::{Column, ColumnType, GtidSet, Op, TableName, TableNo, TableSchema};
 use everrelay::lifecycle::{Readiness, Shutdown};
 use everrelay::log::record::{Batch, Commit, Mark, Position, SchemaRecord, Synced};
 use everrelay::log::{Log, LogOptions, Noted, Opened, Writer};
@@ -17,7 +17,7 @@ use everrelay::relay::deliver::Deliver;
 use everrelay::relay::options::DeliverOptions;
 use everrelay::settled::{CursorStore, MemoryCursor};
 use everrelay::sink::{
-    Bulk, BulkError, Disposition, Expect, Index, IndexNo, Sink, SinkError, Swept, UnderWay, Whose,
+    Bulk, BulkError, Disposition, Expect, Index, IndexNo, Old, Sink, SinkError, Swept, UnderWay, Whose,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -73,8 +73,7 @@ impl Sink for Engine {
     async fn sweep(
         &self,
         _: IndexNo,
-        _: Range<Version>,
-        _: &HashSet<Arc<str>>,
+        _: Old<'_>,
         _: impl FnMut(&Swept) -> ControlFlow<()> + Send,
     ) -> Result<ControlFlow<()>, SinkError> {
         unreachable!("no table is truncated here")

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
 use support::stage::Stage;
@@ -116,5 +116,87 @@ async fn fault_65_rules_decide_where_documents_go_and_a_change_of_them_is_refuse
     ensure!(words.contains("the rules name fields otherwise"), "{words}");
     let (_, mapping) = stage.engine.ask(Method::GET, &format!("/{alias}/_mapping"), None).await?;
     ensure!(mapping.contains("\"owner\""), "{mapping}");
+    stage.clear().await
+}
+
+/// The documents that are expected, each with whether it says that its row is deleted.
+async fn expect_marks(stage: &Stage, alias: &str, expected: &[(&str, Option<bool>)]) -> Result<()> {
+    let what = format!("{expected:?} behind {alias}");
+    let last = std::sync::Mutex::new(Vec::new());
+    let found = eventually(&what, SOON, async || {
+        let mut found = Vec::new();
+        for (id, _) in expected {
+            let document = stage.engine.document(alias, id).await.unwrap_or_default();
+            let document = document.map(|text| serde_json::from_str::<Value>(&text)).transpose()?;
+            let marked =
+                document.map(|document| document["deleted"] == true && document["name"] == "deleted");
+            found.push((*id, marked));
+        }
+        let same = found == expected;
+        *last.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+            found.into_iter().map(|(id, marked)| (id.to_owned(), marked)).collect();
+        Ok(same.then_some(()))
+    })
+    .await;
+    found.with_context(|| format!("{last:?}"))
+}
+
+#[tokio::test]
+async fn documents_of_deleted_rows_stay_marked_where_a_rule_says_so() -> Result<()> {
+    let mut stage = Stage::set("documents_of_deleted_rows_stay_marked_where_a_rule_says_so", 0).await?;
+    let schema = stage.shop.schema.clone();
+    let (alias, table) = (format!("{schema}.kept").to_lowercase(), format!("{schema}.kept"));
+    stage.relay.options.more = format!("[[table]]\nmatch = \"{table}\"\ndeletes = \"mark\"\n");
+    stage.relay.write_config()?;
+    let url = stage.shop.mysql_url.clone();
+    let run = async |statements: &[&str]| {
+        let statements =
+            statements.iter().map(|statement| statement.replace("kept", &format!("`{schema}`.kept")));
+        mysql::execute(&url, statements.collect::<Vec<_>>()).await
+    };
+    run(&[
+        "CREATE TABLE kept (id INT PRIMARY KEY, name VARCHAR(40))",
+        "INSERT INTO kept VALUES (1, 'a'), (2, 'b'), (3, 'c'), (4, 'd'), (5, 'e'), (6, 'f')",
+    ])
+    .await?;
+    stage.relay.start()?;
+    expect_marks(&stage, &alias, &[("1", Some(false)), ("6", Some(false))]).await?;
+    // A row that comes again is a row; one that gets another key is none that was deleted.
+    run(&[
+        "UPDATE kept SET name = 'deleted' WHERE id IN (2, 5)",
+        "DELETE FROM kept WHERE id IN (2, 5)",
+        "INSERT INTO kept VALUES (5, 'deleted')",
+        "UPDATE kept SET id = 40 WHERE id = 4",
+    ])
+    .await?;
+    let now = [
+        ("1", Some(false)),
+        ("2", Some(true)),
+        ("3", Some(false)),
+        ("4", None),
+        ("40", Some(false)),
+        ("5", Some(false)),
+    ];
+    expect_marks(&stage, &alias, &now).await?;
+
+    // What nobody saw to be deleted goes with a snapshot; what is marked stays, and is no difference.
+    run(&["SET SESSION sql_log_bin = 0", "DELETE FROM kept WHERE id = 1"]).await?;
+    let (code, _, error) = stage.command(&["snapshot", &table]).await?;
+    ensure!(code == 0, "{error}");
+    let now = [("1", None), ("2", Some(true)), ("3", Some(false)), ("5", Some(false))];
+    expect_marks(&stage, &alias, &now).await?;
+    stage.relay.until_settled(SOON).await?;
+    let (code, text, error) = stage.command(&["diff", &table]).await?;
+    ensure!(code == 0, "{text}{error}");
+    let status: Value = serde_json::from_str(&stage.relay.get("/status").await?.1)?;
+    let from = status["pipeline"]["retained_start"].to_string();
+    let (code, text, error) =
+        stage.command(&["replay", "--from", &from, "--table", &table, "--json"]).await?;
+    ensure!(code == 0, "{text}{error}");
+    expect_marks(&stage, &alias, &now).await?;
+
+    // A table that is emptied has no documents.
+    run(&["TRUNCATE kept", "INSERT INTO kept VALUES (7, 'g')"]).await?;
+    expect_marks(&stage, &alias, &[("2", None), ("3", None), ("5", None), ("7", Some(false))]).await?;
     stage.clear().await
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use everrelay::event::codec::{Row, RowWriter};
 use everrelay::event::document::{Action, Field, FieldKind, IndexSpec, Verb};
 use everrelay::event::value::{Date, DateTime, Instant, Time};
-use everrelay::event::{Column, ColumnType, TableName, TableSchema, Value, Version};
+use everrelay::event::{Column, ColumnType, Op, TableName, TableSchema, Value, Version};
 use everrelay::mapping::TableMapping;
 use everrelay::sink::elastic::{ElasticOptions, ElasticSink};
 use everrelay::sink::{Bulk, Disposition, Expect, Index, Item, Sink, SinkError};
@@ -446,7 +446,7 @@ async fn a_row_of_every_type_is_indexed_and_reads_back_digit_by_digit() {
     }
     let (mut id, mut document) = (String::new(), Vec::new());
     mapping.id(Row::new(&row), &mut id).unwrap();
-    mapping.document(Row::new(&row), &mut document).unwrap();
+    mapping.document(Op::Read, Row::new(&row), &mut document).unwrap();
     let document = String::from_utf8(document).unwrap();
     for (n, (_, _, expected)) in columns.iter().enumerate() {
         assert!(document.contains(&format!("\"c{n}\":{expected}")), "c{n}: {document}");

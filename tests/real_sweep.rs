@@ -11,7 +11,7 @@ use bytes::Bytes;
 use everrelay::event::Version;
 use everrelay::event::document::{Action, IndexSpec, Verb};
 use everrelay::sink::elastic::{ElasticOptions, ElasticSink};
-use everrelay::sink::{Bulk, Disposition, Expect, Index, Item, Sink, SinkError, Swept};
+use everrelay::sink::{Bulk, Disposition, Expect, Index, Item, Old, Sink, SinkError, Swept};
 use reqwest::Method;
 use serde_json::{Value, json};
 use support::engine::Engine;
@@ -73,7 +73,8 @@ impl Place {
             sum.newest = newest.max_by_key(|(_, version)| *version);
             ControlFlow::Continue(())
         };
-        let ended = self.sink.sweep(self.index.no, versions, &HashSet::new(), page).await?;
+        let old = Old { versions, spared: &HashSet::new(), but_marked: false };
+        let ended = self.sink.sweep(self.index.no, old, page).await?;
         assert!(ended.is_continue());
         Ok((sum, pages))
     }
@@ -166,7 +167,8 @@ async fn a_sweep_ends_after_the_page_at_which_it_is_told_to_and_leaves_no_scan_o
         pages += 1;
         if pages == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let ended = place.sink.sweep(place.index.no, Version(BASE)..BOUND, &HashSet::new(), page).await?;
+    let which = Old { versions: Version(BASE)..BOUND, spared: &HashSet::new(), but_marked: false };
+    let ended = place.sink.sweep(place.index.no, which, page).await?;
     ensure!(ended.is_break() && pages == 2);
     ensure!(place.there(&old).await?.len() == 500, "two pages of 1000 are gone");
     ensure!(place.open_scans().await? == 0, "scans stay open");

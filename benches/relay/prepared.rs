@@ -64,7 +64,12 @@ impl Bodies {
                         Op::Rekey | Op::Tombstone => bail!("the backlog changes no keys and has whole rows"),
                     };
                     let action = Action::plain(verb, &id, frame.version);
-                    sink.encode(index.no, &action, |out| mapping.document(change.row, out), &mut body)?;
+                    sink.encode(
+                        index.no,
+                        &action,
+                        |out| mapping.document(change.op, change.row, out),
+                        &mut body,
+                    )?;
                     actions += 1;
                     if actions % ACTIONS == 0 {
                         bodies.push(Bytes::from(std::mem::take(&mut body)));

@@ -28,7 +28,7 @@ pub fn run(input: &[u8]) {
         assert!((1..=LONGEST_ID).contains(&id.len()), "an id of {} bytes", id.len());
     }
     let mut document = Vec::new();
-    if mapping.document(change.row, &mut document).is_ok()
+    if mapping.document(change.op, change.row, &mut document).is_ok()
         && !is_as_given(change.row, record.schema.columns.len())
     {
         assert!(!document.contains(&b'\n'), "a bulk body has a document a line");

@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 
-use everrelay::event::{TableName, codec};
+use everrelay::event::{Op, TableName, codec};
 use everrelay::mapping::TableMapping;
 use everrelay::settled::{Cursor, CursorStore, ParkedStep, Settled, SettledError};
 
@@ -61,7 +61,7 @@ pub fn run(input: &[u8]) {
                 if let Some(row) = row
                     && let Ok(mapping) = TableMapping::new(&row.schema)
                 {
-                    let _ = mapping.document(codec::Row::new(&row.row), &mut Vec::new());
+                    let _ = mapping.document(Op::Read, codec::Row::new(&row.row), &mut Vec::new());
                 }
             }
             Err(error) => explained(error),

@@ -187,15 +187,15 @@ pub fn show(store: &impl CursorStore, which: &Which, rules: &Rules) -> Result<Ve
     for parked in chosen(store, which)? {
         // Settled since it was listed.
         let Some(row) = store.parked_row(&parked.table, &parked.id)? else { continue };
-        shown.push(Shown { change: ParkedChange::from(&parked), body: document(&row, rules) });
+        shown.push(Shown { change: ParkedChange::from(&parked), body: document(parked.op, &row, rules) });
     }
     Ok(shown)
 }
 
-fn document(ParkedRow { schema, row }: &ParkedRow, rules: &Rules) -> String {
+fn document(op: Op, ParkedRow { schema, row }: &ParkedRow, rules: &Rules) -> String {
     let mut body = Vec::new();
     let written = TableMapping::with_rules(schema, rules)
-        .and_then(|mapping| mapping.document(Row::new(row), &mut body));
+        .and_then(|mapping| mapping.document(op, Row::new(row), &mut body));
     match written {
         Ok(()) => String::from_utf8_lossy(&body).into_owned(),
         Err(error) => serde_json::json!({"error": error.to_string()}).to_string(),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use toml::Spanned;
 
-use crate::mapping::rule::{DecimalAs, JsonAs, ZeroDatesAs};
+use crate::mapping::rule::{DecimalAs, DeletesAs, JsonAs, ZeroDatesAs};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -230,8 +230,11 @@ pub struct Table {
     pub decimal: Option<DecimalAs>,
     pub zero_dates: Option<ZeroDatesAs>,
     pub json: Option<JsonAs>,
+    pub deletes: Option<DeletesAs>,
     /// The alias of the documents' index: text with `{schema}` and `{table}`.
     pub index: Option<String>,
+    /// Columns that tell the table's rows apart, in the place of its key.
+    pub id: Option<Vec<String>>,
     /// Columns of the key that documents are routed by; none: by their ids.
     pub routing: Option<Vec<String>>,
     /// Names of fields, by their columns'.

@@ -67,6 +67,8 @@ fn describe(text: &str, error: &toml::de::Error) -> String {
 pub fn parse(text: &str, path: &str) -> Result<Settings, ConfigError> {
     let file: file::File = toml::from_str(text)
         .map_err(|error| ConfigError::Parse { path: path.to_owned(), problem: describe(text, &error) })?;
-    let rules = rules::rules(&file.table, text, path)?;
-    Ok(Settings { rules, ..resolve::resolve(file, path)? })
+    let (rules, keys) = rules::rules(&file.table, text, path)?;
+    let mut settings = Settings { rules, ..resolve::resolve(file, path)? };
+    settings.source.keys = keys;
+    Ok(settings)
 }

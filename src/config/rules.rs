@@ -1,4 +1,4 @@
-//! `[[table]]`: rules for the documents of some tables.
+//! `[[table]]`: rules for the documents of some tables, and the keys of those that are named one.
 
 use serde_json::{Map, Value};
 
@@ -7,6 +7,8 @@ use super::file;
 use crate::event::pattern::TablePattern;
 use crate::mapping::rule::{Rule, Rules};
 use crate::mapping::template::IndexTemplate;
+use crate::source::mysql::decode::MAX_KEY_PARTS;
+use crate::source::mysql::named_key::{NamedKey, NamedKeys};
 
 /// Parts of a mapping that the relay sets by itself.
 const OURS: &[(&str, &str)] = &[
@@ -29,8 +31,13 @@ fn flatten(prefix: &str, settings: &Map<String, Value>, out: &mut Map<String, Va
 
 /// # Errors
 /// A pattern that no table could match, or a section that says nothing; the line is named.
-pub(super) fn rules(tables: &[file::Table], text: &str, path: &str) -> Result<Rules, ConfigError> {
-    let rule = |table: &file::Table| {
+pub(super) fn rules(
+    tables: &[file::Table],
+    text: &str,
+    path: &str,
+) -> Result<(Rules, NamedKeys), ConfigError> {
+    let mut keys = NamedKeys::default();
+    let mut rule = |table: &file::Table| {
         let before = text.get(..table.matching.span().start).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
         let pattern = table.matching.get_ref();
@@ -51,6 +58,7 @@ pub(super) fn rules(tables: &[file::Table], text: &str, path: &str) -> Result<Ru
         let mut rule = Rule::of(tables, line);
         let nothing = rule.clone();
         (rule.decimal, rule.zero_dates, rule.json) = (table.decimal, table.zero_dates, table.json);
+        rule.deletes = table.deletes;
         let wrong_of = |key: &'static str, problem: String| ConfigError::Value {
             path: path.to_owned(),
             section: "[table]",
@@ -72,17 +80,28 @@ pub(super) fn rules(tables: &[file::Table], text: &str, path: &str) -> Result<Ru
             }
         }
         rule.mapping.clone_from(&table.mapping);
-        if rule == nothing {
+        if let Some(columns) = table.id.clone() {
+            let mut once = columns.clone();
+            once.sort_unstable();
+            once.dedup();
+            if once.len() < columns.len() || columns.len() > MAX_KEY_PARTS {
+                return Err(wrong_of("id", format!("it names a column twice, or more than {MAX_KEY_PARTS}")));
+            }
+            keys.0.push(NamedKey { tables: rule.tables.clone(), columns });
+        }
+        if rule == nothing && table.id.is_none() {
             return Err(wrong("its section says nothing of these tables".to_owned()));
         }
         Ok(rule)
     };
-    tables.iter().map(rule).collect::<Result<_, _>>().map(Rules)
+    let rules = tables.iter().map(&mut rule).collect::<Result<_, _>>()?;
+    Ok((Rules(rules), keys))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::parse;
+    use crate::event::TableName;
     use crate::mapping::rule::{DecimalAs, JsonAs, ZeroDatesAs};
 
     const FILE: &str = "[source]\nurl = \"mysql://relay@localhost\"\ntables = [\"shop.*\"]\n[sink]\nurl = \"http://localhost:9200\"\n";
@@ -127,6 +146,15 @@ mod tests {
     }
 
     #[test]
+    fn a_section_names_the_key_of_its_tables() {
+        let sections = "[[table]]\nmatch = \"shop.log_*\"\nid = [\"at\", \"n\"]\n[[table]]\nmatch = \"shop.log_a\"\nid = []\n";
+        let settings = parse(&format!("{FILE}{sections}"), "f.toml").unwrap();
+        let of = |table| settings.source.keys.of(&TableName::new("shop", table)).map(<[String]>::to_vec);
+        assert_eq!(of("log_b"), Some(vec!["at".to_owned(), "n".to_owned()]));
+        assert_eq!((of("log_a"), of("other")), (None, None));
+    }
+
+    #[test]
     fn what_means_nothing_is_refused_with_its_line() {
         for (sections, expected) in [
             (
@@ -142,6 +170,10 @@ mod tests {
             (
                 "[[table]]\nmatch = \"a.b\"\nindex = \"o-{created:%Y}\"",
                 "index: section of line 7: `{created:%Y}` is neither",
+            ),
+            (
+                "[[table]]\nmatch = \"a.b\"\nid = [\"a\", \"a\"]",
+                "id: section of line 7: it names a column twice",
             ),
             ("[[table]]\nmatch = \"a.b\"\npipeline = \"\"", "pipeline: section of line 7: it is empty"),
             (

@@ -69,7 +69,7 @@ impl Table {
         rules: &Rules,
     ) -> Result<Table, DiffError> {
         let mut session = Session::connect(options, peer).await?;
-        let subject = session.describe(table).await?;
+        let subject = session.describe(table, &options.keys).await?;
         let subject = subject.ok_or_else(|| DiffError::NoTable { table: table.clone() })?;
         let mapping = TableMapping::with_rules(&subject.schema, rules)?;
         let options = options.clone();
@@ -202,7 +202,7 @@ impl Table {
             let (mut id, mut json) = (String::new(), Vec::new());
             self.mapping.id(row, &mut id)?;
             let routing = self.mapping.routing(Op::Read, Verb::Index, row)?;
-            self.mapping.document(row, &mut json)?;
+            self.mapping.document(Op::Read, row, &mut json)?;
             rows.push(Expected { at: DocumentId { id, routing }, json });
         }
         Ok(Range { after, upto, rows, high })

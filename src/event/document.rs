@@ -50,6 +50,8 @@ pub struct IndexSpec {
     /// Columns whose fields are called otherwise, and how.
     pub renamed: BTreeMap<String, String>,
     pub pipeline: Option<String>,
+    /// The field that says of a document that its row is deleted, where such documents stay.
+    pub deleted: Option<String>,
     /// Settings of an index that is made, by their whole names.
     pub settings: Map<String, Value>,
     /// What is said of the mapping of an index that is made, over what the fields give.
@@ -83,6 +85,7 @@ pub enum FieldKind {
     UnsignedLong,
     Float,
     Double,
+    Boolean,
     /// Short text: searchable and exact.
     TextWithKeyword,
     Text,

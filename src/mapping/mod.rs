@@ -10,7 +10,7 @@
 //!
 //! - Alias: `schema.table`, lower-cased (index names have no upper case), or by a [template].
 //! - Routing: none, or the text of columns of the key, made as an id is. Only of the key: of an older row that is to be deleted no more is known.
-//! - Document: one member per column, in row order, NULL as `null`. What each type becomes is docs/types.md's table. A value that has no JSON, or none
+//! - Document: one member per column, in row order, NULL as `null`; where a rule has documents of deleted rows stay, those end with `"deleted":true`. What each type becomes is docs/types.md's table. A value that has no JSON, or none
 //!   that its field takes (a date that no calendar knows), becomes `null`; these are counted in `everrelay_values_nulled_total`.
 //! - Id: see [`id`].
 //!
@@ -36,7 +36,11 @@ use crate::event::codec::Row;
 use crate::event::document::{Action, Field, FieldKind, IndexSpec, Verb};
 use crate::event::{ColumnType, Op, TableName, TableSchema, Value, Version};
 use crate::metrics::names::VALUES_NULLED;
-use rule::{Form, Rules, TableRules};
+use rule::{DeletesAs, Form, Rules, TableRules};
+
+/// The field of documents that stay though their rows are deleted, and what it is there.
+const DELETED: &str = "deleted";
+const MARK: &[u8] = b",\"deleted\":true";
 
 /// Why a table or one of its rows cannot become documents.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +128,15 @@ impl TableMapping {
             columns.push(ColumnPlan { name: column.name.as_str().into(), member: member.into(), form });
             fields.push(Field { name: field.clone(), kind });
         }
+        let deleted = (rules.deletes == DeletesAs::Mark).then(|| DELETED.to_owned());
+        if let Some(name) = &deleted {
+            if !names.insert(name) {
+                let column = DELETED.to_owned().into();
+                let why = "`deletes = \"mark\"` says there which rows are deleted: call the column's field otherwise, by `rename`";
+                return Err(MappingError::FieldName { table: table(), column, why });
+            }
+            fields.push(Field { name: name.clone(), kind: FieldKind::Boolean });
+        }
         let key: Vec<usize> = schema.key.iter().map(|&index| usize::from(index)).collect();
         if key.is_empty() {
             return Err(MappingError::Key { table: table(), why: "its schema names none" });
@@ -144,6 +157,7 @@ impl TableMapping {
             routing: rules.routing,
             renamed,
             pipeline: rules.pipeline,
+            deleted,
             settings: rules.settings,
             mapping: rules.mapping,
         };
@@ -275,11 +289,22 @@ impl TableMapping {
         Ok(())
     }
 
-    /// Appends `row`'s document: one JSON object on one line.
+    /// What a change does to the document of its row; to that of the key before, an [`Op::Rekey`] does [`Verb::Delete`].
+    #[must_use]
+    pub fn verb(&self, op: Op) -> Verb {
+        match op {
+            Op::Insert | Op::Update | Op::Read | Op::Rekey => Verb::Index,
+            // Of a tombstone nothing is known that could stay.
+            Op::Delete if self.spec.deleted.is_some() => Verb::Index,
+            Op::Delete | Op::Tombstone => Verb::Delete,
+        }
+    }
+
+    /// Appends the document that `row` becomes by a change: one JSON object on one line.
     ///
     /// # Errors
     /// The row cannot be read; `out` then ends in an unfinished object.
-    pub fn document(&self, row: Row<'_>, out: &mut Vec<u8>) -> Result<(), MappingError> {
+    pub fn document(&self, op: Op, row: Row<'_>, out: &mut Vec<u8>) -> Result<(), MappingError> {
         let mut row = row;
         // Numbers and dates print longer than the log holds them, by less than a column's name usually takes.
         out.reserve(self.names_bytes + row.rest().len() + 16 * self.columns.len());
@@ -288,6 +313,9 @@ impl TableMapping {
             out.extend_from_slice(&column.member);
             row.next_into(&mut value).map_err(|source| self.unreadable(at, source))?;
             nulled += u64::from(!document::write_as(column.form, &value, out));
+        }
+        if op == Op::Delete && self.spec.deleted.is_some() {
+            out.extend_from_slice(MARK);
         }
         out.push(b'}');
         if nulled > 0 {

@@ -46,6 +46,17 @@ pub enum JsonAs {
     String,
 }
 
+/// What becomes of the document of a row that is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeletesAs {
+    /// It goes too.
+    #[default]
+    Delete,
+    /// It stays as the row was, with `"deleted": true`.
+    Mark,
+}
+
 /// What is said of the tables that a pattern matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -55,6 +66,7 @@ pub struct Rule {
     pub decimal: Option<DecimalAs>,
     pub zero_dates: Option<ZeroDatesAs>,
     pub json: Option<JsonAs>,
+    pub deletes: Option<DeletesAs>,
     pub index: Option<IndexTemplate>,
     /// Columns of the key, in this order.
     pub routing: Option<Vec<String>>,
@@ -76,6 +88,7 @@ impl Rule {
             decimal: None,
             zero_dates: None,
             json: None,
+            deletes: None,
             index: None,
             routing: None,
             rename: BTreeMap::new(),
@@ -96,6 +109,7 @@ pub(super) struct TableRules {
     pub decimal: DecimalAs,
     pub zero_dates: ZeroDatesAs,
     pub json: JsonAs,
+    pub deletes: DeletesAs,
     pub index: Option<IndexTemplate>,
     pub routing: Vec<String>,
     pub rename: BTreeMap<String, String>,
@@ -111,6 +125,7 @@ impl Rules {
             rules.decimal = rule.decimal.unwrap_or(rules.decimal);
             rules.zero_dates = rule.zero_dates.unwrap_or(rules.zero_dates);
             rules.json = rule.json.unwrap_or(rules.json);
+            rules.deletes = rule.deletes.unwrap_or(rules.deletes);
             rules.index = rule.index.clone().or(rules.index);
             rules.routing = rule.routing.clone().unwrap_or(rules.routing);
             rules.pipeline = rule.pipeline.clone().or(rules.pipeline);

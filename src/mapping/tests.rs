@@ -1,4 +1,4 @@
-use super::rule::{DecimalAs, JsonAs, Rule, ZeroDatesAs};
+use super::rule::{DecimalAs, DeletesAs, JsonAs, Rule, ZeroDatesAs};
 use super::*;
 use crate::event::Column;
 use crate::event::codec::RowWriter;
@@ -27,7 +27,7 @@ fn row(values: &[Value<'_>]) -> Vec<u8> {
 fn document(ty: ColumnType, value: Value<'_>) -> String {
     let mapping = TableMapping::new(&schema(&[("c", ty)], &[0])).unwrap();
     let mut out = Vec::new();
-    mapping.document(Row::new(&row(&[value])), &mut out).unwrap();
+    mapping.document(Op::Read, Row::new(&row(&[value])), &mut out).unwrap();
     let text = String::from_utf8(out).unwrap();
     serde_json::from_str::<serde_json::Value>(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
     text.strip_prefix("{\"c\":").unwrap().strip_suffix('}').unwrap().to_owned()
@@ -136,7 +136,7 @@ fn a_document_has_every_column_in_row_order_and_ends_with_the_row() {
     let mut bytes = row(&[Value::I64(7), Value::Null, Value::Text("x")]);
     bytes.extend_from_slice(&row(&[Value::I64(6)]));
     let mut out = b"before\n".to_vec();
-    mapping.document(Row::new(&bytes), &mut out).unwrap();
+    mapping.document(Op::Read, Row::new(&bytes), &mut out).unwrap();
     let expected = "before\n{\"id\":7,\"a \\\"b\\\"\":null,\"é\":\"x\"}";
     assert_eq!(String::from_utf8(out).unwrap(), expected);
     let mut id = String::new();
@@ -224,7 +224,7 @@ fn a_cut_row_is_an_error_at_every_length() {
     let bytes = row(&[Value::Text("one"), Value::Text("two")]);
     for length in 0..bytes.len() {
         let row = Row::new(&bytes[..length]);
-        assert!(matches!(mapping.document(row, &mut Vec::new()), Err(MappingError::Row { .. })));
+        assert!(matches!(mapping.document(Op::Read, row, &mut Vec::new()), Err(MappingError::Row { .. })));
         assert!(matches!(mapping.id(row, &mut String::new()), Err(MappingError::Row { .. })));
         assert!(matches!(mapping.old_id(row, &mut String::new()), Err(MappingError::Row { .. })));
     }
@@ -313,7 +313,7 @@ fn by_rule_decimals_json_and_dates_that_no_calendar_knows_are_strings() {
     ] {
         let mapping = TableMapping::with_rules(&schema(&[("c", ty)], &[0]), &rules).unwrap();
         let mut out = Vec::new();
-        mapping.document(Row::new(&row(&[value])), &mut out).unwrap();
+        mapping.document(Op::Read, Row::new(&row(&[value])), &mut out).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), format!("{{\"c\":{expected}}}"));
     }
 }
@@ -328,7 +328,7 @@ fn by_rule_fields_have_other_names_and_their_columns_are_told_apart_still() {
     };
     let mapping = by(&[("name", "ti\"tle"), ("absent", "x")]).unwrap();
     let mut out = Vec::new();
-    mapping.document(Row::new(&row(&[Value::I64(7), Value::Text("a")])), &mut out).unwrap();
+    mapping.document(Op::Read, Row::new(&row(&[Value::I64(7), Value::Text("a")])), &mut out).unwrap();
     assert_eq!(String::from_utf8(out).unwrap(), r#"{"id":7,"ti\"tle":"a"}"#);
     let names: Vec<&str> = mapping.spec().fields.iter().map(|field| field.name.as_str()).collect();
     assert_eq!(names, ["id", "ti\"tle"]);
@@ -379,6 +379,29 @@ fn by_rule_documents_are_routed_by_columns_of_the_key_wherever_a_change_has_them
         let error = by(&[column]).unwrap_err();
         assert!(matches!(error, MappingError::Routing { .. }) && error.to_string().contains(why), "{error}");
     }
+}
+
+#[test]
+fn by_rule_documents_of_deleted_rows_stay_and_say_so() {
+    let of = |deletes, column: &str| {
+        let rule = Rule { deletes: Some(deletes), ..Rule::of(TablePattern::parse("*.*").unwrap(), 1) };
+        TableMapping::with_rules(&schema(&[(column, ColumnType::Text)], &[0]), &Rules(vec![rule]))
+    };
+    let (marks, deletes) = (of(DeletesAs::Mark, "id").unwrap(), of(DeletesAs::Delete, "id").unwrap());
+    let written = |mapping: &TableMapping, op| {
+        let mut out = Vec::new();
+        mapping.document(op, Row::new(&row(&[Value::Text("a")])), &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    assert_eq!((marks.verb(Op::Delete), deletes.verb(Op::Delete)), (Verb::Index, Verb::Delete));
+    assert_eq!((marks.verb(Op::Tombstone), marks.verb(Op::Rekey)), (Verb::Delete, Verb::Index));
+    assert_eq!(written(&marks, Op::Delete), r#"{"id":"a","deleted":true}"#);
+    assert_eq!(written(&marks, Op::Update), r#"{"id":"a"}"#);
+    let field = marks.spec().fields.last().unwrap();
+    assert_eq!((field.name.as_str(), field.kind), ("deleted", FieldKind::Boolean));
+    assert_eq!((marks.spec().deleted.as_deref(), deletes.spec().deleted.as_deref()), (Some("deleted"), None));
+    let error = of(DeletesAs::Mark, "deleted").unwrap_err().to_string();
+    assert!(error.contains("by `rename`"), "{error}");
 }
 
 #[test]

@@ -17,7 +17,6 @@ use super::reading::ToSend;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::event::codec::Row;
-use crate::event::document::Verb;
 use crate::event::{Op, Seq, TableNo, TableSchema, Version};
 use crate::log::record::{Change, Kind, SchemaRecord};
 use crate::log::{Log, Reader};
@@ -211,7 +210,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         }
         let Some(retry) = self.retries.next_due() else { return Ok(false) };
         let parked = self.parking.get(&retry.table, &retry.id).filter(|parked| parked.seq == retry.seq);
-        let Some(version) = parked.map(|parked| Version(parked.version)) else {
+        let Some((version, op)) = parked.map(|parked| (Version(parked.version), parked.op)) else {
             self.retries.decided(retry, Became::Overtaken);
             return self.answer_retry().map(|()| true);
         };
@@ -240,9 +239,11 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         // By today's rules: they may be what was mended.
         let encoded = match TableMapping::with_rules(&schema, &self.options.rules) {
             Ok(mapping) => {
-                let change = Change { op: Op::Read, table: TableNo(0), row: Row::new(&row) };
+                // Only the row is kept: what stood behind that of a key before is not.
+                let op = if op == Op::Delete { op } else { Op::Read };
+                let change = Change { op, table: TableNo(0), row: Row::new(&row) };
                 let table = Table { mapping, index };
-                let (verb, id, ticket) = (Verb::Index, Arc::clone(&retry.id), Ticket::PARKED);
+                let (verb, id, ticket) = (table.mapping.verb(op), Arc::clone(&retry.id), Ticket::PARKED);
                 self.encode_change(&table, ToSend { verb, id, version, ticket }, &change)
             }
             Err(error) => Err(error.into()),

@@ -13,7 +13,6 @@ use super::super::tables::Table;
 use super::Deliver;
 use crate::clock::Clock;
 use crate::disk::Disk;
-use crate::event::codec::Row;
 use crate::event::document::Verb;
 use crate::event::{Op, Seq, Version};
 use crate::log::Frame;
@@ -78,17 +77,13 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             Op::Tombstone => table.mapping.id_of_key(change.row, &mut id)?,
             _ => table.mapping.id(change.row, &mut id)?,
         }
-        match change.op {
-            Op::Insert | Op::Update | Op::Read => self.act(frame, &table, &change, Verb::Index, &id)?,
-            Op::Delete | Op::Tombstone => self.act(frame, &table, &change, Verb::Delete, &id)?,
-            Op::Rekey => {
-                table.mapping.old_id(change.row, &mut old_id)?;
-                if old_id != id {
-                    self.act(frame, &table, &change, Verb::Delete, &old_id)?;
-                }
-                self.act(frame, &table, &change, Verb::Index, &id)?;
+        if change.op == Op::Rekey {
+            table.mapping.old_id(change.row, &mut old_id)?;
+            if old_id != id {
+                self.act(frame, &table, &change, Verb::Delete, &old_id)?;
             }
         }
+        self.act(frame, &table, &change, table.mapping.verb(change.op), &id)?;
         (self.id, self.old_id) = (id, old_id);
         self.tables.put_back(change.table, table);
         Ok(())
@@ -165,7 +160,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         change: &Change<'_>,
     ) -> Result<(), DeliverError> {
         let routing = table.mapping.routing(change.op, document.verb, change.row)?;
-        self.encode((&table.mapping, table.index.no), document, routing.as_deref(), change.row)
+        self.encode((&table.mapping, table.index.no), document, routing.as_deref(), change)
     }
 
     /// Adds an action to the bulk being built; where it cannot be made nothing is added.
@@ -174,11 +169,11 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         (mapping, index): (&TableMapping, IndexNo),
         ToSend { verb, id, version, ticket }: ToSend,
         routing: Option<&str>,
-        row: Row<'_>,
+        change: &Change<'_>,
     ) -> Result<(), DeliverError> {
         let start = self.building.body().len();
         let action = mapping.action(verb, &id, version, routing);
-        let document = |out: &mut Vec<u8>| mapping.document(row, out);
+        let document = |out: &mut Vec<u8>| mapping.document(change.op, change.row, out);
         let encoded = self.sink.encode(index, &action, document, self.building.body());
         if let Err(error) = encoded {
             self.building.body().truncate(start);

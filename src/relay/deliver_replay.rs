@@ -141,7 +141,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         };
         let change = Change::decode(&payload).map_err(|error| DeliverError::undecodable(seq, &error))?;
         let document = ToSend { verb, id: Arc::clone(&id), version, ticket: Ticket::REPLAYED };
-        self.encode((&table.mapping, index), document, routing.as_deref(), change.row)?;
+        self.encode((&table.mapping, index), document, routing.as_deref(), &change)?;
         self.replays.sent(index, id, seq);
         Ok(true)
     }

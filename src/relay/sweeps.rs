@@ -50,7 +50,7 @@ use crate::lifecycle::Readiness;
 use crate::log::{Log, NOT_BEFORE_MICROS};
 use crate::metrics::names;
 use crate::settled::OwedSweep;
-use crate::sink::{Expect, Index, Sink, SinkError, Swept};
+use crate::sink::{Expect, Index, Old, Sink, SinkError, Swept};
 
 /// How often a long sweep says how far it is.
 const SAID_EVERY: Duration = Duration::from_secs(10);
@@ -272,6 +272,8 @@ impl<K: Sink, D: Disk> Pass<K, D> {
         tracing::info!(%table, index = index.name, %bound, "{why}; deleting its older documents");
         // No version is lower that a log ever gave.
         let versions = Version(NOT_BEFORE_MICROS)..*bound;
+        // A TRUNCATE leaves nothing of a table; what a snapshot did not find is not what was read to be deleted.
+        let but_marked = matches!(what_for, WhatFor::Snapshot(_));
         let (mut backoff, mut swept, mut said) = (Backoff::new(), Swept::default(), Instant::now());
         while !self.stop.is_cancelled() {
             let (mut foreign, mut moved) = (None, false);
@@ -295,7 +297,8 @@ impl<K: Sink, D: Disk> Pass<K, D> {
                 let stops = foreign.is_some() || self.stop.is_cancelled();
                 if stops { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
-            let result = self.sink.sweep(index.no, versions.clone(), &self.spared, page).await;
+            let old = Old { versions: versions.clone(), spared: &self.spared, but_marked };
+            let result = self.sink.sweep(index.no, old, page).await;
             if let Some(foreign) = foreign {
                 return Err(foreign);
             }

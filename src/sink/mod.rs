@@ -129,6 +129,17 @@ pub enum UnderWay {
     Untold(String),
 }
 
+/// Which documents a sweep deletes.
+#[derive(Clone, Debug)]
+pub struct Old<'a> {
+    /// Those of these versions; one with a lower one is not the relay's.
+    pub versions: Range<Version>,
+    /// Not those with these ids.
+    pub spared: &'a HashSet<Arc<str>>,
+    /// Not those that [say so](crate::event::document::IndexSpec::deleted) that their rows are deleted.
+    pub but_marked: bool,
+}
+
 /// What one page of a sweep came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
@@ -158,17 +169,15 @@ pub trait Sink: Send + Sync + 'static {
         expect: Expect,
     ) -> impl Future<Output = Result<Option<Index>, SinkError>> + Send;
 
-    /// Deletes every document of an index whose version is in `versions` and whose id is not among `spared`, with the last of those as the delete's
-    /// version, so that no newer one is hit. One pass over all that was written to the index before the call; a document below `versions` is not the relay's,
-    /// and definite.
+    /// Deletes every document of an index that is [`Old`], with the last of its versions as the delete's version, so that no newer one is hit. One pass over all that
+    /// was written to the index before the call; a document that is not the relay's is definite.
     ///
     /// `page` is told what was done, and ends the pass by breaking; that is what is returned. A pass that failed is made again from
     /// its start: what it deleted stays so.
     fn sweep(
         &self,
         index: IndexNo,
-        versions: Range<Version>,
-        spared: &HashSet<Arc<str>>,
+        old: Old<'_>,
         page: impl FnMut(&Swept) -> ControlFlow<()> + Send,
     ) -> impl Future<Output = Result<ControlFlow<()>, SinkError>> + Send;
 

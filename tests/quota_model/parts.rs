@@ -1,9 +1,9 @@
 //! A disk whose free space is what a test says, a source that counts what is asked of it, and an engine that can be away.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,12 +13,12 @@ use everrelay::disk::{Disk, SystemDisk, SystemLock};
 use everrelay::event::codec::RowWriter;
 use everrelay::event::document::{Action, IndexSpec};
 use everrelay::event::gtid::Origin;
-use everrelay::event::{Column, ColumnType, Gtid, Op, TableName, TableNo, TableSchema, Version, Xid};
+use everrelay::event::{Column, ColumnType, Gtid, Op, TableName, TableNo, TableSchema, Xid};
 use everrelay::log::prepared::{Outcome, Prepared, Xa};
 use everrelay::log::record::{Batch, Commit, Position, SchemaRecord, Synced};
 use everrelay::log::{Log, Noted, Standing};
 use everrelay::sink::{
-    Bulk, BulkError, Disposition, Expect, Index, IndexNo, Sink, SinkError, Swept, UnderWay, Whose,
+    Bulk, BulkError, Disposition, Expect, Index, IndexNo, Old, Sink, SinkError, Swept, UnderWay, Whose,
 };
 use everrelay::source::{Source, SourceError, Start};
 use tokio::sync::watch;
@@ -275,8 +275,7 @@ impl Sink for ModelEngine {
     async fn sweep(
         &self,
         _: IndexNo,
-        _: Range<Version>,
-        _: &HashSet<Arc<str>>,
+        _: Old<'_>,
         _: impl FnMut(&Swept) -> ControlFlow<()> + Send,
     ) -> Result<ControlFlow<()>, SinkError> {
         unreachable!("no table is truncated here")

@@ -18,7 +18,7 @@ use everrelay::event::codec::{Row, RowWriter};
 use everrelay::event::document::{Action, Field, FieldKind, IndexSpec, Verb};
 use everrelay::event::pattern::TablePattern;
 use everrelay::event::value::{Date, DateTime, Geometry, Instant};
-use everrelay::event::{Column, ColumnType, TableName, TableSchema, Value, Version};
+use everrelay::event::{Column, ColumnType, Op, TableName, TableSchema, Value, Version};
 use everrelay::mapping::TableMapping;
 use everrelay::mapping::rule::{DecimalAs, JsonAs, Rule, Rules, ZeroDatesAs};
 use everrelay::sink::elastic::{ElasticOptions, ElasticSink};
@@ -128,7 +128,7 @@ impl Table {
             row.iter().for_each(|value| writer.value(value));
             let (mut id, mut document) = (String::new(), Vec::new());
             self.mapping.id(Row::new(&bytes), &mut id).unwrap();
-            self.mapping.document(Row::new(&bytes), &mut document).unwrap();
+            self.mapping.document(Op::Read, Row::new(&bytes), &mut document).unwrap();
             let (start, version) = (body.len(), Version(7));
             let action = Action::plain(Verb::Index, &id, version);
             let write = |out: &mut Vec<u8>| {

@@ -3,6 +3,7 @@
 //! `EVERRELAY_TEST_SEED`: the workload and the moments of an earlier run.
 
 mod followed;
+mod named_key;
 mod storm;
 #[path = "../support/mod.rs"]
 mod support;

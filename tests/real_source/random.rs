@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use everrelay::event::codec::{Row, RowWriter};
 use everrelay::event::value::Geometry;
-use everrelay::event::{Column, ColumnType, TableName, TableSchema, Value};
+use everrelay::event::{Column, ColumnType, Op, TableName, TableSchema, Value};
 use everrelay::mapping::TableMapping;
 use everrelay::source::mysql::charset::Charset;
 use everrelay::source::mysql::server::Family;
@@ -156,7 +156,7 @@ fn json(ty: ColumnType, value: &Value<'_>) -> serde_json::Value {
     };
     let (mut row, mut document) = (Vec::new(), Vec::new());
     RowWriter::new(&mut row).value(value);
-    TableMapping::new(&schema).unwrap().document(Row::new(&row), &mut document).unwrap();
+    TableMapping::new(&schema).unwrap().document(Op::Read, Row::new(&row), &mut document).unwrap();
     serde_json::from_slice::<serde_json::Value>(&document).unwrap()["c"].clone()
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use everrelay::event::Version;
 use everrelay::sink::elastic::ElasticSink;
-use everrelay::sink::{Expect, Index, Sink, SinkError, Swept};
+use everrelay::sink::{Expect, Index, Old, Sink, SinkError, Swept};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
@@ -150,7 +150,8 @@ impl Engine {
             pages.push(page.clone());
             ControlFlow::Continue(())
         };
-        let result = sink.sweep(index.no, VERSIONS, &HashSet::new(), swept).await;
+        let old = Old { versions: VERSIONS, spared: &HashSet::new(), but_marked: false };
+        let result = sink.sweep(index.no, old, swept).await;
         (result, pages)
     }
 }

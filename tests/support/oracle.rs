@@ -49,28 +49,34 @@ pub struct Table {
 }
 
 impl Table {
-    /// Reads a table's columns and primary key.
+    /// Reads a table's columns and key: those with the comment `key 1`, `key 2`, …, else the primary one's.
     ///
     /// # Errors
-    /// The server cannot be asked; there is no such table, or it has no primary key.
+    /// The server cannot be asked; there is no such table, or it has no such key.
     pub async fn describe(conn: &mut Conn, schema: &str, name: &str) -> Result<Table> {
-        let columns: Vec<(String, String, Option<usize>)> = conn
+        let columns: Vec<(String, String, Option<usize>, String)> = conn
             .exec(
-                "SELECT COLUMN_NAME, DATA_TYPE, DATETIME_PRECISION FROM information_schema.COLUMNS \
+                "SELECT COLUMN_NAME, DATA_TYPE, DATETIME_PRECISION, COLUMN_COMMENT FROM information_schema.COLUMNS \
                  WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION",
                 (schema, name),
             )
             .await?;
-        let keys: Vec<String> = conn
+        let mut named: Vec<_> = columns.iter().filter(|(.., comment)| comment.starts_with("key ")).collect();
+        named.sort_by(|a, b| a.3.cmp(&b.3));
+        let mut keys: Vec<String> = named.into_iter().map(|(name, ..)| name.clone()).collect();
+        let primary: Vec<String> = conn
             .exec(
                 "SELECT COLUMN_NAME FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? \
                  AND INDEX_NAME = 'PRIMARY' ORDER BY SEQ_IN_INDEX",
                 (schema, name),
             )
             .await?;
+        if keys.is_empty() {
+            keys = primary;
+        }
         let columns: Vec<Column> = columns
             .into_iter()
-            .map(|(name, data_type, decimals)| Column {
+            .map(|(name, data_type, decimals, _)| Column {
                 name,
                 data_type: data_type.to_lowercase(),
                 decimals: decimals.unwrap_or(0),
@@ -78,7 +84,7 @@ impl Table {
             .collect();
         let key: Vec<usize> =
             keys.iter().filter_map(|key| columns.iter().position(|column| column.name == *key)).collect();
-        ensure!(!key.is_empty(), "{schema}.{name} is missing or has no primary key");
+        ensure!(!key.is_empty(), "{schema}.{name} is missing or has no key");
         Ok(Table { schema: schema.to_owned(), name: name.to_owned(), columns, key })
     }
 

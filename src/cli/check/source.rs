@@ -79,8 +79,16 @@ async fn server(
     if let Err(error) = control.check_collations(&patterns).await {
         findings.failed("collations", Exit::Source, &error);
     }
-    match control.followed(&patterns).await {
-        Ok(found) => tables(&mut control, found, rules, findings).await?,
+    match control.followed(&patterns, &options.keys).await {
+        Ok(found) => {
+            for (table, key) in found.iter().filter_map(|table| Some((table, options.keys.of(table)?))) {
+                for doubt in control.named_key(table, key).await? {
+                    let text = format!("the key of {table} is {key:?} by `id`, and {doubt}");
+                    findings.add("[[table]]", Verdict::Warning, text);
+                }
+            }
+            tables(&mut control, found, rules, findings).await?;
+        }
         Err(error) => findings.failed("tables", Exit::Source, &error),
     }
     if let Some(standing) = standing {
@@ -208,7 +216,7 @@ async fn others_than_before(
     findings: &mut Findings,
 ) -> Result<(), MysqlError> {
     // What is wrong with them was said.
-    let Ok(there) = control.followed(patterns).await else { return Ok(()) };
+    let Ok(there) = control.followed(patterns, &options.keys).await else { return Ok(()) };
     let Some(noted) = followed::news(standing, options, patterns, &there)? else { return Ok(()) };
     for Gap { table, why, .. } in &noted.gaps {
         let text = if noted.snapshots.iter().any(|note| note.table == *table) {

@@ -244,7 +244,7 @@ impl<W: Write> Printer<'_, W> {
                     mapping.id_of_key(change.row, &mut id)?;
                 } else {
                     mapping.id(change.row, &mut id)?;
-                    mapping.document(change.row, &mut row)?;
+                    mapping.document(change.op, change.row, &mut row)?;
                 }
                 if change.op == Op::Rekey {
                     mapping.old_id(change.row, &mut old_id)?;

@@ -11,7 +11,7 @@ use super::noted::Noted;
 use super::reading::{DocumentHash, Reading, TableThere, Touched, What};
 use crate::disk::Disk;
 use crate::event::document::Verb;
-use crate::event::{Seq, Version};
+use crate::event::{Op, Seq, Version};
 use crate::log::Log;
 use crate::log::record::Change;
 use crate::mapping::rule::Rules;
@@ -24,6 +24,8 @@ pub struct Due {
     pub id: Arc<str>,
     hash: DocumentHash,
     pub verb: Verb,
+    /// It is a document that says that its row is deleted.
+    marks: bool,
     pub version: Version,
     pub routing: Option<String>,
     /// The change's, from the log.
@@ -80,7 +82,7 @@ impl<D: Disk> Taking<D> {
     pub fn take(&mut self, noted: &mut Noted) -> Option<Due> {
         let due = self.due.pop_front()?;
         let alias = &due.table.mapping.spec().alias;
-        let (verb, version) = noted.take((due.hash, alias), due.seq, due.verb, due.version)?;
+        let (verb, version) = noted.take((due.hash, alias), due.seq, (due.verb, due.marks), due.version)?;
         Some(Due { verb, version, ..due })
     }
 
@@ -112,6 +114,7 @@ impl<D: Disk> Taking<D> {
                 id: touched.id.into(),
                 hash: touched.hash,
                 verb: touched.verb,
+                marks: change.op == Op::Delete && touched.verb == Verb::Index,
                 version: step.version,
                 routing: routing(table, touched, change)?,
                 payload: payload.to_vec(),

@@ -55,8 +55,9 @@ struct Swept {
 #[derive(Debug)]
 pub struct Noted {
     newest: HashMap<DocumentHash, Seq>,
-    /// By alias, the highest sweep.
+    /// By alias, the highest sweep, and the highest of those that take marked documents too.
     swept: HashMap<String, Swept>,
+    emptied: HashMap<String, Swept>,
     slice: Slice,
     most: usize,
     /// Up to here changes are noted, behind it they drop what is.
@@ -72,7 +73,15 @@ impl Noted {
     }
 
     pub(super) fn at_most(most: usize, slice: Slice, horizon: Seq) -> Noted {
-        Noted { newest: HashMap::new(), swept: HashMap::new(), slice, most, horizon, superseded: 0 }
+        Noted {
+            newest: HashMap::new(),
+            swept: HashMap::new(),
+            emptied: HashMap::new(),
+            slice,
+            most,
+            horizon,
+            superseded: 0,
+        }
     }
 
     /// What it came to be: smaller than asked for where there are too many documents.
@@ -110,12 +119,16 @@ impl Noted {
                     self.touch(touched.hash, step.seq, scope);
                 }
             }
-            What::Sweep { alias, below } => {
+            What::Sweep { alias, below, but_marked } => {
                 let swept = Swept { below: *below, seq: step.seq };
-                match self.swept.get_mut(alias) {
-                    Some(older) if older.below <= *below => *older = swept,
-                    Some(_) => {}
-                    None => drop(self.swept.insert(alias.clone(), swept)),
+                for of in
+                    [Some(&mut self.swept), (!but_marked).then_some(&mut self.emptied)].into_iter().flatten()
+                {
+                    match of.get_mut(alias) {
+                        Some(older) if older.below <= *below => *older = swept,
+                        Some(_) => {}
+                        None => drop(of.insert(alias.clone(), swept)),
+                    }
                 }
             }
             What::Other => {}
@@ -147,19 +160,21 @@ impl Noted {
         self.newest.get(&hash) == Some(&seq)
     }
 
-    /// What is to be sent of a document for its newest record, which does `verb`: nothing where it is not that any more. It is not noted any more.
+    /// What is to be sent of a document for its newest record, which does `verb` (`marks`: by a document that says so that its row is deleted): nothing where it is
+    /// not that any more. It is not noted any more.
     pub fn take(
         &mut self,
         (hash, alias): (DocumentHash, &str),
         seq: Seq,
-        verb: Verb,
+        (verb, marks): (Verb, bool),
         version: Version,
     ) -> Option<(Verb, Version)> {
         if !self.has(hash, seq) {
             return None;
         }
         self.newest.remove(&hash);
-        match self.swept.get(alias).filter(|swept| version < swept.below) {
+        let swept = if marks { &self.emptied } else { &self.swept };
+        match swept.get(alias).filter(|swept| version < swept.below) {
             None => Some((verb, version)),
             // As the sweep itself deletes.
             Some(swept) if swept.seq <= self.horizon => {

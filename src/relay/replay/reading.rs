@@ -69,10 +69,11 @@ pub enum What<'a> {
         /// The one that a change of the key deletes besides.
         old: Option<Touched<'a>>,
     },
-    /// Documents of the table below a version go.
+    /// Documents of the table below a version go; `but_marked`: those stay that say that their rows are deleted.
     Sweep {
         alias: String,
         below: Version,
+        but_marked: bool,
     },
     Other,
 }
@@ -164,10 +165,7 @@ impl<D: Disk> Reading<D> {
                             old = Some(Touched { id: &self.old_id, verb: Verb::Delete, hash });
                         }
                     }
-                    let verb = match change.op {
-                        Op::Insert | Op::Update | Op::Read | Op::Rekey => Verb::Index,
-                        Op::Delete | Op::Tombstone => Verb::Delete,
-                    };
+                    let verb = mapping.verb(change.op);
                     let document = Touched { id: &self.id, verb, hash: table.document(&self.id) };
                     what = What::Change { table, change, payload: frame.payload, document, old };
                 }
@@ -176,7 +174,7 @@ impl<D: Disk> Reading<D> {
                 let sweep = SweepRecord::decode(frame.payload).map_err(undecodable)?;
                 if self.scope.tables.has(&sweep.table) {
                     let alias = mapping::alias(&sweep.table, &self.rules)?;
-                    what = What::Sweep { alias, below: sweep.below() };
+                    what = What::Sweep { alias, below: sweep.below(), but_marked: sweep.of_snapshot };
                 }
             }
             // Rows of an XA transaction come again as changes when they count.

@@ -72,6 +72,7 @@ pub(super) fn type_name(kind: FieldKind) -> &'static str {
         FieldKind::UnsignedLong => "unsigned_long",
         FieldKind::Float => "float",
         FieldKind::Double => "double",
+        FieldKind::Boolean => "boolean",
         FieldKind::TextWithKeyword | FieldKind::Text => "text",
         FieldKind::Keyword => "keyword",
         FieldKind::Binary => "binary",
@@ -115,6 +116,8 @@ pub(super) fn will_do(kind: FieldKind, existing: &str) -> bool {
         FieldKind::TextWithKeyword | FieldKind::Text | FieldKind::Keyword => {
             !matches!(existing, "object" | "nested" | "flattened" | "flat_object")
         }
+        // Searches for it decide what stays.
+        FieldKind::Boolean => existing == "boolean",
         FieldKind::Binary => exact || existing == "binary",
         FieldKind::Date | FieldKind::AnyDate => exact || matches!(existing, "date" | "date_nanos"),
         FieldKind::Object | FieldKind::Flattened => {

@@ -6,8 +6,10 @@
 //! state folder:
 //!
 //! ```text
-//! {"_meta": {"everrelay": {"routing": ["tenant"], "rename": {"name": "title"}, "pipeline": "trim"}}}
+//! {"_meta": {"everrelay": {"routing": ["tenant"], "rename": {"name": "title"}, "pipeline": "trim", "deleted": "deleted"}}}
 //! ```
+//!
+//! `deleted` is the field that documents have whose rows are deleted, once there may be any: such a document is no row's, and stays what it is.
 //!
 //! Documents that were routed otherwise would never be found again, by deletes least of all: such an index is refused. Those that were named otherwise, or went through
 //! another pipeline, are right until their rows change: the relay goes on, and says so once.
@@ -25,6 +27,12 @@ const GC_DELETES: &str = "15m";
 pub(super) const USUAL_FIELD_LIMIT: usize = 1000;
 
 const META: &str = "everrelay";
+const DELETED: &str = "deleted";
+
+/// The field that documents of deleted rows have in an index of this mapping, if there may be any.
+pub(super) fn deleted_field(mapping: &Value) -> Option<&str> {
+    mapping.get("_meta")?.get(META)?.get(DELETED)?.as_str()
+}
 
 /// The settings of an index that is made.
 pub(super) fn settings(spec: &IndexSpec) -> Map<String, Value> {
@@ -101,6 +109,9 @@ fn made_by(spec: &IndexSpec) -> Map<String, Value> {
     if let Some(pipeline) = &spec.pipeline {
         made.insert("pipeline".to_owned(), json!(pipeline));
     }
+    if let Some(field) = &spec.deleted {
+        made.insert(DELETED.to_owned(), json!(field));
+    }
     made
 }
 
@@ -116,7 +127,11 @@ pub(super) fn compare(spec: &IndexSpec, index: &str, mapping: &Value) -> Result<
     }
     let stored = mapping.get("_meta").and_then(|meta| meta.get(META)).and_then(Value::as_object);
     let nothing = Map::new();
-    let (stored, made) = (stored.unwrap_or(&nothing), made_by(spec));
+    let (stored, mut made) = (stored.unwrap_or(&nothing), made_by(spec));
+    // Those that were marked stay so.
+    if let Some(field) = stored.get(DELETED) {
+        made.entry(DELETED).or_insert_with(|| field.clone());
+    }
     let other = stored.get("routing").filter(|routing| Some(*routing) != made.get("routing"));
     if !spec.routing.is_empty() && (!required || other.is_some()) {
         let before = match other {
@@ -225,5 +240,11 @@ mod tests {
         let again = json!({"_meta": noted});
         assert!(of(json!({"pipeline": "trim"}), again.clone()).unwrap().is_none());
         assert_eq!(of(json!({}), again).unwrap(), Some(json!({"theirs": 1, "everrelay": {}})));
+        let marks = IndexSpec { deleted: Some("deleted".into()), ..spec(json!({})) };
+        let marking = compare(&marks, "a.b-000001", &plain).unwrap().unwrap();
+        assert_eq!(marking, json!({"everrelay": {"deleted": "deleted"}}));
+        let marking = json!({"_meta": marking});
+        assert_eq!((deleted_field(&marking), deleted_field(&plain)), (Some("deleted"), None));
+        assert!(of(json!({}), marking).unwrap().is_none(), "what was marked stays so");
     }
 }

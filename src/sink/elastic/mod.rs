@@ -77,8 +77,7 @@ mod sigv4;
 mod sweep;
 mod tasks;
 
-use std::collections::HashSet;
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -92,7 +91,9 @@ use self::action::Prefixes;
 use self::client::Client;
 use self::fence::{Fence, document};
 use self::identity::Identities;
-use super::{Bulk, BulkError, Disposition, Expect, Index, IndexNo, Sink, SinkError, Swept, UnderWay, Whose};
+use super::{
+    Bulk, BulkError, Disposition, Expect, Index, IndexNo, Old, Sink, SinkError, Swept, UnderWay, Whose,
+};
 use crate::clock::{Clock, SystemClock};
 use crate::event::Version;
 use crate::event::document::{Action, IndexSpec};
@@ -280,13 +281,12 @@ impl<T: Clock> Sink for ElasticSink<T> {
     async fn sweep(
         &self,
         index: IndexNo,
-        versions: Range<Version>,
-        spared: &HashSet<Arc<str>>,
+        old: Old<'_>,
         page: impl FnMut(&Swept) -> ControlFlow<()> + Send,
     ) -> Result<ControlFlow<()>, SinkError> {
         let number = self.sweeps.fetch_add(1, Ordering::Relaxed);
         let engine = (&self.client, self.fence.as_ref());
-        sweep::Sweep::new(engine, self.targets(), index, (versions, spared), number).run(page).await
+        sweep::Sweep::new(engine, self.targets(), index, old, number).run(page).await
     }
 
     fn encode<E>(

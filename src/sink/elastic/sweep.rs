@@ -13,6 +13,7 @@
 //!
 //! ```text
 //! POST /INDEX/_refresh
+//! GET  /INDEX/_mapping                                               (not for a TRUNCATE) which field marks documents that stay
 //! POST /INDEX/_search?scroll=5m&allow_partial_search_results=false   {"size":1000,"sort":["_doc"],"version":true,"_source":false,…}
 //! POST /_search/scroll                                               {"scroll":"5m","scroll_id":"…"}
 //! DELETE /_search/scroll                                             {"scroll_id":["…"]}
@@ -25,25 +26,25 @@
 //! are asked for. Elasticsearch and OpenSearch 1 refuse that preference by name; they have no such replicas, and are asked without it.
 
 use std::collections::HashSet;
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use elasticsearch::http::Method;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::client::{Answer, Client, error_of, said};
 use super::fence::Fence;
 use super::index::encoded;
 use super::reason::Text;
-use super::{Target, action, outcome};
+use super::{Target, action, made, outcome};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::event::Version;
 use crate::event::document::Verb;
-use crate::sink::{Bulk, BulkError, Disposition, IndexNo, Item, SinkError, Swept};
+use crate::sink::{Bulk, BulkError, Disposition, IndexNo, Item, Old, SinkError, Swept};
 
 /// Documents a page: their deletes make a bulk of some 100 kB, and of less than the 1 MB that many proxies take with the longest ids.
 const PAGE: usize = 1000;
@@ -102,9 +103,7 @@ pub(super) struct Sweep<'c, T> {
     targets: Vec<Arc<Target>>,
     target: Arc<Target>,
     index: IndexNo,
-    versions: Range<Version>,
-    /// Documents that stay whatever their version.
-    spared: &'c HashSet<Arc<str>>,
+    old: Old<'c>,
     /// Before the numbers of its bulks.
     number: u64,
     bulks: u64,
@@ -114,15 +113,15 @@ pub(super) struct Sweep<'c, T> {
 /// Is told of each document: id, routing, version.
 type Visit<'c> = Box<dyn FnMut(&str, Option<&str>, Version) + Send + Sync + 'c>;
 
-/// The same pass with nothing to delete.
+/// The same pass with nothing to delete; documents that are marked as deleted are passed over.
 pub(super) async fn scan<'c, T: Clock>(
     engine: (&'c Client, Option<&'c Fence<T>>),
     targets: Vec<Arc<Target>>,
     index: IndexNo,
     visit: impl FnMut(&str, Option<&str>, Version) + Send + Sync + 'c,
 ) -> Result<(), SinkError> {
-    let (nothing, none) = (Version(0)..Version(0), HashSet::new());
-    let mut sweep = Sweep::new(engine, targets, index, (nothing, &none), 0);
+    let nothing = Old { versions: Version(0)..Version(0), spared: &HashSet::new(), but_marked: true };
+    let mut sweep = Sweep::new(engine, targets, index, nothing, 0);
     sweep.visit = Some(Box::new(visit));
     sweep.run(|_| ControlFlow::Continue(())).await.map(|_| ())
 }
@@ -181,12 +180,12 @@ impl<'c, T: Clock> Sweep<'c, T> {
         (client, fence): (&'c Client, Option<&'c Fence<T>>),
         targets: Vec<Arc<Target>>,
         index: IndexNo,
-        (versions, spared): (Range<Version>, &'c HashSet<Arc<str>>),
+        old: Old<'c>,
         number: u64,
     ) -> Sweep<'c, T> {
         let target =
             targets.get(index.0 as usize).cloned().expect("an index number comes from `ensure` or `find`");
-        Sweep { client, fence, targets, target, index, versions, spared, number, bulks: 0, visit: None }
+        Sweep { client, fence, targets, target, index, old, number, bulks: 0, visit: None }
     }
 
     /// See [`Sink::sweep`](crate::sink::Sink::sweep).
@@ -195,7 +194,8 @@ impl<'c, T: Clock> Sweep<'c, T> {
         page: impl FnMut(&Swept) -> ControlFlow<()> + Send,
     ) -> Result<ControlFlow<()>, SinkError> {
         self.refresh().await?;
-        let first = self.begin().await?;
+        let marked = if self.old.but_marked { self.mark().await? } else { None };
+        let first = self.begin(marked.as_deref()).await?;
         let mut scroll = None;
         let result = self.pages(first, &mut scroll, page).await;
         if let Some(scroll) = scroll {
@@ -229,11 +229,26 @@ impl<'c, T: Clock> Sweep<'c, T> {
         Ok(())
     }
 
-    /// The scan's first page.
-    async fn begin(&self) -> Result<Answer, SinkError> {
+    /// The field that says of a document of this index that its row is deleted, by what the index says of itself: the relay may not have met it in this run.
+    async fn mark(&self) -> Result<Option<String>, SinkError> {
+        let path = format!("{}/_mapping", encoded(&self.target.index));
+        let answer = self.client.control(Method::Get, &path, &[], None).await?;
+        let answer = self.taken(answer, "tell about the mapping of", "check the sink's url and its path")?;
+        let unreadable = || SweepError::Unreadable { what: "the mapping", index: self.index() };
+        let mapping: Map<String, Value> = serde_json::from_slice(&answer.body).map_err(|_| unreadable())?;
+        let mapping = mapping.get(&self.target.index).and_then(|entry| entry.get("mappings"));
+        Ok(made::deleted_field(mapping.ok_or_else(unreadable)?).map(str::to_owned))
+    }
+
+    /// The scan's first page; `marked`: without documents that have this field set.
+    async fn begin(&self, marked: Option<&str>) -> Result<Answer, SinkError> {
         let path = format!("{}/_search", encoded(&self.target.index));
+        let which = match marked {
+            None => json!({"match_all": {}}),
+            Some(field) => json!({"bool": {"must_not": {"term": {field: true}}}}),
+        };
         let body = json!({
-            "size": PAGE, "query": {"match_all": {}}, "sort": ["_doc"], "version": true, "_source": false,
+            "size": PAGE, "query": which, "sort": ["_doc"], "version": true, "_source": false,
         });
         let query = [
             ("scroll", KEEP),
@@ -313,15 +328,15 @@ impl<'c, T: Clock> Sweep<'c, T> {
                 return Err(SweepError::Unreadable { what: "a scan", index: self.index() }.into());
             }
             let version = Version(hit._version);
-            if version < self.versions.start {
-                let (index, least) = (self.index(), self.versions.start);
+            if version < self.old.versions.start {
+                let (index, least) = (self.index(), self.old.versions.start);
                 return Err(SweepError::NotOurs { index, found: version, least }.into());
             }
             swept.saw(&hit._id, version);
             if let Some(visit) = &mut self.visit {
                 visit(&hit._id, hit._routing.as_deref(), version);
             }
-            if version < self.versions.end && !self.spared.contains(&*hit._id) {
+            if version < self.old.versions.end && !self.old.spared.contains(&*hit._id) {
                 old.push(hit);
             } else {
                 swept.spared += 1;
@@ -388,7 +403,7 @@ impl<'c, T: Clock> Sweep<'c, T> {
     }
 
     async fn delete(&mut self, hits: &[&Hit<'_>]) -> Result<Vec<Disposition>, BulkError> {
-        let version = Version(self.versions.end.0.saturating_sub(1));
+        let version = Version(self.old.versions.end.0.saturating_sub(1));
         let (mut body, mut items) = (Vec::new(), Vec::with_capacity(hits.len()));
         for hit in hits {
             let start = body.len();

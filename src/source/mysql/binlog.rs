@@ -177,7 +177,7 @@ impl Binlog {
     #[must_use]
     pub fn new(options: &MysqlOptions) -> Binlog {
         Binlog {
-            tables: Tables::default(),
+            tables: Tables::new(options.keys.clone()),
             decoder: Decoder::new(options.max_row_bytes),
             inflate: Inflate::default(),
             largest: options.max_row_bytes.saturating_mul(2),

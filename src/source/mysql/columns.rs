@@ -9,7 +9,7 @@ use crate::event::ColumnType;
 
 use super::charset::Charset;
 use super::decode::{ColumnKind, Store};
-use super::description::{DIMENSIONS, NATIVES, Native};
+use super::description::{DIMENSIONS, NAMED, NATIVES, Native};
 use super::numbers::Decimal;
 use super::schema::SchemaError;
 use super::server::Family;
@@ -35,6 +35,8 @@ pub(super) struct Optional<'a> {
     natives: Vec<(usize, Native)>,
     /// Indices of the primary key's columns.
     pub(super) key: Vec<u16>,
+    /// Names of the columns that are the key in its place.
+    pub(super) named_key: Vec<&'a [u8]>,
     /// Whose collations they are.
     family: Family,
 }
@@ -99,6 +101,11 @@ impl<'a> Optional<'a> {
                 NATIVES if family == Family::Mariadb => {
                     while !list.is_empty() {
                         optional.natives.push(Native::take(&mut list)?);
+                    }
+                }
+                NAMED => {
+                    while !list.is_empty() {
+                        optional.named_key.push(list.string()?);
                     }
                 }
                 // 7 geometry types, 12 visibility, and whatever comes later: nothing that decoding needs.

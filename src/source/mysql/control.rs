@@ -15,6 +15,7 @@ use crate::log::Standing;
 use super::connection::{Begin, BinlogConnection};
 use super::error::{Hope, MysqlError};
 use super::link::{Link, LinkError, Row};
+use super::named_key::NamedKeys;
 use super::options::MysqlOptions;
 use super::patterns::Patterns;
 use super::place::FILE_HEAD;
@@ -262,11 +263,15 @@ impl Control {
         Err(MysqlError::Purged { server: self.server.clone(), missing })
     }
 
-    /// The followed tables that exist; each has a key.
+    /// The followed tables that exist; each has a key, of its own or by `keys`.
     ///
     /// # Errors
-    /// [`MysqlError::NoKey`], or the question fails.
-    pub async fn followed(&mut self, patterns: &Patterns) -> Result<BTreeSet<TableName>, MysqlError> {
+    /// [`MysqlError::NoKey`], [`MysqlError::NamedKey`], or the question fails.
+    pub async fn followed(
+        &mut self,
+        patterns: &Patterns,
+        keys: &NamedKeys,
+    ) -> Result<BTreeSet<TableName>, MysqlError> {
         let tables: Vec<[String; 4]> = self
             .ask_within(
                 METADATA_PATIENCE,
@@ -287,7 +292,9 @@ impl Control {
             if kind == "SYSTEM VERSIONED" {
                 return Err(MysqlError::Versioned { table });
             }
-            if has_primary_key == "0" && self.key(&table).await?.is_empty() {
+            if let Some(named) = keys.of(&table) {
+                self.named_key(&table, named).await?;
+            } else if has_primary_key == "0" && self.key(&table).await?.is_empty() {
                 return Err(MysqlError::NoKey { table });
             }
             followed.insert(table);

@@ -27,6 +27,9 @@ pub const DIMENSIONS: u8 = 13;
 /// for a vector how many numbers it has, else 0. It is there and empty where no column is.
 pub const NATIVES: u8 = 128;
 
+/// What no server says: the columns that are the table's key by the [configuration](super::named_key), whatever else is said of that. Their names, in key order.
+pub const NAMED: u8 = 129;
+
 /// MariaDB's types that its table maps do not tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Native {
@@ -114,7 +117,7 @@ impl<'a> Description<'a> {
     #[must_use]
     pub fn is_whole(&self, family: Family) -> bool {
         self.field(NAMES).is_some()
-            && self.field(KEY).is_some_and(|(_, key)| !key.is_empty())
+            && [KEY, NAMED].iter().any(|key| self.field(*key).is_some_and(|(_, key)| !key.is_empty()))
             && (self.field(NATIVES).is_some() || !self.may_have_natives(family))
     }
 
@@ -148,16 +151,42 @@ impl<'a> Description<'a> {
             }
         }
         fields.sort_by_key(|(number, _)| *number);
+        Some(self.with(fields).to_bytes())
+    }
+
+    /// It with these columns as its key by the configuration; `None`: with none.
+    #[must_use]
+    pub fn with_key(&self, columns: Option<&[String]>) -> Vec<u8> {
+        let mut named = Vec::new();
+        columns.into_iter().flatten().for_each(|column| string(column.as_bytes(), &mut named));
+        let mut fields = self.fields.clone();
+        fields.retain(|(number, _)| *number != NAMED);
+        fields.extend(columns.map(|_| (NAMED, &named[..])));
+        self.with(fields).to_bytes()
+    }
+
+    /// The columns that are its key by the configuration, if any are.
+    #[must_use]
+    pub fn named_key(&self) -> Option<Vec<&'a [u8]>> {
+        let (_, value) = self.field(NAMED)?;
+        let (mut wire, mut columns) = (Wire::new(value), Vec::new());
+        while !wire.is_empty() {
+            columns.push(wire.string().ok()?);
+        }
+        Some(columns)
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         length(self.types.len(), &mut bytes);
         bytes.extend_from_slice(self.types);
         string(self.metadata, &mut bytes);
         bytes.extend_from_slice(self.nulls);
-        for (number, value) in fields {
-            bytes.push(number);
+        for (number, value) in &self.fields {
+            bytes.push(*number);
             string(value, &mut bytes);
         }
-        Some(bytes)
+        bytes
     }
 
     /// Each column's type byte and its part of the metadata.

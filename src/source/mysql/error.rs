@@ -63,9 +63,11 @@ pub enum MysqlError {
     },
     #[error(
         "the followed table {table} has no primary key and no unique key over NOT NULL columns, so its rows cannot be told \
-         apart: add one, or exclude it by the pattern \"!{table}\""
+         apart: add one, name columns that are unique (`id = [\"…\"]` in a [[table]] section that matches it), or exclude it by the pattern \"!{table}\""
     )]
     NoKey { table: TableName },
+    #[error("the followed table {table} cannot be read: {source}")]
+    NamedKey { table: TableName, source: SchemaError },
     #[error(
         "{table} cannot be read for its snapshot: {why}; exclude it by the pattern \"!{table}\", or mend it"
     )]

@@ -6,6 +6,8 @@
 //! stream, row by row. A table that other patterns match now was not read up to here: what rows it has stand in no document, or in old ones, if it was followed once and taken out. That is a gap, and a
 //! snapshot is wanted for it. Of a table that is not followed any more nothing is owed, and nothing that is known stays: it may be altered while nobody looks.
 //!
+//! A table whose key is another by the configuration than it was ([`named_key`](super::named_key)) is one of those too: its documents have other ids now.
+//!
 //! A log that does not say its patterns is taken to have been filled under the present ones: nobody knows better, and to read everything again would be a surprise.
 
 use std::collections::BTreeSet;
@@ -15,11 +17,16 @@ use crate::log::followed::Follows;
 use crate::log::snapshot::{SnapshotNote, SnapshotStep};
 use crate::log::{Gap, Noted, Standing};
 
+use super::description::Description;
+use super::named_key::NamedKeys;
 use super::options::MysqlOptions;
 use super::patterns::{BadPattern, Patterns};
 
 /// Of a table that has rows from before.
 const NOT_FOLLOWED: &str = "it was not followed until now: rows that it had have no documents, or old ones";
+
+/// Of one whose documents have other ids now.
+const OTHER_ID: &str = "its rows are told apart by other columns now (`id` in the configuration): documents stay under their old ids";
 
 /// Of one that only documents may be left of.
 const GONE: &str = "it was not followed for a while, and is gone: its documents stay as they were";
@@ -39,14 +46,17 @@ pub fn news(
     there: &BTreeSet<TableName>,
 ) -> Result<Option<Noted>, BadPattern> {
     let known = &after.followed.patterns;
-    if *known == options.tables {
+    let other_ids: BTreeSet<_> = other_ids(after, &options.keys).collect();
+    if *known == options.tables && other_ids.is_empty() {
         return Ok(None);
     }
     let before = match known.as_slice() {
         [] => None,
         known => Some(Patterns::parse(known)?.with_case(patterns.case())),
     };
-    let was = |table: &TableName| before.as_ref().is_none_or(|before| before.follows_table(table));
+    let was = |table: &TableName| {
+        before.as_ref().is_none_or(|before| before.follows_table(table)) && !other_ids.contains(table)
+    };
     let follows = |table: &TableName| patterns.follows_table(table);
     let logged: BTreeSet<_> = logged(after).collect();
     let forgotten = logged.iter().filter(|table| !(was(table) && follows(table)));
@@ -58,7 +68,8 @@ pub fn news(
         .filter(|table| !was(table))
         .partition(|table| there.contains(*table));
     let gap = |table: &&TableName, why: &str| Gap::new((*table).clone(), why, after.time_micros);
-    let gaps = found.iter().map(|table| gap(table, NOT_FOLLOWED));
+    let of_found = |table: &TableName| if other_ids.contains(table) { OTHER_ID } else { NOT_FOLLOWED };
+    let gaps = found.iter().map(|table| gap(table, of_found(table)));
     let gaps = gaps.chain(gone.iter().map(|table| gap(table, GONE))).collect();
     let wanted = found
         .iter()
@@ -66,6 +77,17 @@ pub fn news(
         .map(|table| SnapshotNote { table: (*table).clone(), step: SnapshotStep::Wanted { filter: None } });
     let snapshots = wanted.collect();
     Ok(Some(Noted { gaps, snapshots, follows: Some(follows), ..Noted::default() }))
+}
+
+/// The tables that the log describes with another key by the configuration than they have now.
+fn other_ids(after: &Standing, keys: &NamedKeys) -> impl Iterator<Item = TableName> {
+    let others = after.shapes.iter().filter(|shape| {
+        let described = Description::parse(&shape.described).ok();
+        let before = described.and_then(|described| described.named_key());
+        let now = keys.of(&shape.table).map(|key| key.iter().map(String::as_bytes).collect());
+        before != now
+    });
+    others.map(|shape| shape.table.clone())
 }
 
 /// Says it.
@@ -77,7 +99,12 @@ pub fn tell(noted: &Noted) {
     if !noted.gaps.is_empty() {
         let tables = names(&mut noted.gaps.iter().map(|gap| &gap.table));
         let read = noted.snapshots.len();
-        tracing::info!(count = noted.gaps.len(), ?tables, read, "tables are followed that were not before");
+        tracing::info!(
+            count = noted.gaps.len(),
+            ?tables,
+            read,
+            "tables are followed that were not before, or have other ids"
+        );
     }
     let out = forgotten.iter().filter(|table| noted.gaps.iter().all(|gap| gap.table != **table));
     let out: Vec<_> = out.collect();
@@ -103,10 +130,11 @@ pub(super) fn logged(standing: &Standing) -> impl Iterator<Item = TableName> {
 mod tests {
     use super::*;
     use crate::event::Version;
-    use crate::event::pattern::NameCase;
+    use crate::event::pattern::{NameCase, TablePattern};
     use crate::log::Shape;
     use crate::secret::Secret;
     use crate::source::mysql::Address;
+    use crate::source::mysql::named_key::NamedKey;
 
     fn options(tables: &[&str]) -> MysqlOptions {
         let address = Address::Tcp { host: "db".to_owned(), port: 3306 };
@@ -190,6 +218,31 @@ mod tests {
         wide.snapshot.added = false;
         goes_on(&mut standing, &wide, &["a", "b"]);
         assert_eq!(owed(&standing), are("b", ""));
+    }
+
+    #[test]
+    fn a_table_with_another_key_by_the_configuration_is_read_anew() {
+        let described = [1, 3, 0, 0];
+        let shape = |table: &str| Shape { described: described.to_vec(), ..shape(table) };
+        let mut standing = Standing { shapes: vec![shape("a"), shape("b")], ..Standing::default() };
+        let mut options = options(&["shop.*"]);
+        goes_on(&mut standing, &options, &["a", "b"]);
+        assert_eq!(owed(&standing), are("", ""));
+        let tables = TablePattern::parse("shop.b").unwrap();
+        options.keys = NamedKeys(vec![NamedKey { tables, columns: vec!["n".to_owned()] }]);
+        goes_on(&mut standing, &options, &["a", "b"]).unwrap();
+        assert_eq!(owed(&standing), are("b", "b"));
+        assert!(standing.gaps[0].why.contains("other columns"), "{:?}", standing.gaps);
+        // Its next rows say by what they are told apart.
+        let named = Description::parse(&described).unwrap().with_key(options.keys.of(&shape("b").table));
+        standing.noted(
+            Noted { shapes: vec![Shape { described: named, ..shape("b") }], ..Noted::default() },
+            Version(2),
+        );
+        assert_eq!(goes_on(&mut standing, &options, &["a", "b"]), None);
+        options.keys = NamedKeys::default();
+        goes_on(&mut standing, &options, &["a", "b"]).unwrap();
+        assert_eq!((owed(&standing), standing.shapes.len()), (are("b", "b"), 1));
     }
 
     #[test]

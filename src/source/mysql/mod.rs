@@ -40,6 +40,7 @@
 //! | [`marks`] | when the position is recorded without rows |
 //! | [`query`] [`statement`] [`ddl`] [`alter`] [`definition`] [`tokens`] | what statements in the binlog mean for followed tables |
 //! | [`patterns`] [`followed`] | which tables are followed, and others than before |
+//! | [`named_key`] | keys that the configuration names |
 //! | [`anew`] | going on without what was lost |
 //! | [`cascades`] | foreign keys that change rows without row events |
 //! | [`collations`] | columns whose collation is not known |
@@ -88,6 +89,7 @@ pub mod literal;
 #[cfg(feature = "mariadb")]
 pub mod mariadb;
 pub mod marks;
+pub mod named_key;
 pub mod numbers;
 pub mod options;
 pub mod owed;
@@ -263,7 +265,7 @@ impl MysqlSource {
             control.check_purged(after).await?;
         }
         witness::check(&mut control, after, &self.options).await?;
-        let followed = control.followed(&patterns).await?;
+        let followed = control.followed(&patterns, &self.options.keys).await?;
         control.check_written(&followed).await?;
         control.check_collations(&patterns).await?;
         for cascade in control.cascades(&patterns).await? {
@@ -327,7 +329,7 @@ impl MysqlSource {
         standing.followed.patterns.clone_from(&self.options.tables);
         if *start == Start::Snapshot {
             let patterns = self.patterns.clone().with_case(control.server().name_case());
-            let followed = control.followed(&patterns).await?;
+            let followed = control.followed(&patterns, &self.options.keys).await?;
             if followed.len() > MAX_SNAPSHOTS {
                 return Err(MysqlError::ManySnapshots { tables: followed.len() });
             }

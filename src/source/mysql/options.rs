@@ -5,6 +5,7 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::named_key::NamedKeys;
 use crate::secret::Secret;
 
 /// Where the server listens.
@@ -97,6 +98,8 @@ pub struct MysqlOptions {
     pub others: Vec<Host>,
     /// `schema.table` patterns, see [`patterns`](super::patterns).
     pub tables: Vec<String>,
+    /// Keys of tables in the place of their own.
+    pub keys: NamedKeys,
     /// The server speaks at least this often; twice as long a silence is a dead connection.
     pub heartbeat: Duration,
     /// At most this long between marks while transactions of other tables go by.
@@ -159,6 +162,7 @@ impl MysqlOptions {
             others: Vec::new(),
             snapshot_replicas: Vec::new(),
             tables: Vec::new(),
+            keys: NamedKeys::default(),
             heartbeat: Duration::from_secs(10),
             mark_interval: Duration::from_secs(10),
             mark_transactions: 10_000,

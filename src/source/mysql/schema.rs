@@ -41,15 +41,31 @@ pub enum SchemaError {
     #[error("the table map does not name the columns, and nobody asked the server for them")]
     Minimal,
     #[error(
-        "the table has no primary key, and no unique key over NOT NULL columns: add one and start again, or exclude the table by a pattern"
+        "the table has no primary key, and no unique key over NOT NULL columns: add one and start again, name the columns that tell its rows apart (`id` in a \
+         [[table]] section), or exclude the table by a pattern"
     )]
     NoKey,
+    #[error(
+        "its key is the column {column:?} by the configuration (`id` in a [[table]] section), and {why}: name others, or exclude the table by a pattern"
+    )]
+    NamedKey { column: String, why: &'static str },
     #[error("column {column:?} is of type {ty}, which is not decoded yet: exclude the table by a pattern")]
     Type { column: String, ty: String },
     #[error(
         "column {column:?} uses {source}, which is none of the servers' own, or newer than this program: exclude the table by a pattern"
     )]
     Charset { column: String, source: UnknownCharset },
+}
+
+impl SchemaError {
+    /// Why a column cannot be of a key, if it cannot. `nullable`: whether it may be NULL; `None`: it is not there.
+    pub(super) fn of_named(nullable: Option<bool>) -> Option<&'static str> {
+        match nullable {
+            None => Some("the table has no such column"),
+            Some(true) => Some("that may be NULL, so it does not tell all rows apart"),
+            Some(false) => None,
+        }
+    }
 }
 
 impl From<Short> for SchemaError {
@@ -115,7 +131,10 @@ pub fn build(
         plans.push(ColumnPlan { store, kind, key_part: None });
     }
 
-    let key = optional.key;
+    let key = match &optional.named_key[..] {
+        [] => optional.key,
+        named => named.iter().map(|name| named_column(&columns, name)).collect::<Result<_, _>>()?,
+    };
     if key.is_empty() {
         return Err(SchemaError::NoKey);
     }
@@ -128,6 +147,16 @@ pub fn build(
     }
     let schema = TableSchema { name: name.clone(), columns, key: key.clone() };
     Ok((schema, RowPlan { columns: plans, key }))
+}
+
+/// The place of a column that is of the key by the configuration.
+fn named_column(columns: &[Column], name: &[u8]) -> Result<u16, SchemaError> {
+    let found = columns.iter().position(|column| column.name.as_bytes() == name);
+    let column = found.and_then(|index| columns.get(index));
+    if let Some(why) = SchemaError::of_named(column.map(|column| column.nullable)) {
+        return Err(SchemaError::NamedKey { column: String::from_utf8_lossy(name).into_owned(), why });
+    }
+    found.and_then(|index| u16::try_from(index).ok()).ok_or(SchemaError::Malformed)
 }
 
 /// Columns of a sequence, MariaDB's table of one row (sql/sql_sequence.cc).

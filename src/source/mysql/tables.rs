@@ -9,6 +9,7 @@
 //! under names of after it, and the table needs a snapshot; rows that do not fit the newer columns at all are left out, for the same
 //! snapshot to bring. Where no statement explains the difference, nobody knows how to read the rows: an error.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::event::{Column, TableName, TableNo, TableSchema};
@@ -21,9 +22,11 @@ use super::definition::Before;
 use super::description::Description;
 use super::error::Place;
 use super::files::in_order;
+use super::named_key::NamedKeys;
 use super::patterns::{NameCase, Patterns};
 use super::schema::{self, SchemaError, TableMap};
 use super::server::Peer;
+use super::wire::Short;
 
 /// Most tables that are not followed to remember; beyond, all of those are forgotten.
 const MAX_UNFOLLOWED: usize = 100_000;
@@ -105,6 +108,7 @@ pub struct Altered {
 /// All tables of one source.
 #[derive(Debug, Default)]
 pub struct Tables {
+    keys: NamedKeys,
     patterns: Patterns,
     /// The followed tables that were there when connecting.
     there: BTreeSet<TableName>,
@@ -121,6 +125,12 @@ pub struct Tables {
 }
 
 impl Tables {
+    /// `keys`: those that the configuration names.
+    #[must_use]
+    pub fn new(keys: NamedKeys) -> Tables {
+        Tables { keys, ..Tables::default() }
+    }
+
     /// For a new connection. It may begin before what was read last, so a table may have an older shape again.
     pub fn restart(&mut self, patterns: Patterns, there: BTreeSet<TableName>, server: Peer) {
         self.known.clear();
@@ -161,7 +171,8 @@ impl Tables {
         if !self.patterns.follows_table(&name) || schema::is_sequence(map.shape, self.server.family) {
             return None;
         }
-        let own = Description::parse(map.shape).ok()?;
+        let shape = self.shape(map, &name).ok()?;
+        let own = Description::parse(&shape).ok()?;
         let family = self.server.family;
         if own.is_whole(family) || self.by_the_log(&name, &own).is_some() {
             return None;
@@ -209,10 +220,11 @@ impl Tables {
             self.known.insert(map.names.into(), Known::Sequence(map.shape.to_vec()));
             return Ok(Target::Unfollowed);
         }
-        let own = Description::parse(map.shape).map_err(|short| TableError::Schema(short.into()))?;
+        let shape = self.shape(map, &name).map_err(|short| TableError::Schema(short.into()))?;
+        let own = Description::parse(&shape).map_err(|short| TableError::Schema(short.into()))?;
         let family = self.server.family;
         let (described, asked_at) = if own.is_whole(family) {
-            (map.shape.to_vec(), None)
+            (shape.to_vec(), None)
         } else if let Some(found) = self.by_the_log(&name, &own) {
             found
         } else {
@@ -242,6 +254,14 @@ impl Tables {
         }
         self.known.insert(map.names.into(), Known::Followed { shape: map.shape.to_vec(), version });
         Ok(Target::Followed(version))
+    }
+
+    /// What a map says of its table, and what the configuration does.
+    fn shape<'a>(&self, map: &TableMap<'a>, table: &TableName) -> Result<Cow<'a, [u8]>, Short> {
+        Ok(match self.keys.of(table) {
+            None => Cow::Borrowed(map.shape),
+            key => Cow::Owned(Description::parse(map.shape)?.with_key(key)),
+        })
     }
 
     /// The number of the version of a table that has these columns.

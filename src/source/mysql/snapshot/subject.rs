@@ -8,8 +8,11 @@ use crate::event::{TableName, TableSchema};
 use super::super::catalog::Unlike;
 use super::super::control::{METADATA_PATIENCE, literal};
 use super::super::decode::{ColumnPlan, RowPlan};
+use super::super::description::Description;
 use super::super::error::MysqlError;
-use super::super::{schema, select};
+use super::super::named_key::NamedKeys;
+use super::super::schema::{self, SchemaError};
+use super::super::select;
 use super::chunk::{Session, Unread};
 use super::order::KeyOrder;
 
@@ -46,11 +49,15 @@ pub enum Cut {
 }
 
 impl Session {
-    /// Describes a table by what information_schema says of it now; `None`: it is not there, or nothing that the user may see.
+    /// Describes a table by what information_schema says of it now, and by the key that the configuration names; `None`: it is not there, or nothing that the user may see.
     ///
     /// # Errors
     /// The server does not answer, or the table is one that cannot be followed.
-    pub async fn describe(&mut self, table: &TableName) -> Result<Option<Subject>, MysqlError> {
+    pub async fn describe(
+        &mut self,
+        table: &TableName,
+        keys: &NamedKeys,
+    ) -> Result<Option<Subject>, MysqlError> {
         let control = self.control();
         control.show_all_columns().await?;
         let asked = control.table(table).await?;
@@ -60,7 +67,9 @@ impl Session {
             Err(Unlike::NoTable) => return Ok(None),
             Err(source) => return Err(MysqlError::Described { table: table.clone(), source }),
         };
-        let built = schema::build(table, &described, family);
+        let built = Description::parse(&described)
+            .map_err(SchemaError::from)
+            .and_then(|described| schema::build(table, &described.with_key(keys.of(table)), family));
         let (schema, plan) =
             built.map_err(|source| MysqlError::Snapshot { table: table.clone(), why: source.to_string() })?;
         let sizes = format!(

@@ -44,7 +44,7 @@ impl Snapshots {
         self.tasks.spawn(async move {
             let described = async {
                 let mut session = with_session(session, &options, peer).await?;
-                let mut subject = session.describe(&table).await?;
+                let mut subject = session.describe(&table, &options.keys).await?;
                 if let Some(subject) = subject.as_mut().filter(|_| all) {
                     session.find_last(subject).await?;
                 }

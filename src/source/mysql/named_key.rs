@@ -1,0 +1,103 @@
+//! Keys that the configuration names: columns that tell a table's rows apart where no key of its own does, or in the place of that.
+//!
+//! # Constraints
+//!
+//! A table's description has its key by name ([`NAMED`](super::description::NAMED)), so the log keeps by which columns its documents' ids are made, and another key than that is noticed
+//! when the stream goes on. The columns are NOT NULL: an order by them leaves no row out, and no id is made of nothing. That no two rows share them nobody checks but the server, where
+//! it has an index for that.
+
+use crate::event::TableName;
+use crate::event::pattern::TablePattern;
+
+use super::control::{Control, METADATA_PATIENCE, literal};
+use super::error::MysqlError;
+use super::schema::SchemaError;
+
+const DOING: &str = "reading what keeps a table's named key unique";
+
+/// What a server does not do for columns that are a table's key.
+pub const NOT_UNIQUE: &str = "no unique index keeps rows from having the same values there, and such rows have one document: the last one's";
+pub const NO_ORDER: &str =
+    "no index begins with them in this order, so each chunk of a snapshot reads the whole table";
+
+/// The key of the tables that a pattern matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedKey {
+    pub tables: TablePattern,
+    /// In key order; none: the table's own key.
+    pub columns: Vec<String>,
+}
+
+/// All of them, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamedKeys(pub Vec<NamedKey>);
+
+impl NamedKeys {
+    /// The columns that are a table's key by the last pattern that matches it; `None`: it has its own.
+    #[must_use]
+    pub fn of(&self, table: &TableName) -> Option<&[String]> {
+        let last = self.0.iter().rfind(|key| key.tables.matches_any_case(table));
+        last.map(|key| &key.columns[..]).filter(|columns| !columns.is_empty())
+    }
+}
+
+impl Control {
+    /// What the server does not do for columns that are a table's key by the configuration: [`NOT_UNIQUE`], [`NO_ORDER`].
+    ///
+    /// # Errors
+    /// The table has no such column, or one that may be NULL; or the server does not answer.
+    pub async fn named_key(
+        &mut self,
+        table: &TableName,
+        columns: &[String],
+    ) -> Result<Vec<&'static str>, MysqlError> {
+        let place =
+            format!("table_schema = {} AND table_name = {}", literal(&table.schema), literal(&table.table));
+        let asked =
+            format!("SELECT column_name, is_nullable = 'YES' FROM information_schema.columns WHERE {place}");
+        let there: Vec<[String; 2]> = self.ask_within(METADATA_PATIENCE, DOING, &asked).await?;
+        for column in columns {
+            let found = there.iter().find(|[name, _]| name == column);
+            if let Some(why) = SchemaError::of_named(found.map(|[_, nullable]| nullable == "1")) {
+                let source = SchemaError::NamedKey { column: column.clone(), why };
+                return Err(MysqlError::NamedKey { table: table.clone(), source });
+            }
+        }
+        let asked = format!(
+            "SELECT index_name, COALESCE(column_name, ''), non_unique = 0 FROM information_schema.statistics WHERE {place} \
+             ORDER BY index_name, seq_in_index"
+        );
+        let parts: Vec<[String; 3]> = self.ask_within(METADATA_PATIENCE, DOING, &asked).await?;
+        let indices = || parts.chunk_by(|[a, ..], [b, ..]| a == b);
+        let unique = indices().any(|index| {
+            index
+                .iter()
+                .all(|[_, column, unique]| unique == "1" && columns.iter().any(|named| named == column))
+        });
+        let ordered = indices().any(|index| {
+            index.len() >= columns.len()
+                && index.iter().zip(columns).all(|([_, column, _], named)| named == column)
+        });
+        let doubts = [(unique, NOT_UNIQUE), (ordered, NO_ORDER)];
+        Ok(doubts.into_iter().filter(|(fine, _)| !fine).map(|(_, doubt)| doubt).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_pattern_that_matches_says_it() {
+        let key = |tables: &str, columns: &[&str]| NamedKey {
+            tables: TablePattern::parse(tables).unwrap(),
+            columns: columns.iter().map(|column| (*column).to_owned()).collect(),
+        };
+        let keys =
+            NamedKeys(vec![key("shop.*", &["id"]), key("shop.log_*", &["at", "n"]), key("shop.log_a", &[])]);
+        let of = |table: &str| keys.of(&TableName::new("SHOP", table)).map(<[String]>::to_vec);
+        assert_eq!(of("orders"), Some(vec!["id".to_owned()]));
+        assert_eq!(of("Log_b"), Some(vec!["at".to_owned(), "n".to_owned()]));
+        assert_eq!((of("log_a"), keys.of(&TableName::new("other", "log_b"))), (None, None));
+    }
+}
