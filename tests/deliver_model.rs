@@ -170,7 +170,7 @@ impl Told {
                 swept.push((frame.seq, record.below()));
             }
             Kind::Change => {
-                let Change { op, table, mut row } = Change::decode(frame.payload).unwrap();
+                let Change { op, table, mut row, .. } = Change::decode(frame.payload).unwrap();
                 let mut number = || match row.next_value().unwrap() {
                     Value::I64(number) => number.to_string(),
                     other => panic!("{other:?}"),

@@ -200,3 +200,65 @@ async fn documents_of_deleted_rows_stay_marked_where_a_rule_says_so() -> Result<
     expect_marks(&stage, &alias, &[("2", None), ("3", None), ("5", None), ("7", Some(false))]).await?;
     stage.clear().await
 }
+
+#[tokio::test]
+async fn documents_say_of_which_transaction_they_are_where_a_rule_asks_for_it() -> Result<()> {
+    let mut stage =
+        Stage::set("documents_say_of_which_transaction_they_are_where_a_rule_asks_for_it", 0).await?;
+    let schema = stage.shop.schema.clone();
+    let (alias, table) = (format!("{schema}.told").to_lowercase(), format!("{schema}.told"));
+    stage.relay.options.start = "snapshot".to_owned();
+    stage.relay.options.more = format!("[[table]]\nmatch = \"{table}\"\nmetadata = \"change\"\n");
+    stage.relay.write_config()?;
+    let url = stage.shop.mysql_url.clone();
+    let run = async |statements: &[&str]| {
+        let statements =
+            statements.iter().map(|statement| statement.replace("told", &format!("`{schema}`.told")));
+        mysql::execute(&url, statements.collect::<Vec<_>>()).await
+    };
+    run(&["CREATE TABLE told (id INT PRIMARY KEY, n INT)", "INSERT INTO told VALUES (1, 1)"]).await?;
+    stage.relay.start()?;
+    let change = async |id: &str, operation: &str| {
+        let what = format!("{operation} of {id} behind {alias}");
+        let change = eventually(&what, SOON, async || {
+            let document = stage.engine.document(&alias, id).await.unwrap_or_default();
+            let document = document.map(|text| serde_json::from_str::<Value>(&text)).transpose()?;
+            let change = document.map(|document| document["change"].clone()).unwrap_or_default();
+            Ok((change["operation"] == operation).then_some(change))
+        });
+        change.await
+    };
+    ensure!(change("1", "snapshot").await? == json!({"operation": "snapshot"}));
+    // The last is read again by key: its event has not all of it.
+    for (statement, id, operation) in [
+        ("INSERT INTO told VALUES (2, 2)", "2", "insert"),
+        ("UPDATE told SET n = 3 WHERE id = 1", "1", "update"),
+        ("UPDATE told SET n = 4 WHERE id = 2", "2", "update"),
+    ] {
+        let image = if id == "2" { "MINIMAL" } else { "FULL" };
+        let before: f64 = mysql::one(&url, "SELECT UNIX_TIMESTAMP(NOW(6)) + 0e0").await?;
+        run(&[&format!("SET SESSION binlog_row_image = '{image}'"), statement]).await?;
+        let executed: String = mysql::one(&url, "SELECT REPLACE(@@GLOBAL.gtid_executed, '\\n', '')").await?;
+        let change = change(id, operation).await?;
+        let gtid = change["gtid"].as_str().context("a GTID")?;
+        let (server, number) = gtid.split_once(':').context("a GTID's number")?;
+        let last = executed
+            .split(',')
+            .find(|set| set.starts_with(server))
+            .and_then(|set| set.rsplit(['-', ':']).next());
+        ensure!(last == Some(number), "{gtid}: {executed}");
+        let time: humantime::Timestamp = change["time"].as_str().context("a time")?.parse()?;
+        let seconds = std::time::SystemTime::from(time).duration_since(std::time::UNIX_EPOCH)?.as_secs_f64();
+        ensure!((before..before + 30.0).contains(&seconds), "{change}, written behind {before}");
+    }
+    stage.relay.until_settled(SOON).await?;
+    let (code, text, error) = stage.command(&["diff", &table]).await?;
+    ensure!(code == 0, "what it says of itself is no difference: {text}{error}");
+    // Every row is searched for by it.
+    let path = format!("/{alias}/_refresh");
+    stage.engine.demand(Method::POST, &path, None).await?;
+    let path = format!("/{alias}/_count?q=change.operation:update");
+    let found: Value = serde_json::from_str(&stage.engine.demand(Method::GET, &path, None).await?)?;
+    ensure!(found["count"] == 2, "{found}");
+    stage.clear().await
+}

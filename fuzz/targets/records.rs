@@ -6,7 +6,7 @@ use bincode::Encode;
 use bincode::error::DecodeError;
 use everrelay::event::Value;
 use everrelay::event::codec::{self, Row};
-use everrelay::log::record::{Change, ChangeHead, Commit, Mark, SchemaRecord, State, SweepRecord};
+use everrelay::log::record::{Change, ChangeHead, Commit, Mark, STAMPED, SchemaRecord, State, SweepRecord};
 
 pub fn run(input: &[u8]) {
     let Some((kind, payload)) = input.split_first() else { return };
@@ -36,6 +36,11 @@ fn change(payload: &[u8]) {
     let Ok(mut change) = Change::decode(payload) else { return };
     let (mut values, mut encoded) = (Vec::new(), Vec::new());
     codec::encode(&ChangeHead { op: change.op, table: change.table }, &mut encoded);
+    let stamp = change.stamp();
+    if let Some(stamp) = change.stamp {
+        encoded[0] |= STAMPED;
+        codec::encode(&stamp, &mut encoded);
+    }
     while !change.row.rest().is_empty() {
         let Ok(value) = change.row.next_value() else { break };
         codec::encode(&value, &mut encoded);
@@ -43,6 +48,7 @@ fn change(payload: &[u8]) {
     }
     let again = Change::decode(&encoded).expect("what was encoded decodes");
     assert_eq!((again.op, again.table), (change.op, change.table));
+    assert_eq!(again.stamp().ok(), stamp.ok());
     let mut row = Row::new(again.row.rest());
     for value in values {
         let again = row.next_value().expect("what was encoded decodes");

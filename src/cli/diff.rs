@@ -144,13 +144,13 @@ async fn compare(
             anyhow!("{name} has no index behind {alias}: the relay makes it with the first row"),
         )
     })?;
-    let existence_only = spec.pipeline.is_some();
+    let (existence_only, metadata) = (spec.pipeline.is_some(), spec.metadata.clone());
     let options = DiffOptions {
         sample: arguments.sample,
         keys: arguments.keys,
         patience: Duration::from_secs(arguments.wait),
     };
-    let engine = Engine { sink: &sink, index: &index, existence_only };
+    let engine = Engine { sink: &sink, index: &index, existence_only, metadata: metadata.as_deref() };
     let mut diff = Diff { table, engine, lag: &Running(settings), options };
     let found = diff.run(&Bar { begun: Instant::now() }).await.map_err(of)?;
     let repair = Repair::of(&found, &diff.table);

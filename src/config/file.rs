@@ -242,6 +242,8 @@ pub struct Table {
     pub rename: BTreeMap<String, String>,
     /// The ingest pipeline that documents go through.
     pub pipeline: Option<String>,
+    /// The field that says by what a document became what it is.
+    pub metadata: Option<String>,
     /// Settings of an index that is made.
     #[serde(default)]
     pub settings: Map<String, Value>,

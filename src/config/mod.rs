@@ -67,8 +67,8 @@ fn describe(text: &str, error: &toml::de::Error) -> String {
 pub fn parse(text: &str, path: &str) -> Result<Settings, ConfigError> {
     let file: file::File = toml::from_str(text)
         .map_err(|error| ConfigError::Parse { path: path.to_owned(), problem: describe(text, &error) })?;
-    let (rules, keys) = rules::rules(&file.table, text, path)?;
+    let (rules, keys, stamped) = rules::rules(&file.table, text, path)?;
     let mut settings = Settings { rules, ..resolve::resolve(file, path)? };
-    settings.source.keys = keys;
+    (settings.source.keys, settings.source.stamped) = (keys, stamped);
     Ok(settings)
 }

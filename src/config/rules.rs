@@ -4,11 +4,11 @@ use serde_json::{Map, Value};
 
 use super::ConfigError;
 use super::file;
-use crate::event::pattern::TablePattern;
+use crate::event::pattern::{ByTable, TablePattern};
 use crate::mapping::rule::{Rule, Rules};
 use crate::mapping::template::IndexTemplate;
 use crate::source::mysql::decode::MAX_KEY_PARTS;
-use crate::source::mysql::named_key::{NamedKey, NamedKeys};
+use crate::source::mysql::named_key::NamedKeys;
 
 /// Parts of a mapping that the relay sets by itself.
 const OURS: &[(&str, &str)] = &[
@@ -35,8 +35,8 @@ pub(super) fn rules(
     tables: &[file::Table],
     text: &str,
     path: &str,
-) -> Result<(Rules, NamedKeys), ConfigError> {
-    let mut keys = NamedKeys::default();
+) -> Result<(Rules, NamedKeys, ByTable<bool>), ConfigError> {
+    let (mut keys, mut stamped) = (NamedKeys::default(), ByTable::default());
     let mut rule = |table: &file::Table| {
         let before = text.get(..table.matching.span().start).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
@@ -73,6 +73,10 @@ pub(super) fn rules(
             return Err(wrong_of("pipeline", "it is empty; `_none` is no pipeline".to_owned()));
         }
         rule.pipeline.clone_from(&table.pipeline);
+        rule.metadata.clone_from(&table.metadata);
+        if let Some(metadata) = &table.metadata {
+            stamped.0.push((rule.tables.clone(), !metadata.is_empty()));
+        }
         flatten("", &table.settings, &mut rule.settings);
         for (key, why) in OURS {
             if table.mapping.contains_key(*key) {
@@ -87,7 +91,7 @@ pub(super) fn rules(
             if once.len() < columns.len() || columns.len() > MAX_KEY_PARTS {
                 return Err(wrong_of("id", format!("it names a column twice, or more than {MAX_KEY_PARTS}")));
             }
-            keys.0.push(NamedKey { tables: rule.tables.clone(), columns });
+            keys.0.push((rule.tables.clone(), columns));
         }
         if rule == nothing && table.id.is_none() {
             return Err(wrong("its section says nothing of these tables".to_owned()));
@@ -95,7 +99,7 @@ pub(super) fn rules(
         Ok(rule)
     };
     let rules = tables.iter().map(&mut rule).collect::<Result<_, _>>()?;
-    Ok((Rules(rules), keys))
+    Ok((Rules(rules), keys, stamped))
 }
 
 #[cfg(test)]
@@ -103,6 +107,7 @@ mod tests {
     use super::super::parse;
     use crate::event::TableName;
     use crate::mapping::rule::{DecimalAs, JsonAs, ZeroDatesAs};
+    use crate::source::mysql::named_key::named;
 
     const FILE: &str = "[source]\nurl = \"mysql://relay@localhost\"\ntables = [\"shop.*\"]\n[sink]\nurl = \"http://localhost:9200\"\n";
 
@@ -149,9 +154,18 @@ mod tests {
     fn a_section_names_the_key_of_its_tables() {
         let sections = "[[table]]\nmatch = \"shop.log_*\"\nid = [\"at\", \"n\"]\n[[table]]\nmatch = \"shop.log_a\"\nid = []\n";
         let settings = parse(&format!("{FILE}{sections}"), "f.toml").unwrap();
-        let of = |table| settings.source.keys.of(&TableName::new("shop", table)).map(<[String]>::to_vec);
+        let of = |table| named(&settings.source.keys, &TableName::new("shop", table)).map(<[String]>::to_vec);
         assert_eq!(of("log_b"), Some(vec!["at".to_owned(), "n".to_owned()]));
         assert_eq!((of("log_a"), of("other")), (None, None));
+    }
+
+    #[test]
+    fn changes_are_stamped_of_tables_whose_documents_are_to_say_so() {
+        let sections = "[[table]]\nmatch = \"shop.*\"\nmetadata = \"change\"\n[[table]]\nmatch = \"shop.a\"\nmetadata = \"\"\n";
+        let settings = parse(&format!("{FILE}{sections}"), "f.toml").unwrap();
+        let of = |table| settings.source.stamped.of(&TableName::new("shop", table)).copied();
+        assert_eq!((of("a"), of("b")), (Some(false), Some(true)));
+        assert_eq!(parse(FILE, "f.toml").unwrap().source.stamped.of(&TableName::new("shop", "a")), None);
     }
 
     #[test]

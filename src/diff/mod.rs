@@ -209,6 +209,8 @@ pub struct Engine<'d> {
     pub sink: &'d ElasticSink,
     pub index: &'d Index,
     pub existence_only: bool,
+    /// The field that says by what a document became what it is: no row says the same.
+    pub metadata: Option<&'d str>,
 }
 
 impl<L: Lag> Diff<'_, L> {
@@ -299,7 +301,9 @@ impl Engine<'_> {
         match document {
             None => false,
             Some(_) if self.existence_only => true,
-            Some(document) => document.source.as_ref().is_some_and(|source| same::is_same(&row.json, source)),
+            Some(document) => {
+                document.source.as_ref().is_some_and(|source| same::is_same(&row.json, source, self.metadata))
+            }
         }
     }
 

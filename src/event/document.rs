@@ -52,6 +52,8 @@ pub struct IndexSpec {
     pub pipeline: Option<String>,
     /// The field that says of a document that its row is deleted, where such documents stay.
     pub deleted: Option<String>,
+    /// The field that says by what a document became what it is.
+    pub metadata: Option<String>,
     /// Settings of an index that is made, by their whole names.
     pub settings: Map<String, Value>,
     /// What is said of the mapping of an index that is made, over what the fields give.
@@ -86,6 +88,8 @@ pub enum FieldKind {
     Float,
     Double,
     Boolean,
+    /// `{"operation": "update", "time": "2026-11-23T06:47:08.120000Z", "gtid": "…"}`.
+    Metadata,
     /// Short text: searchable and exact.
     TextWithKeyword,
     Text,

@@ -5,7 +5,7 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `mod.rs` | [`Seq`], [`Version`], [`TableNo`], [`Op`] |
+//! | `mod.rs` | [`Seq`], [`Version`], [`TableNo`], [`Op`], [`Stamp`] |
 //! | [`schema`] | [`TableSchema`]: a table's columns and key |
 //! | [`value`] | [`Value`]: one column of one row |
 //! | [`codec`] | rows as bytes: [`codec::RowWriter`], [`codec::Row`] |
@@ -75,6 +75,15 @@ impl std::fmt::Display for Version {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct TableNo(pub u32);
 
+/// Whose transaction a change is of, where the change itself says so.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Stamp {
+    /// The server's commit time, microseconds since 1970 UTC.
+    pub time_micros: u64,
+    /// `None` where the source gives none.
+    pub gtid: Option<Gtid>,
+}
+
 /// What a change did to its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Op {
@@ -90,4 +99,15 @@ pub enum Op {
     Tombstone,
     /// A row that SELECT found: the row.
     Read,
+}
+
+impl Op {
+    /// By its number; `None` for one that there is not.
+    #[inline]
+    #[must_use]
+    pub fn from_byte(byte: u8) -> Option<Op> {
+        [Op::Insert, Op::Update, Op::Rekey, Op::Delete, Op::Tombstone, Op::Read]
+            .get(usize::from(byte))
+            .copied()
+    }
 }

@@ -54,6 +54,24 @@ impl TablePattern {
     }
 }
 
+/// What is said of the tables that patterns match; of those that match a table the last says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ByTable<T>(pub Vec<(TablePattern, T)>);
+
+impl<T> Default for ByTable<T> {
+    fn default() -> ByTable<T> {
+        ByTable(Vec::new())
+    }
+}
+
+impl<T> ByTable<T> {
+    /// What is said of a table, however its name is written.
+    #[must_use]
+    pub fn of(&self, table: &TableName) -> Option<&T> {
+        self.0.iter().rfind(|(tables, _)| tables.matches_any_case(table)).map(|(_, said)| said)
+    }
+}
+
 impl std::fmt::Display for TablePattern {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{}", self.schema.escape_debug(), self.table.escape_debug())

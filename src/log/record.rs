@@ -14,9 +14,12 @@
 //! `length` counts the payload; `crc32` covers length, seq, kind, flags and payload and is seeded with the segment's salt;
 //! `flags` is 0 and anything else is refused. Payloads are bincode 2, standard configuration, of the types below; a change's
 //! payload is a [`ChangeHead`] followed by the row's values (see [`codec`]), and for [`Op::Rekey`] by the
-//! before-image's key values; for [`Op::Tombstone`] the key's values are all that follows.
+//! before-image's key values; for [`Op::Tombstone`] the key's values are all that follows. Where [`STAMPED`] is added to the payload's first byte, the bytes of
+//! a [`Stamp`], their number before them, stand between head and values.
 //!
 //! A source fills a [`Batch`] without knowing sequence numbers or segments: the writer sets length, seq and CRC.
+
+mod change;
 
 use bincode::error::DecodeError;
 use bincode::{Decode, Encode};
@@ -24,8 +27,9 @@ use tokio::sync::oneshot;
 
 use super::prepared::{Outcome, Xa};
 use super::standing::{Noted, Standing};
-use crate::event::codec::{self, Row};
-use crate::event::{Gtid, GtidSet, Op, TableName, TableNo, TableSchema, Version, Xid};
+use crate::event::codec;
+use crate::event::{Gtid, GtidSet, Op, Stamp, TableName, TableNo, TableSchema, Version, Xid};
+pub use change::{Change, ChangeHead, STAMPED};
 
 /// Bytes before a frame's payload.
 pub const HEADER: usize = 18;
@@ -90,14 +94,6 @@ pub struct State {
 pub struct SchemaRecord {
     pub table: TableNo,
     pub schema: TableSchema,
-}
-
-/// The start of a change's payload; the row's values follow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct ChangeHead {
-    /// First, and of one byte, so that it can be set when the row is known.
-    pub op: Op,
-    pub table: TableNo,
 }
 
 /// Rows of a table are gone that no change of theirs says so of: its documents with a lower version are to be deleted. It stands
@@ -191,6 +187,8 @@ pub struct Batch {
     open: bool,
     /// Changes are those of an XA transaction.
     held: bool,
+    /// What stands behind the heads of changes; empty: nothing.
+    stamp: Vec<u8>,
     /// XA transactions that are committed here.
     decided: Vec<Xid>,
     /// Whom to tell once commits and marks so far are durable.
@@ -219,7 +217,18 @@ impl Batch {
         self.head(if self.held { Kind::Prepared } else { Kind::Change });
         let head = ChangeHead { op: Op::Insert, table };
         codec::encode(&head, &mut self.bytes);
+        self.bytes.extend_from_slice(&self.stamp);
         ChangeWriter { batch: self, start, finished: false }
+    }
+
+    /// What changes to come say of their transaction. A batch begins with `None`.
+    pub fn stamp(&mut self, stamp: Option<&Stamp>) {
+        self.stamp.clear();
+        if let Some(stamp) = stamp {
+            let mut bytes = Vec::new();
+            codec::encode(stamp, &mut bytes);
+            codec::encode(&bytes, &mut self.stamp);
+        }
     }
 
     /// Documents of the table are to be deleted.
@@ -298,6 +307,7 @@ impl Batch {
         self.bytes.shrink_to(MAX_KEPT);
         (self.frames, self.changes, self.commits, self.open) = (0, 0, 0, false);
         self.held = false;
+        self.stamp.clear();
         self.decided.clear();
         self.told.clear();
     }
@@ -320,11 +330,15 @@ impl Batch {
     }
 
     /// Adds a row as it was written before, of the table that is number `table` here; `kind`: whether it counts.
-    pub(super) fn copy(&mut self, kind: Kind, table: TableNo, op: Op, row: Row<'_>) {
+    pub(super) fn copy(&mut self, kind: Kind, table: TableNo, change: &Change<'_>) {
         let start = self.bytes.len();
         self.head(kind);
-        codec::encode(&ChangeHead { op, table }, &mut self.bytes);
-        self.bytes.extend_from_slice(row.rest());
+        codec::encode(&ChangeHead { op: change.op, table }, &mut self.bytes);
+        if let Some(stamp) = change.stamp {
+            self.bytes[start + HEADER] |= STAMPED;
+            codec::encode(&stamp, &mut self.bytes);
+        }
+        self.bytes.extend_from_slice(change.row.rest());
         self.end(start);
         self.changes += 1;
         self.open = true;
@@ -373,7 +387,8 @@ impl ChangeWriter<'_> {
 
     /// Completes the change.
     pub fn finish(mut self, op: Op) {
-        self.batch.bytes[self.start + HEADER] = op as u8;
+        let stamped = if self.batch.stamp.is_empty() { 0 } else { STAMPED };
+        self.batch.bytes[self.start + HEADER] = op as u8 | stamped;
         self.batch.end(self.start);
         self.batch.changes += 1;
         self.batch.open = true;
@@ -407,23 +422,6 @@ macro_rules! decoded_whole {
     )*};
 }
 decoded_whole!(State SchemaRecord SweepRecord Commit Mark);
-
-/// A change as read back.
-#[derive(Clone, Copy, Debug)]
-pub struct Change<'a> {
-    pub op: Op,
-    pub table: TableNo,
-    pub row: Row<'a>,
-}
-
-impl<'a> Change<'a> {
-    /// # Errors
-    /// `payload` is no change.
-    pub fn decode(payload: &'a [u8]) -> Result<Change<'a>, DecodeError> {
-        let (head, rest) = codec::decode_owned::<ChangeHead, 16>(payload)?;
-        Ok(Change { op: head.op, table: head.table, row: Row::new(rest) })
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,8 @@
 //!
 //! - Alias: `schema.table`, lower-cased (index names have no upper case), or by a [template].
 //! - Routing: none, or the text of columns of the key, made as an id is. Only of the key: of an older row that is to be deleted no more is known.
-//! - Document: one member per column, in row order, NULL as `null`; where a rule has documents of deleted rows stay, those end with `"deleted":true`. What each type becomes is docs/types.md's table. A value that has no JSON, or none
+//! - Document: one member per column, in row order, NULL as `null`; where a rule has documents of deleted rows stay, those have `"deleted":true` behind them, and where one asks for it
+//!   an object that says by what the document became what it is. What each type becomes is docs/types.md's table. A value that has no JSON, or none
 //!   that its field takes (a date that no calendar knows), becomes `null`; these are counted in `everrelay_values_nulled_total`.
 //! - Id: see [`id`].
 //!
@@ -20,6 +21,7 @@
 //! [`TableMapping::id`] and [`TableMapping::document`] are called per change.
 
 mod document;
+mod extra;
 mod geometry;
 mod id;
 mod json;
@@ -36,11 +38,8 @@ use crate::event::codec::Row;
 use crate::event::document::{Action, Field, FieldKind, IndexSpec, Verb};
 use crate::event::{ColumnType, Op, TableName, TableSchema, Value, Version};
 use crate::metrics::names::VALUES_NULLED;
-use rule::{DeletesAs, Form, Rules, TableRules};
-
-/// The field of documents that stay though their rows are deleted, and what it is there.
-const DELETED: &str = "deleted";
-const MARK: &[u8] = b",\"deleted\":true";
+use extra::Extra;
+use rule::{Form, Rules, TableRules};
 
 /// Why a table or one of its rows cannot become documents.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +82,7 @@ pub struct TableMapping {
     routing: Vec<usize>,
     /// What the members' names take of a document, bytes.
     names_bytes: usize,
+    extra: Extra,
 }
 
 #[derive(Clone, Debug)]
@@ -128,15 +128,11 @@ impl TableMapping {
             columns.push(ColumnPlan { name: column.name.as_str().into(), member: member.into(), form });
             fields.push(Field { name: field.clone(), kind });
         }
-        let deleted = (rules.deletes == DeletesAs::Mark).then(|| DELETED.to_owned());
-        if let Some(name) = &deleted {
-            if !names.insert(name) {
-                let column = DELETED.to_owned().into();
-                let why = "`deletes = \"mark\"` says there which rows are deleted: call the column's field otherwise, by `rename`";
-                return Err(MappingError::FieldName { table: table(), column, why });
-            }
-            fields.push(Field { name: name.clone(), kind: FieldKind::Boolean });
-        }
+        let extra = Extra::of(&rules, &mut fields).map_err(|(field, why)| MappingError::FieldName {
+            table: table(),
+            column: field.escape_debug().to_string().into(),
+            why,
+        })?;
         let key: Vec<usize> = schema.key.iter().map(|&index| usize::from(index)).collect();
         if key.is_empty() {
             return Err(MappingError::Key { table: table(), why: "its schema names none" });
@@ -157,7 +153,8 @@ impl TableMapping {
             routing: rules.routing,
             renamed,
             pipeline: rules.pipeline,
-            deleted,
+            deleted: extra.deleted.then(|| extra::DELETED.to_owned()),
+            metadata: rules.metadata.filter(|name| !name.is_empty()),
             settings: rules.settings,
             mapping: rules.mapping,
         };
@@ -169,6 +166,7 @@ impl TableMapping {
             columns,
             key,
             routing,
+            extra,
         })
     }
 
@@ -295,7 +293,7 @@ impl TableMapping {
         match op {
             Op::Insert | Op::Update | Op::Read | Op::Rekey => Verb::Index,
             // Of a tombstone nothing is known that could stay.
-            Op::Delete if self.spec.deleted.is_some() => Verb::Index,
+            Op::Delete if self.extra.deleted => Verb::Index,
             Op::Delete | Op::Tombstone => Verb::Delete,
         }
     }
@@ -305,6 +303,19 @@ impl TableMapping {
     /// # Errors
     /// The row cannot be read; `out` then ends in an unfinished object.
     pub fn document(&self, op: Op, row: Row<'_>, out: &mut Vec<u8>) -> Result<(), MappingError> {
+        self.stamped_document((op, None), row, out)
+    }
+
+    /// The same by a change with these bytes of a [`Stamp`](crate::event::Stamp).
+    ///
+    /// # Errors
+    /// As [`TableMapping::document`], or they are none.
+    pub fn stamped_document(
+        &self,
+        (op, stamp): (Op, Option<&[u8]>),
+        row: Row<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), MappingError> {
         let mut row = row;
         // Numbers and dates print longer than the log holds them, by less than a column's name usually takes.
         out.reserve(self.names_bytes + row.rest().len() + 16 * self.columns.len());
@@ -314,9 +325,11 @@ impl TableMapping {
             row.next_into(&mut value).map_err(|source| self.unreadable(at, source))?;
             nulled += u64::from(!document::write_as(column.form, &value, out));
         }
-        if op == Op::Delete && self.spec.deleted.is_some() {
-            out.extend_from_slice(MARK);
-        }
+        self.extra.write(op, stamp, out).map_err(|source| MappingError::Row {
+            table: Box::new(self.table.clone()),
+            column: self.spec.metadata.as_deref().unwrap_or_default().into(),
+            source,
+        })?;
         out.push(b'}');
         if nulled > 0 {
             metrics::counter!(VALUES_NULLED, "table" => self.label.clone()).increment(nulled);

@@ -73,6 +73,8 @@ pub struct Rule {
     /// The names of fields, by their columns'.
     pub rename: BTreeMap<String, String>,
     pub pipeline: Option<String>,
+    /// The field that says by what a document became what it is; empty: none.
+    pub metadata: Option<String>,
     /// By their whole names.
     pub settings: Map<String, Value>,
     pub mapping: Map<String, Value>,
@@ -93,6 +95,7 @@ impl Rule {
             routing: None,
             rename: BTreeMap::new(),
             pipeline: None,
+            metadata: None,
             settings: Map::new(),
             mapping: Map::new(),
         }
@@ -114,6 +117,7 @@ pub(super) struct TableRules {
     pub routing: Vec<String>,
     pub rename: BTreeMap<String, String>,
     pub pipeline: Option<String>,
+    pub metadata: Option<String>,
     pub settings: Map<String, Value>,
     pub mapping: Map<String, Value>,
 }
@@ -129,6 +133,7 @@ impl Rules {
             rules.index = rule.index.clone().or(rules.index);
             rules.routing = rule.routing.clone().unwrap_or(rules.routing);
             rules.pipeline = rule.pipeline.clone().or(rules.pipeline);
+            rules.metadata = rule.metadata.clone().or(rules.metadata);
             rules.rename.extend(rule.rename.clone());
             rules.settings.extend(rule.settings.clone());
             merge(&mut rules.mapping, &rule.mapping);

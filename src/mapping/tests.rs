@@ -1,9 +1,10 @@
 use super::rule::{DecimalAs, DeletesAs, JsonAs, Rule, ZeroDatesAs};
 use super::*;
-use crate::event::Column;
-use crate::event::codec::RowWriter;
+use crate::event::codec::{self, RowWriter};
+use crate::event::gtid::Origin;
 use crate::event::pattern::TablePattern;
 use crate::event::value::{Date, DateTime, Instant, Time};
+use crate::event::{Column, Gtid, Stamp};
 
 fn schema(columns: &[(&str, ColumnType)], key: &[u16]) -> TableSchema {
     let column = |&(name, ty): &(&str, ColumnType)| Column { name: name.to_owned(), ty, nullable: true };
@@ -402,6 +403,51 @@ fn by_rule_documents_of_deleted_rows_stay_and_say_so() {
     assert_eq!((marks.spec().deleted.as_deref(), deletes.spec().deleted.as_deref()), (Some("deleted"), None));
     let error = of(DeletesAs::Mark, "deleted").unwrap_err().to_string();
     assert!(error.contains("by `rename`"), "{error}");
+}
+
+#[test]
+fn by_rule_documents_say_by_what_they_became_what_they_are() {
+    let of = |metadata: &str| {
+        let rule = |metadata: &str| Rule {
+            metadata: Some(metadata.to_owned()),
+            deletes: Some(DeletesAs::Mark),
+            ..Rule::of(TablePattern::parse("*.*").unwrap(), 1)
+        };
+        let rules = Rules(vec![rule("before"), rule(metadata)]);
+        TableMapping::with_rules(&schema(&[("id", ColumnType::Text)], &[0]), &rules)
+    };
+    let written = |mapping: &TableMapping, op, stamp: Option<&Stamp>| {
+        let (mut out, mut bytes) = (Vec::new(), Vec::new());
+        stamp.inspect(|stamp| codec::encode(*stamp, &mut bytes));
+        let stamp = stamp.map(|_| &bytes[..]);
+        mapping.stamped_document((op, stamp), Row::new(&row(&[Value::Text("a")])), &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    let mapping = of("m\"").unwrap();
+    let gtid = |number| Gtid { origin: Origin::Domain { domain: 1, server: 2 }, number };
+    let stamp = Stamp { time_micros: 1_763_880_000_000_007, gtid: Some(gtid(3)) };
+    assert_eq!(
+        written(&mapping, Op::Rekey, Some(&stamp)),
+        r#"{"id":"a","m\"":{"operation":"update","time":"2025-11-23T06:40:00.000007Z","gtid":"1-2-3"}}"#
+    );
+    let unnamed = Stamp { gtid: None, ..stamp };
+    assert_eq!(
+        written(&mapping, Op::Delete, Some(&unnamed)),
+        r#"{"id":"a","deleted":true,"m\"":{"operation":"delete","time":"2025-11-23T06:40:00.000007Z"}}"#
+    );
+    assert_eq!(written(&mapping, Op::Read, None), r#"{"id":"a","m\"":{"operation":"snapshot"}}"#);
+    assert_eq!(mapping.spec().fields.last().unwrap().kind, FieldKind::Metadata);
+    let error =
+        mapping.stamped_document((Op::Insert, Some(&[1])), Row::new(&row(&[Value::Null])), &mut Vec::new());
+    assert!(matches!(error, Err(MappingError::Row { .. })));
+    let none = of("").unwrap();
+    assert_eq!(
+        (written(&none, Op::Insert, Some(&unnamed)), none.spec().metadata.clone()),
+        (r#"{"id":"a"}"#.to_owned(), None)
+    );
+    for taken in ["id", "deleted", "a.b.."] {
+        assert!(matches!(of(taken), Err(MappingError::FieldName { .. })), "{taken}");
+    }
 }
 
 #[test]

@@ -241,7 +241,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             Ok(mapping) => {
                 // Only the row is kept: what stood behind that of a key before is not.
                 let op = if op == Op::Delete { op } else { Op::Read };
-                let change = Change { op, table: TableNo(0), row: Row::new(&row) };
+                let change = Change { op, table: TableNo(0), stamp: None, row: Row::new(&row) };
                 let table = Table { mapping, index };
                 let (verb, id, ticket) = (table.mapping.verb(op), Arc::clone(&retry.id), Ticket::PARKED);
                 self.encode_change(&table, ToSend { verb, id, version, ticket }, &change)

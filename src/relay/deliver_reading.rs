@@ -173,7 +173,8 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     ) -> Result<(), DeliverError> {
         let start = self.building.body().len();
         let action = mapping.action(verb, &id, version, routing);
-        let document = |out: &mut Vec<u8>| mapping.document(change.op, change.row, out);
+        let document =
+            |out: &mut Vec<u8>| mapping.stamped_document((change.op, change.stamp), change.row, out);
         let encoded = self.sink.encode(index, &action, document, self.building.body());
         if let Err(error) = encoded {
             self.building.body().truncate(start);

@@ -129,7 +129,7 @@ fn place(Position { server, file, offset, began, by_place }: &Position) -> Strin
 }
 
 fn change(frame: &Frame<'_>, tables: &HashMap<TableNo, TableSchema>) -> String {
-    let Change { op, table, mut row } = Change::decode(frame.payload).unwrap();
+    let Change { op, table, mut row, .. } = Change::decode(frame.payload).unwrap();
     let schema = &tables[&table];
     let mut text = format!("{op:?} {} version {}:", schema.name, frame.version);
     let columns = if op == Op::Tombstone { &[][..] } else { &schema.columns };

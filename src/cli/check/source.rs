@@ -17,6 +17,7 @@ use crate::source::mysql::cascades::UNSEEN;
 use crate::source::mysql::connection::Begin;
 use crate::source::mysql::control::Control;
 use crate::source::mysql::followed;
+use crate::source::mysql::named_key::named;
 use crate::source::mysql::patterns::Patterns;
 use crate::source::mysql::place::Way;
 use crate::source::mysql::witness;
@@ -81,7 +82,7 @@ async fn server(
     }
     match control.followed(&patterns, &options.keys).await {
         Ok(found) => {
-            for (table, key) in found.iter().filter_map(|table| Some((table, options.keys.of(table)?))) {
+            for (table, key) in found.iter().filter_map(|table| Some((table, named(&options.keys, table)?))) {
                 for doubt in control.named_key(table, key).await? {
                     let text = format!("the key of {table} is {key:?} by `id`, and {doubt}");
                     findings.add("[[table]]", Verdict::Warning, text);

@@ -179,7 +179,9 @@ impl Content {
     }
 
     fn change(&mut self, payload: &[u8]) -> Result<(), String> {
-        let Change { op, table, mut row } = Change::decode(payload).map_err(undecodable)?;
+        let change = Change::decode(payload).map_err(undecodable)?;
+        change.stamp().map_err(undecodable)?;
+        let Change { op, table, mut row, .. } = change;
         let Some(&(columns, key)) = self.tables.get(&table) else {
             return Err(format!("no schema of table number {} stands before it in its segment", table.0));
         };

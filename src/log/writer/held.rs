@@ -121,7 +121,7 @@ impl<D: Disk> Writer<D> {
                     let change = Change::decode(frames.payload()).map_err(unreadable)?;
                     let number = numbers.get(&change.table).copied();
                     let number = number.ok_or_else(|| WriteError::held(frames.corrupt(Problem::NoSchema)))?;
-                    batch.copy(kind, number, change.op, change.row);
+                    batch.copy(kind, number, &change);
                     rows += 1;
                 }
                 // Copies of a first phase stand behind them.

@@ -40,6 +40,9 @@ pub(super) fn mappings(kind: FieldKind) -> Vec<Value> {
             ]
         }
         FieldKind::DenseVector { dimensions } => vectors(dimensions),
+        FieldKind::Metadata => vec![json!({"properties": {
+            "operation": plain("keyword"), "time": plain("date"), "gtid": plain("keyword"),
+        }})],
         _ => vec![plain(type_name(kind))],
     }
 }
@@ -73,6 +76,7 @@ pub(super) fn type_name(kind: FieldKind) -> &'static str {
         FieldKind::Float => "float",
         FieldKind::Double => "double",
         FieldKind::Boolean => "boolean",
+        FieldKind::Metadata => "object",
         FieldKind::TextWithKeyword | FieldKind::Text => "text",
         FieldKind::Keyword => "keyword",
         FieldKind::Binary => "binary",
@@ -118,6 +122,7 @@ pub(super) fn will_do(kind: FieldKind, existing: &str) -> bool {
         }
         // Searches for it decide what stays.
         FieldKind::Boolean => existing == "boolean",
+        FieldKind::Metadata => matches!(existing, "object" | "nested" | "flattened" | "flat_object"),
         FieldKind::Binary => exact || existing == "binary",
         FieldKind::Date | FieldKind::AnyDate => exact || matches!(existing, "date" | "date_nanos"),
         FieldKind::Object | FieldKind::Flattened => {

@@ -48,7 +48,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use tokio::time::Instant;
 
-use crate::event::{Gtid, GtidSet, TableName, Xid};
+use crate::event::{Gtid, GtidSet, Stamp, TableName, Xid};
 use crate::log::followed::Followed;
 use crate::log::record::{Batch, Commit, Mark, Position, Synced};
 use crate::log::{Gap, Noted, Standing};
@@ -67,7 +67,7 @@ use super::options::MysqlOptions;
 use super::owed::Owed;
 use super::patterns::Patterns;
 use super::server::Peer;
-use super::tables::Tables;
+use super::tables::{Tables, Version};
 use super::undecided::Undecided;
 use super::wire::Short;
 
@@ -173,11 +173,18 @@ impl Transaction {
     }
 }
 
+impl Transaction {
+    /// What changes of this table say of it.
+    fn stamp(&self, table: &Version) -> Option<Stamp> {
+        table.stamped.then(|| Stamp { time_micros: self.time_micros, gtid: self.gtid.clone() })
+    }
+}
+
 impl Binlog {
     #[must_use]
     pub fn new(options: &MysqlOptions) -> Binlog {
         Binlog {
-            tables: Tables::new(options.keys.clone()),
+            tables: Tables::new(options.keys.clone(), options.stamped.clone()),
             decoder: Decoder::new(options.max_row_bytes),
             inflate: Inflate::default(),
             largest: options.max_row_bytes.saturating_mul(2),

@@ -33,6 +33,7 @@ impl Binlog {
             }
             noted.horizon = horizon.beyond(&passed);
         }
+        batch.stamp(None);
         self.count(batch)
     }
 
@@ -47,7 +48,9 @@ impl Binlog {
     pub fn version(&mut self, version: TableNo, batch: &mut Batch) -> Option<&Version> {
         // Behind the others that are held, so that they are copied in this order.
         batch.hold(self.transaction.as_ref().is_some_and(|transaction| transaction.xa.is_some()));
-        self.tables.again(version.0 as usize, batch)
+        let table = self.tables.again(version.0 as usize, batch)?;
+        batch.stamp(self.transaction.as_ref().and_then(|transaction| transaction.stamp(table)).as_ref());
+        Some(table)
     }
 
     /// So many values had bytes that are none of their character set.

@@ -75,9 +75,11 @@ impl Binlog {
                     let table = table.record.schema.name.clone();
                     return Err(self.refuse_table(name, table, TOO_LARGE));
                 }
+                batch.stamp(transaction.stamp(table).as_ref());
                 let owed = &mut transaction.owed;
                 let decoded =
                     self.decoder.rows(&table.plan, table.record.table, change, header.rest, batch, owed);
+                batch.stamp(None);
                 owed.bound();
                 for column in self.decoder.replaced_in.drain(..) {
                     report_replaced(&mut self.reported, &table.record.schema, column);

@@ -15,7 +15,7 @@ use crate::log::Standing;
 use super::connection::{Begin, BinlogConnection};
 use super::error::{Hope, MysqlError};
 use super::link::{Link, LinkError, Row};
-use super::named_key::NamedKeys;
+use super::named_key::{NamedKeys, named};
 use super::options::MysqlOptions;
 use super::patterns::Patterns;
 use super::place::FILE_HEAD;
@@ -292,8 +292,8 @@ impl Control {
             if kind == "SYSTEM VERSIONED" {
                 return Err(MysqlError::Versioned { table });
             }
-            if let Some(named) = keys.of(&table) {
-                self.named_key(&table, named).await?;
+            if let Some(key) = named(keys, &table) {
+                self.named_key(&table, key).await?;
             } else if has_primary_key == "0" && self.key(&table).await?.is_empty() {
                 return Err(MysqlError::NoKey { table });
             }

@@ -18,7 +18,7 @@ use crate::log::snapshot::{SnapshotNote, SnapshotStep};
 use crate::log::{Gap, Noted, Standing};
 
 use super::description::Description;
-use super::named_key::NamedKeys;
+use super::named_key::{NamedKeys, named};
 use super::options::MysqlOptions;
 use super::patterns::{BadPattern, Patterns};
 
@@ -84,7 +84,7 @@ fn other_ids(after: &Standing, keys: &NamedKeys) -> impl Iterator<Item = TableNa
     let others = after.shapes.iter().filter(|shape| {
         let described = Description::parse(&shape.described).ok();
         let before = described.and_then(|described| described.named_key());
-        let now = keys.of(&shape.table).map(|key| key.iter().map(String::as_bytes).collect());
+        let now = named(keys, &shape.table).map(|key| key.iter().map(String::as_bytes).collect());
         before != now
     });
     others.map(|shape| shape.table.clone())
@@ -130,11 +130,10 @@ pub(super) fn logged(standing: &Standing) -> impl Iterator<Item = TableName> {
 mod tests {
     use super::*;
     use crate::event::Version;
-    use crate::event::pattern::{NameCase, TablePattern};
+    use crate::event::pattern::{ByTable, NameCase, TablePattern};
     use crate::log::Shape;
     use crate::secret::Secret;
     use crate::source::mysql::Address;
-    use crate::source::mysql::named_key::NamedKey;
 
     fn options(tables: &[&str]) -> MysqlOptions {
         let address = Address::Tcp { host: "db".to_owned(), port: 3306 };
@@ -229,16 +228,15 @@ mod tests {
         goes_on(&mut standing, &options, &["a", "b"]);
         assert_eq!(owed(&standing), are("", ""));
         let tables = TablePattern::parse("shop.b").unwrap();
-        options.keys = NamedKeys(vec![NamedKey { tables, columns: vec!["n".to_owned()] }]);
+        options.keys = ByTable(vec![(tables, vec!["n".to_owned()])]);
         goes_on(&mut standing, &options, &["a", "b"]).unwrap();
         assert_eq!(owed(&standing), are("b", "b"));
         assert!(standing.gaps[0].why.contains("other columns"), "{:?}", standing.gaps);
         // Its next rows say by what they are told apart.
-        let named = Description::parse(&described).unwrap().with_key(options.keys.of(&shape("b").table));
-        standing.noted(
-            Noted { shapes: vec![Shape { described: named, ..shape("b") }], ..Noted::default() },
-            Version(2),
-        );
+        let described =
+            Description::parse(&described).unwrap().with_key(named(&options.keys, &shape("b").table));
+        standing
+            .noted(Noted { shapes: vec![Shape { described, ..shape("b") }], ..Noted::default() }, Version(2));
         assert_eq!(goes_on(&mut standing, &options, &["a", "b"]), None);
         options.keys = NamedKeys::default();
         goes_on(&mut standing, &options, &["a", "b"]).unwrap();

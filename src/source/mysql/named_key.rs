@@ -7,7 +7,7 @@
 //! it has an index for that.
 
 use crate::event::TableName;
-use crate::event::pattern::TablePattern;
+use crate::event::pattern::ByTable;
 
 use super::control::{Control, METADATA_PATIENCE, literal};
 use super::error::MysqlError;
@@ -20,25 +20,13 @@ pub const NOT_UNIQUE: &str = "no unique index keeps rows from having the same va
 pub const NO_ORDER: &str =
     "no index begins with them in this order, so each chunk of a snapshot reads the whole table";
 
-/// The key of the tables that a pattern matches.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamedKey {
-    pub tables: TablePattern,
-    /// In key order; none: the table's own key.
-    pub columns: Vec<String>,
-}
+/// The columns of keys, in their order; none: the table's own key.
+pub type NamedKeys = ByTable<Vec<String>>;
 
-/// All of them, in their order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NamedKeys(pub Vec<NamedKey>);
-
-impl NamedKeys {
-    /// The columns that are a table's key by the last pattern that matches it; `None`: it has its own.
-    #[must_use]
-    pub fn of(&self, table: &TableName) -> Option<&[String]> {
-        let last = self.0.iter().rfind(|key| key.tables.matches_any_case(table));
-        last.map(|key| &key.columns[..]).filter(|columns| !columns.is_empty())
-    }
+/// The columns that are a table's key; `None`: it has its own.
+#[must_use]
+pub fn named<'k>(keys: &'k NamedKeys, table: &TableName) -> Option<&'k [String]> {
+    keys.of(table).map(Vec::as_slice).filter(|columns| !columns.is_empty())
 }
 
 impl Control {
@@ -86,18 +74,19 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::pattern::TablePattern;
 
     #[test]
     fn the_last_pattern_that_matches_says_it() {
-        let key = |tables: &str, columns: &[&str]| NamedKey {
-            tables: TablePattern::parse(tables).unwrap(),
-            columns: columns.iter().map(|column| (*column).to_owned()).collect(),
+        let key = |tables: &str, columns: &[&str]| {
+            let columns = columns.iter().map(|column| (*column).to_owned()).collect();
+            (TablePattern::parse(tables).unwrap(), columns)
         };
         let keys =
-            NamedKeys(vec![key("shop.*", &["id"]), key("shop.log_*", &["at", "n"]), key("shop.log_a", &[])]);
-        let of = |table: &str| keys.of(&TableName::new("SHOP", table)).map(<[String]>::to_vec);
+            ByTable(vec![key("shop.*", &["id"]), key("shop.log_*", &["at", "n"]), key("shop.log_a", &[])]);
+        let of = |table: &str| named(&keys, &TableName::new("SHOP", table)).map(<[String]>::to_vec);
         assert_eq!(of("orders"), Some(vec!["id".to_owned()]));
         assert_eq!(of("Log_b"), Some(vec!["at".to_owned(), "n".to_owned()]));
-        assert_eq!((of("log_a"), keys.of(&TableName::new("other", "log_b"))), (None, None));
+        assert_eq!((of("log_a"), named(&keys, &TableName::new("other", "log_b"))), (None, None));
     }
 }

@@ -5,6 +5,8 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::event::pattern::ByTable;
+
 use super::named_key::NamedKeys;
 use crate::secret::Secret;
 
@@ -100,6 +102,8 @@ pub struct MysqlOptions {
     pub tables: Vec<String>,
     /// Keys of tables in the place of their own.
     pub keys: NamedKeys,
+    /// Tables whose changes say of which transaction they are.
+    pub stamped: ByTable<bool>,
     /// The server speaks at least this often; twice as long a silence is a dead connection.
     pub heartbeat: Duration,
     /// At most this long between marks while transactions of other tables go by.
@@ -163,6 +167,7 @@ impl MysqlOptions {
             snapshot_replicas: Vec::new(),
             tables: Vec::new(),
             keys: NamedKeys::default(),
+            stamped: ByTable::default(),
             heartbeat: Duration::from_secs(10),
             mark_interval: Duration::from_secs(10),
             mark_transactions: 10_000,

@@ -12,6 +12,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::event::pattern::ByTable;
 use crate::event::{Column, TableName, TableNo, TableSchema};
 use crate::log::Shape;
 use crate::log::record::{Batch, Position, SchemaRecord};
@@ -22,7 +23,7 @@ use super::definition::Before;
 use super::description::Description;
 use super::error::Place;
 use super::files::in_order;
-use super::named_key::NamedKeys;
+use super::named_key::{NamedKeys, named};
 use super::patterns::{NameCase, Patterns};
 use super::schema::{self, SchemaError, TableMap};
 use super::server::Peer;
@@ -36,6 +37,8 @@ const MAX_UNFOLLOWED: usize = 100_000;
 pub struct Version {
     pub record: SchemaRecord,
     pub plan: RowPlan,
+    /// Whether its changes say of which transaction they are.
+    pub stamped: bool,
     /// Whether the log's present segment has the schema.
     sent: bool,
     /// To be noted with its next rows.
@@ -109,6 +112,8 @@ pub struct Altered {
 #[derive(Debug, Default)]
 pub struct Tables {
     keys: NamedKeys,
+    /// Those whose changes say of which transaction they are.
+    stamped: ByTable<bool>,
     patterns: Patterns,
     /// The followed tables that were there when connecting.
     there: BTreeSet<TableName>,
@@ -125,10 +130,10 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// `keys`: those that the configuration names.
+    /// `keys`: those that the configuration names; `stamped`: whose changes say of which transaction they are.
     #[must_use]
-    pub fn new(keys: NamedKeys) -> Tables {
-        Tables { keys, ..Tables::default() }
+    pub fn new(keys: NamedKeys, stamped: ByTable<bool>) -> Tables {
+        Tables { keys, stamped, ..Tables::default() }
     }
 
     /// For a new connection. It may begin before what was read last, so a table may have an older shape again.
@@ -258,7 +263,7 @@ impl Tables {
 
     /// What a map says of its table, and what the configuration does.
     fn shape<'a>(&self, map: &TableMap<'a>, table: &TableName) -> Result<Cow<'a, [u8]>, Short> {
-        Ok(match self.keys.of(table) {
+        Ok(match named(&self.keys, table) {
             None => Cow::Borrowed(map.shape),
             key => Cow::Owned(Description::parse(map.shape)?.with_key(key)),
         })
@@ -317,8 +322,9 @@ impl Tables {
         let columns = schema.columns.iter().map(|Column { name, .. }| name.as_str()).collect::<Vec<_>>();
         tracing::info!(table = %schema.name, columns = ?columns, "following the table in this shape");
         let changes = metrics::counter!("everrelay_source_changes_total", "table" => schema.name.to_string());
+        let stamped = self.stamped.of(&schema.name).copied().unwrap_or_default();
         let record = SchemaRecord { table: TableNo(number as u32), schema };
-        self.versions.push(Version { record, plan, sent: false, news: None, changes });
+        self.versions.push(Version { record, plan, stamped, sent: false, news: None, changes });
         number
     }
 

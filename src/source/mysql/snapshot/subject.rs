@@ -10,7 +10,7 @@ use super::super::control::{METADATA_PATIENCE, literal};
 use super::super::decode::{ColumnPlan, RowPlan};
 use super::super::description::Description;
 use super::super::error::MysqlError;
-use super::super::named_key::NamedKeys;
+use super::super::named_key::{NamedKeys, named};
 use super::super::schema::{self, SchemaError};
 use super::super::select;
 use super::chunk::{Session, Unread};
@@ -69,7 +69,7 @@ impl Session {
         };
         let built = Description::parse(&described)
             .map_err(SchemaError::from)
-            .and_then(|described| schema::build(table, &described.with_key(keys.of(table)), family));
+            .and_then(|described| schema::build(table, &described.with_key(named(keys, table)), family));
         let (schema, plan) =
             built.map_err(|source| MysqlError::Snapshot { table: table.clone(), why: source.to_string() })?;
         let sizes = format!(
