@@ -291,7 +291,7 @@ fn ls_says_what_each_segment_holds_and_who_needs_it() {
                 (&segment.last.unwrap().0.into(), &SIX.into())
             );
             let needed: &[&str] = match i {
-                0 | 1 => &["replay"],
+                0 | 1 => &["retention"],
                 _ if i + 1 == segments.len() => &["writing", "sink main"],
                 _ => &["sink main"],
             };
@@ -317,7 +317,7 @@ fn ls_says_what_each_segment_holds_and_who_needs_it() {
     let (code, text) = folder.run(&["ls"]);
     assert_eq!(code, 0, "{text}");
     for part in
-        ["replay", "writing, sink main", "2026-11-23T06:20:00Z", &format!("{UUID}:1-"), "being written"]
+        ["retention", "writing, sink main", "2026-11-23T06:20:00Z", &format!("{UUID}:1-"), "being written"]
     {
         assert!(text.contains(part), "{part}: {text}");
     }
@@ -372,6 +372,6 @@ fn ls_asks_the_relay_that_holds_the_state_folder_and_else_says_why_it_does_not_k
     });
     let lines = folder.json(&["ls"]);
     answering.join().unwrap();
-    assert_eq!(lines[1]["needed_by"], serde_json::json!(["replay"]));
+    assert_eq!(lines[1]["needed_by"], serde_json::json!(["retention"]));
     assert_eq!(lines[2]["needed_by"], serde_json::json!(["sink main"]));
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 
 use super::replay::for_people as replay_for_people;
 use super::{ConfigArgument, Failure, bytes_for_people};
+use crate::admin::replay::ReplayStatus;
 use crate::admin::{
     NeedsSnapshot, ParkedStatus, PipelineStatus, Room, SnapshotState, SnapshotStatus, Status,
 };
@@ -15,7 +16,7 @@ use crate::disk::{Disk, SystemDisk};
 use crate::event::Seq;
 use crate::lifecycle::Exit;
 use crate::metrics::LONG_SECONDS;
-use crate::settled::{Cursor, CursorStore, Parked, Settled, SettledError};
+use crate::settled::{Cursor, CursorStore, Parked, Replay, Settled, SettledError};
 use crate::source::upstream::HostUse;
 
 /// How long the relay may take to answer.
@@ -119,18 +120,24 @@ pub(super) struct UpTo {
     pub settled: Seq,
     /// And nothing is needed any more: lower while a sweep goes on.
     pub done: Seq,
+    /// From here on a replay is yet to read.
+    pub replay: Option<Seq>,
 }
 
 /// By the state folder, or by the relay that holds its lock.
 pub(super) fn settled_up_to(settings: &Settings) -> anyhow::Result<UpTo> {
     let error = match settled(settings) {
-        Ok((cursor, _)) => return Ok(UpTo { settled: cursor.seq, done: cursor.done() }),
+        Ok((cursor, _)) => {
+            let replay = cursor.replay.as_ref().and_then(Replay::needs);
+            return Ok(UpTo { settled: cursor.seq, done: cursor.done(), replay });
+        }
         Err(error) => error,
     };
     match ask(settings).with_context(|| error.to_string())? {
         Some(status) => {
-            let cursor = status.pipeline.cursor;
-            Ok(UpTo { settled: Seq(cursor), done: Seq(status.pipeline.done.unwrap_or(cursor)) })
+            let PipelineStatus { cursor, done, replay, .. } = status.pipeline;
+            let replay = replay.filter(ReplayStatus::is_going).map(|replay| Seq(replay.from));
+            Ok(UpTo { settled: Seq(cursor), done: Seq(done.unwrap_or(cursor)), replay })
         }
         None => bail!("{error}; and no relay answers at {}", settings.admin_listen),
     }

@@ -81,7 +81,7 @@ pub use open::{NOT_BEFORE_MICROS, Opened, ReadOnly, open, read_only};
 pub use quota::{Limits, Quota, Shortage, ShortageKind, Space};
 pub use reader::{Frame, Reader};
 pub use recovery::{Cut, Recovered, Torn};
-pub use retention::Retained;
+pub use retention::{Needed, Retained};
 pub use segment::{FORMAT, LOCK};
 pub use shared::{Log, SegmentInfo, Stats};
 pub use standing::{Gap, MAX_GAPS, MAX_SHAPE_BYTES, Noted, Shape, Standing};

@@ -2,7 +2,8 @@
 //!
 //! A sealed segment goes when every frame of it is below what anybody still needs, **and** it is older than the retention age or the
 //! segments kept behind the cursors are together over the retention bytes: it stays that long only so that it can be replayed. That gives way
-//! when room is short: above the low-water mark of the quota, on a disk that is nearly full, and for a transaction that needs all there is. Segments go
+//! when room is short: above the low-water mark of the quota, on a disk that is nearly full, and for a transaction that needs all there is. So does what
+//! a replay that goes on has yet to read, which stays over age and bytes until then. Segments go
 //! from the first on, the folder synced after each, so that a crash leaves a suffix of the log. The segment that the visible log ends
 //! in never goes. One that holds rows of an undecided XA transaction goes when they were carried forward, see [`held`].
 
@@ -16,6 +17,22 @@ use super::segment::{segment_name, torn_name};
 use super::shared::{Entry, Log, Shared, lock};
 use crate::disk::Disk;
 use crate::event::Seq;
+
+/// What of the log somebody needs yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needed {
+    /// The first frame that nobody can do without, one past the lowest *synced* cursor.
+    pub below: Seq,
+    /// The first frame that a replay is yet to read; it gives way when room is short.
+    pub replay: Option<Seq>,
+}
+
+impl From<Seq> for Needed {
+    /// No replay goes on.
+    fn from(below: Seq) -> Needed {
+        Needed { below, replay: None }
+    }
+}
 
 /// What was removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,12 +52,12 @@ enum Next {
 }
 
 impl<D: Disk> Log<D> {
-    /// Removes what may go. `below`: the first frame that anybody still needs, one past the lowest *synced* cursor.
+    /// Removes what may go.
     ///
     /// # Errors
     /// A file cannot be removed. The log is whole then; nothing more is removed before it is opened again.
-    pub fn retain(&self, below: Seq, now_micros: u64) -> Result<Retained, RetainError> {
-        let shared = &*self.shared;
+    pub fn retain(&self, needed: impl Into<Needed>, now_micros: u64) -> Result<Retained, RetainError> {
+        let (shared, needed) = (&*self.shared, needed.into());
         if shared.read_only {
             return Err(RetainError::ReadOnly);
         }
@@ -56,7 +73,7 @@ impl<D: Disk> Log<D> {
             let short = space.log_bytes > low
                 || space.free_bytes < resume_free
                 || shared.squeezed.load(Ordering::Relaxed);
-            let entry = match self.next(below, now_micros, short) {
+            let entry = match self.next(needed, now_micros, short) {
                 Next::Goes(entry) => entry,
                 Next::Carry(upto) => {
                     shared.held.ask(upto);
@@ -75,8 +92,8 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// Whether the first segment may go; `short`: what is kept for a replay alone goes too.
-    fn next(&self, below: Seq, now_micros: u64, short: bool) -> Next {
+    /// Whether the first segment may go; `short`: what is kept for replays alone goes too.
+    fn next(&self, needed: Needed, now_micros: u64, short: bool) -> Next {
         let shared = &*self.shared;
         // Before the end: what becomes visible meanwhile may be held.
         let end = self.visible().end.segment;
@@ -84,7 +101,7 @@ impl<D: Disk> Log<D> {
         let segments = shared.segments();
         let settled = segments.windows(2).take_while(|pair| {
             let follower = pair[1].header.first;
-            follower <= below && follower <= end
+            follower <= needed.below && follower <= end
         });
         let behind: u64 = settled.clone().map(|pair| pair[0].bytes).sum();
         // Those whose time has come are the first ones.
@@ -94,7 +111,8 @@ impl<D: Disk> Log<D> {
         for pair in settled {
             let age = now_micros.saturating_sub(pair[1].header.created_micros);
             let old = u128::from(age) > retention.age.as_micros();
-            if !(short || old || behind - due > retention.bytes) {
+            let read = needed.replay.is_none_or(|replay| pair[1].header.first <= replay);
+            if !(short || read && (old || behind - due > retention.bytes)) {
                 break;
             }
             due += pair[0].bytes;

@@ -14,9 +14,9 @@ use crate::clock::Clock;
 use crate::disk::{Disk, Reserve};
 use crate::event::Seq;
 use crate::lifecycle::Shutdown;
-use crate::log::{Limits, Log, Space};
+use crate::log::{Limits, Log, Needed, Space};
 use crate::metrics::{LONG_SECONDS, names};
-use crate::settled::CursorStore;
+use crate::settled::{CursorStore, Replay};
 
 /// How often the cursor is made durable, and segments that nobody needs any more are looked for: a killed relay sends about this
 /// much again.
@@ -25,7 +25,7 @@ const RETAIN_EVERY: Duration = Duration::from_secs(1);
 /// The rate of the log's growth is that of about so long.
 const SMOOTHED_OVER: Duration = Duration::from_secs(60);
 
-/// Lets segments go that lie behind the cursor and past the retention.
+/// Lets segments go that lie behind the cursor, past the retention, and before what a replay is yet to read.
 pub struct Retention<C, D: Disk, T> {
     log: Log<D>,
     store: C,
@@ -36,6 +36,8 @@ pub struct Retention<C, D: Disk, T> {
     carrier: Carrier,
     /// Up to here the cursor is durable.
     synced: Seq,
+    /// What the durable cursor's replay is yet to read.
+    replay: Option<Seq>,
     growth: Growth,
     outlook: watch::Sender<Outlook>,
 }
@@ -56,7 +58,7 @@ impl<C: CursorStore, D: Disk, T: Clock> Retention<C, D, T> {
     pub fn new(log: Log<D>, store: C, clock: T, reserve: Reserve<D>, carrier: Carrier) -> Self {
         let (synced, growth, outlook) = (Seq(0), Growth::default(), watch::Sender::default());
         let started = Started { wall_micros: clock.wall_micros(), since_boot: clock.since_boot() };
-        Retention { log, store, clock, started, reserve, carrier, synced, growth, outlook }
+        Retention { log, store, clock, started, reserve, carrier, synced, replay: None, growth, outlook }
     }
 
     /// What it finds, from the first time on that it looks.
@@ -85,19 +87,21 @@ impl<C: CursorStore, D: Disk, T: Clock> Retention<C, D, T> {
     }
 
     fn retain(&mut self) -> Result<(), RelayError> {
-        let settled = self.store.load()?.map_or(Seq(0), |cursor| cursor.done());
-        if settled > self.synced {
-            // The cursor is made durable first: a segment goes only behind a cursor that no power loss takes back. What is
-            // committed meanwhile is higher, and does no harm.
+        let cursor = self.store.load()?.unwrap_or_default();
+        let (settled, replay) = (cursor.done(), cursor.replay.as_ref().and_then(Replay::needs));
+        if settled > self.synced || replay != self.replay {
+            // The cursor is made durable first: a segment goes only behind a cursor that no power loss takes back, and behind a replay that has ended
+            // for good. What is committed meanwhile is higher, and does no harm.
             self.store.sync()?;
-            self.synced = settled;
+            (self.synced, self.replay) = (settled.max(self.synced), replay);
         }
         let limits = self.log.limits();
         // Before anybody is told of the room that it takes.
         if self.reserve.renew(limits.keep_free)? {
             tracing::info!(bytes = self.reserve.held_bytes(), "the disk reserve is held");
         }
-        let retained = self.log.retain(self.synced.next(), self.started.wall_now(&self.clock))?;
+        let needed = Needed { below: self.synced.next(), replay: self.replay };
+        let retained = self.log.retain(needed, self.started.wall_now(&self.clock))?;
         if retained.carry {
             self.carrier.carry();
         }

@@ -67,7 +67,7 @@ impl Replay {
         self.ended.is_none()
     }
 
-    /// The first record that it has yet to read; `None` where it has ended.
+    /// The first record that it may have yet to read: the range's first, since a crash makes its first pass anew; `None` where it has ended.
     #[must_use]
     pub fn needs(&self) -> Option<Seq> {
         self.is_going().then_some(self.from)

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use everrelay::clock::SystemClock;
 use everrelay::disk::Reserve;
+use everrelay::event::Seq;
 use everrelay::lifecycle::{Readiness, Shutdown};
 use everrelay::log::{Log, LogOptions, Opened, Quota, Retention as Kept, WriteError};
 use everrelay::relay::committer::Committer;
@@ -18,7 +19,9 @@ use everrelay::relay::error::{IngestError, RelayError};
 use everrelay::relay::ingest::Ingest;
 use everrelay::relay::options::DeliverOptions;
 use everrelay::relay::{Outlook, Retention};
-use everrelay::settled::{Cursor, CursorStore, MemoryCursor, ROOM_BYTES, Reserved};
+use everrelay::settled::{
+    Cursor, CursorStore, HowEnded, MemoryCursor, ROOM_BYTES, Replay, Replayed, Reserved,
+};
 use everrelay::source::{Pace, Source, Start};
 use parts::{ModelEngine, ModelSource, Seen, SmallDisk};
 use tokio::sync::watch;
@@ -313,6 +316,92 @@ async fn what_is_kept_for_a_replay_alone_gives_way_above_the_low_water_mark() {
     world.until("the log is under the mark", || bytes() <= low).await;
     // Nor does it give way further than it must: a segment more would still be under the mark.
     assert!(bytes() > low - 2 * QUOTA / 8, "{}", bytes());
+    running.end(&world).await;
+}
+
+/// Under the low-water mark a replay's range has several segments.
+const LARGE_QUOTA: u64 = 8 * QUOTA;
+
+/// A stopped relay that has settled these rows, and was ordered to replay all of them; the engine is away, and the log is not kept for anything else.
+async fn ordered_to_replay(rows: &[u64]) -> World {
+    let world = World { kept: Kept::default(), quota: LARGE_QUOTA, ..World::new(true) };
+    let running = world.start(rows);
+    world.until_all_arrived(rows).await;
+    running.end(&world).await;
+    let mut store = world.cursor.clone();
+    let cursor = store.load().unwrap().unwrap();
+    let replay = Replay {
+        number: 1,
+        from: Seq(1),
+        end: cursor.seq.next(),
+        tables: Vec::new(),
+        since_micros: 1,
+        slice: ([0; 2], [u64::MAX; 2]),
+        place: Seq(0),
+        horizon: Seq(0),
+        noted: Seq(0),
+        counts: Replayed::default(),
+        ended: None,
+    };
+    store.commit(&Cursor { replay: Some(replay), ..cursor }).unwrap();
+    world.engine.is_here(false);
+    let kept = Kept { age: Duration::ZERO, bytes: 0 };
+    let (readiness, shutdown, seen) = (Readiness::new(), Shutdown::new(), Arc::default());
+    World { kept, readiness, shutdown, seen, ..world }
+}
+
+impl World {
+    fn segments(&self) -> usize {
+        let files = std::fs::read_dir(self.dir.path().join("log")).unwrap();
+        files.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|end| end == "log")).count()
+    }
+
+    fn has_first_segment(&self) -> bool {
+        self.dir.path().join("log/00000000000000000001.log").exists()
+    }
+
+    async fn until_the_replay_has_ended(&self) -> HowEnded {
+        let ended = || self.cursor.load().unwrap().unwrap().replay.unwrap().ended;
+        self.until("the replay has ended", || ended().is_some()).await;
+        ended().unwrap().how
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_replay_is_yet_to_read_stays_over_its_time_until_the_replay_has_ended() {
+    let mut rows = [5].repeat(200);
+    let world = ordered_to_replay(&rows).await;
+    let segments = world.segments();
+    assert!(segments > 3, "{segments}");
+    rows.push(5);
+    let mut running = world.start(&rows);
+    for _ in 0..3 {
+        running.outlook.changed().await.unwrap();
+        assert!(world.has_first_segment());
+    }
+    assert!(world.segments() >= segments && world.pause().is_none());
+    world.engine.is_here(true);
+    assert_eq!(world.until_the_replay_has_ended().await, HowEnded::Done);
+    world.until("the segments go", || world.segments() == 1).await;
+    world.until_all_arrived(&rows).await;
+    running.end(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_replay_is_yet_to_read_gives_way_above_the_low_water_mark_and_the_replay_says_so() {
+    let mut rows = [5].repeat(200);
+    let world = ordered_to_replay(&rows).await;
+    // More than the quota, by itself.
+    rows.extend([5].repeat(600));
+    let running = world.start(&rows);
+    let reason = world.until_paused().await;
+    assert!(reason.contains("quota"), "{reason}");
+    world.until("the first segment gives way", || !world.has_first_segment()).await;
+    world.engine.is_here(true);
+    world.until_all_arrived(&rows).await;
+    let HowEnded::Failed(why) = world.until_the_replay_has_ended().await else { panic!("it has failed") };
+    assert!(why.contains("is no longer kept"), "{why}");
+    world.until("the obstacle is gone", || world.pause().is_none()).await;
     running.end(&world).await;
 }
 

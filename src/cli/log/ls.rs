@@ -163,9 +163,12 @@ fn needed_by(segment: &SegmentInfo, upto: UpTo, opened: &ReadOnly<SystemDisk>) -
     if holds(segment, opened) {
         needed.push("xa".to_owned());
     }
+    if is_replayed(segment.last, upto) {
+        needed.push("replay".to_owned());
+    }
     // Nobody waits for it: it is kept for as long as retention says.
     if needed.is_empty() {
-        needed.push("replay".to_owned());
+        needed.push("retention".to_owned());
     }
     needed
 }
@@ -177,6 +180,11 @@ fn to_deliver(last: Option<Seq>, upto: UpTo) -> Option<String> {
         Some(last) if last <= upto.settled => Some("sweep".to_owned()),
         _ => Some(format!("sink {}", crate::cli::run::SINK)),
     }
+}
+
+/// Whether the replay that goes on is yet to read of a segment that ends with `last`.
+fn is_replayed(last: Option<Seq>, upto: UpTo) -> bool {
+    upto.replay.is_some_and(|from| last.is_none_or(|last| from <= last))
 }
 
 /// Whether rows of an undecided XA transaction are in it.
@@ -192,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_segment_is_needed_until_it_is_settled_and_swept() {
-        let upto = UpTo { settled: Seq(20), done: Seq(9) };
+        let upto = UpTo { settled: Seq(20), done: Seq(9), replay: None };
         let needed = |last| to_deliver(last, upto);
         assert_eq!(needed(Some(Seq(9))), None);
         assert_eq!(needed(Some(Seq(10))).as_deref(), Some("sweep"));
@@ -200,5 +208,9 @@ mod tests {
         for last in [Some(Seq(21)), None] {
             assert!(needed(last).is_some_and(|who| who.starts_with("sink ")));
         }
+        assert!(!is_replayed(Some(Seq(9)), upto));
+        let upto = UpTo { replay: Some(Seq(9)), ..upto };
+        let replayed = [Some(Seq(8)), Some(Seq(9)), None].map(|last| is_replayed(last, upto));
+        assert_eq!(replayed, [false, true, true]);
     }
 }

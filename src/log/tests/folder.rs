@@ -204,6 +204,31 @@ fn a_segment_goes_when_all_have_passed_it_and_it_is_old() {
 }
 
 #[test]
+fn what_a_replay_is_yet_to_read_stays_over_age_and_bytes_and_goes_when_room_is_short() {
+    for (quota, is_short) in [(Quota::Bytes(1 << 20), false), (Quota::Bytes(2400), true)] {
+        let dir = tempfile::tempdir().unwrap();
+        drop(fill(dir.path(), 20));
+        let retention = Retention { age: Duration::ZERO, bytes: 0 };
+        let options = LogOptions { segment_bytes: 300, retention, quota, ..LogOptions::default() };
+        let Opened { log, .. } = open(&SystemDisk, &At(NOW), dir.path(), options).unwrap();
+        let (segments, below) = (log.segments(), log.visible().seq.next());
+        assert!(segments.len() > 5 && log.stats().bytes > 2400, "{segments:?}");
+        // In the middle of a segment.
+        let (third, replay) = (segments[2].first, Some(segments[2].first.next()));
+        let needed = Needed { below, replay };
+        let removed = log.retain(needed, u64::MAX).unwrap().segments;
+        if is_short {
+            assert!(removed > 2 && log.stats().bytes <= log.limits().low, "{removed}");
+        } else {
+            assert_eq!((removed, log.retained_start()), (2, third));
+            assert_eq!(log.retain(needed, u64::MAX).unwrap(), Retained::default());
+        }
+        log.retain(below, u64::MAX).unwrap();
+        assert_eq!(log.stats().segments, 1, "the replay has ended");
+    }
+}
+
+#[test]
 fn a_segment_goes_when_those_that_all_have_passed_are_too_large_together() {
     let dir = tempfile::tempdir().unwrap();
     drop(fill(dir.path(), 20));
