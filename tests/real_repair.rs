@@ -12,7 +12,8 @@ use everrelay::disk::SystemDisk;
 use everrelay::log::record::{Commit, Kind};
 use reqwest::{Method, StatusCode};
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
+use support::compare::compare;
 use support::stage::Stage;
 use support::{eventually, mysql};
 
@@ -187,5 +188,133 @@ async fn a_replay_mends_what_somebody_else_did_to_documents_and_brings_no_delete
     stage.relay.kill()?;
     let (code, _, error) = stage.command(&replay).await?;
     ensure!(code == 1 && error.contains("no relay runs"), "{code}: {error}");
+    stage.clear().await
+}
+
+/// What somebody does by hand to 400 documents of the table: every second one is deleted, the others are altered.
+async fn damage(stage: &Stage, table: &str) -> Result<()> {
+    let (engine, alias) = (&stage.engine, format!("/{}.{table}", stage.shop.schema));
+    let gc_deletes = async |time: &str| {
+        let settings = json!({"index.gc_deletes": time}).to_string();
+        engine.demand(Method::PUT, &format!("{alias}/_settings"), Some(settings)).await
+    };
+    let refresh = async || engine.demand(Method::POST, &format!("{alias}/_refresh"), None).await;
+    refresh().await?;
+    let search = json!({"size": 400, "version": true, "_source": false}).to_string();
+    let page = engine.demand(Method::POST, &format!("{alias}/_search"), Some(search)).await?;
+    let page: Value = serde_json::from_str(&page)?;
+    let hits = page["hits"]["hits"].as_array().context("hits")?;
+    ensure!(hits.len() == 400, "{} hits", hits.len());
+    gc_deletes("0s").await?;
+    let mut lines = String::new();
+    for (n, hit) in hits.iter().enumerate() {
+        let id = &hit["_id"];
+        if n % 2 == 0 {
+            lines += &format!("{}\n", json!({"delete": {"_id": id}}));
+        } else {
+            let index = json!({"_id": id, "version": hit["_version"], "version_type": "external_gte"});
+            lines += &format!("{}\n{}\n", json!({"index": index}), json!({"note": "somebody else's"}));
+        }
+    }
+    let answer = engine.demand(Method::POST, &format!("{alias}/_bulk"), Some(lines)).await?;
+    ensure!(serde_json::from_str::<Value>(&answer)?["errors"] == false, "{answer}");
+    // Only what the engine has forgotten may come back with the version that it had.
+    let first = hits[0]["_id"].as_str().context("an id")?;
+    let probe = format!("{alias}/_doc/{first}?version_type=external_gte&version=1");
+    eventually("the engine forgets what was deleted", SOON, async || {
+        refresh().await?;
+        let (status, _) = engine.ask(Method::PUT, &probe, Some("{}".to_owned())).await?;
+        Ok(status.is_success().then_some(()))
+    })
+    .await?;
+    gc_deletes("15m").await?;
+    Ok(())
+}
+
+/// From the next start on.
+fn slow_down(stage: &Stage) -> Result<()> {
+    let file = stage.relay.config_file();
+    let config = fs::read_to_string(&file)?.replace("[sink]\n", "[sink]\nmax_bytes_per_second = 1000000\n");
+    ensure!(config.contains("max_bytes_per_second"), "{config}");
+    Ok(fs::write(file, config)?)
+}
+
+/// The replay that goes on, or the last one; while the relay starts none.
+async fn replay_of(stage: &Stage) -> Result<Option<Value>> {
+    let Ok((200, status)) = stage.relay.get("/status").await else { return Ok(None) };
+    let mut status: Value = serde_json::from_str(&status)?;
+    Ok(Some(status["pipeline"]["replay"].take()))
+}
+
+#[tokio::test]
+async fn a_replay_goes_on_over_kills_beside_live_writes_and_the_log_stays_for_it_beyond_its_time()
+-> Result<()> {
+    let test = "a_replay_goes_on_over_kills_beside_live_writes_and_the_log_stays_for_it_beyond_its_time";
+    let mut stage = Stage::set(test, 30_000).await?;
+    stage.relay.start()?;
+    stage.agree(SOON).await?;
+    let status: Value = serde_json::from_str(&stage.relay.get("/status").await?.1)?;
+    let from = status["pipeline"]["retained_start"].to_string();
+    let (code, text, error) = stage.command(&["replay", "--from", &from, "--json"]).await?;
+    ensure!(code == 0, "{code}: {text}{error}");
+    let told: Value = serde_json::from_str(&text)?;
+    let all = told["indexed"].as_u64().context("a count")?;
+    let micros = |replay: &Value| replay["ended_micros"].as_u64().zip(replay["since_micros"].as_u64());
+    let (ended, since) = micros(&told).context("times")?;
+    eprintln!("{all} documents sent again in {} ms", (ended - since) / 1000);
+
+    for table in ["order_items", "customers"] {
+        damage(&stage, table).await?;
+    }
+    let tables = stage.tables.iter().map(String::as_str);
+    let differs = compare(&stage.shop.mysql_url, &stage.engine, &stage.shop.schema, tables).await?;
+    ensure!(differs.differences() == 800, "{differs}");
+
+    // So slow that kills strike in its middle.
+    stage.relay.kill()?;
+    slow_down(&stage)?;
+    stage.relay.start()?;
+    stage.relay.until_ready_is(200, SOON).await?;
+    let mut workload = stage.workload(Some(60));
+    let (code, text, error) = stage.command(&["replay", "--from", &from, "--no-wait", "--json"]).await?;
+    ensure!(code == 0, "{code}: {text}{error}");
+    // From here on everything that is settled would go at once.
+    stage.relay.options.retention_seconds = Some(0);
+    stage.relay.write_config()?;
+    slow_down(&stage)?;
+    for part in [0.55, 0.7, 0.85] {
+        let replay = eventually("the replay is under way", SOON, async || {
+            let replay = replay_of(&stage).await?.unwrap_or_default();
+            Ok(Some(replay).filter(|replay| {
+                replay["state"] != "reading" && replay["part"].as_f64().is_some_and(|done| done >= part)
+            }))
+        })
+        .await?;
+        ensure!(replay["state"] == "sending", "it is to be killed in its middle: {replay}");
+        stage.relay.kill()?;
+        workload.ensure_alive().await?;
+        stage.relay.start()?;
+    }
+    // Whoever asks is told by the relay, once it is there.
+    eventually("the relay is there", SOON, async || replay_of(&stage).await).await?;
+    let (code, text, _) = stage.command(&["log", "ls", "--json"]).await?;
+    let first: Value = serde_json::from_str(text.lines().next().context("a segment")?)?;
+    ensure!(code == 0 && first["first"] == status["pipeline"]["retained_start"], "{text}");
+    ensure!(first["needed_by"] == json!(["replay"]), "{text}");
+    let replay = eventually("the replay has ended", SOON, async || {
+        Ok(replay_of(&stage).await?.filter(|replay| replay["ended_micros"].is_u64()))
+    })
+    .await?;
+    let totals = workload.stop().await?;
+    eprintln!("{totals:?} meanwhile: {replay}");
+    ensure!(replay["state"] == "done" && replay["conflicts"] == 0, "{replay}");
+    let sent = replay["indexed"].as_u64().context("a count")?;
+    ensure!(sent > all / 2 && sent < all + all / 2, "{sent} of {all} sent, over three kills: {replay}");
+    stage.agree(SOON).await?;
+    eventually("what was kept for the replay alone goes", SOON, async || {
+        let (_, text, _) = stage.command(&["log", "ls", "--json"]).await?;
+        Ok((!text.starts_with(&format!("{{\"first\":{from},"))).then_some(()))
+    })
+    .await?;
     stage.clear().await
 }
