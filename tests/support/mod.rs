@@ -21,6 +21,7 @@
 //! | [`proxy`] | a TCP proxy that resets connections by a script |
 //! | [`valve`] | a TCP proxy that can be shut: connections stay, nothing passes |
 //! | [`strike`] | a system call of the relay that fails, hangs or kills it |
+//! | [`specimens`] | column types with values at their edges, and keys of every kind |
 //! | [`stage`] | all of it set up for one test |
 //! | [`seed`] | the number that replays a run |
 
@@ -43,6 +44,7 @@ pub mod seed;
 pub mod servers;
 pub mod shop;
 pub mod small_disk;
+pub mod specimens;
 pub mod stage;
 pub mod strike;
 pub mod valve;
