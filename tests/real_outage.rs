@@ -1,17 +1,17 @@
 //! Either server goes away under load, and the connection between is cut; everything catches up and agrees.
 //!
-//! `EVERRELAY_TEST_OUTAGE_SECONDS`: how long Elasticsearch is away (10).
+//! `EVERRELAY_TEST_OUTAGE_SECONDS`: how long Elasticsearch is away (10), or nothing passes before it (20).
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use reqwest::Method;
-use support::gateway::{Failing, Gateway};
+use support::gateway::{Failing, Gateway, Weather};
 use support::proxy::Proxy;
 use support::seed::number_from_env;
 use support::servers::Server;
@@ -184,6 +184,45 @@ async fn bulks_that_a_gateway_resets_cuts_and_garbles_leave_table_and_index_equa
     .with_context(|| format!("{} of {all} failed", gateway.failed()))?;
     workload.stop().await?;
     stage.agree(Duration::from_secs(60)).await?;
+    stage.clear().await
+}
+
+#[tokio::test]
+async fn a_gateway_that_swallows_everything_for_a_while_loses_nothing() -> Result<()> {
+    bad_weather("a_gateway_that_swallows_everything_for_a_while_loses_nothing", Weather::Hole).await
+}
+
+#[tokio::test]
+async fn a_gateway_that_lets_a_byte_a_second_through_for_a_while_loses_nothing() -> Result<()> {
+    bad_weather("a_gateway_that_lets_a_byte_a_second_through_for_a_while_loses_nothing", Weather::Trickle)
+        .await
+}
+
+async fn bad_weather(test: &'static str, weather: Weather) -> Result<()> {
+    // Longer than the lease of the fence.
+    let bad = Duration::from_secs(number_from_env("EVERRELAY_TEST_OUTAGE_SECONDS", 20)?);
+    let mut stage = Stage::set(test, 500).await?;
+    let engine = stage.relay.options.sink_url.clone();
+    let engine = engine.trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let gateway = Gateway::before(engine, []).await?;
+    stage.relay.options.sink_url = format!("http://{}", gateway.address);
+    stage.relay.write_config()?;
+    stage.relay.start()?;
+    stage.agree(SOON).await?;
+    let mut workload = stage.workload(Some(200));
+    let bulks = gateway.bulks();
+    eventually("bulks are under way", SOON, async || Ok((gateway.bulks() > bulks + 5).then_some(()))).await?;
+    gateway.becomes(weather);
+    tokio::time::sleep(bad).await;
+    let lag = stage.relay.metric("everrelay_sink_lag_records").await?;
+    gateway.becomes(Weather::Fair);
+    let fair = Instant::now();
+    ensure!(lag > 500.0, "{lag} records behind: nothing was held up");
+    workload.ensure_alive().await?;
+    stage.relay.until_ready_is(200, Duration::from_secs(120)).await?;
+    workload.stop().await?;
+    stage.agree(Duration::from_secs(60)).await?;
+    eprintln!("{lag} records behind after {bad:?} of {weather:?}; equal {:?} later", fair.elapsed());
     stage.clear().await
 }
 

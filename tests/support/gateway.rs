@@ -1,13 +1,15 @@
-//! A gateway before the search engine that fails bulks by a script, byte by byte.
+//! A gateway before the search engine that fails bulks by a script, byte by byte, or passes on nothing at all, or next to nothing, for a while.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::Result;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, sink};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// What becomes of a bulk.
@@ -25,10 +27,21 @@ pub enum Failing {
     Garbage,
 }
 
+/// What all connections meet beside that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weather {
+    Fair,
+    /// What is sent is taken and goes nowhere. A connection that had anything to say meanwhile hears nothing later either.
+    Hole,
+    /// A byte a second passes, in both directions; the rest at once when it is over, whoever waits for it still.
+    Trickle,
+}
+
 /// Passes connections on to one server.
 #[derive(Debug)]
 pub struct Gateway {
     pub address: SocketAddr,
+    weather: watch::Sender<Weather>,
     script: Arc<Script>,
     accepting: JoinHandle<()>,
 }
@@ -52,14 +65,27 @@ impl Gateway {
         let failing = Mutex::new(failing.into_iter().collect());
         let script = Arc::new(Script { failing, bulks: AtomicUsize::new(0), done: AtomicUsize::new(0) });
         let shared = Arc::clone(&script);
+        let weather = watch::Sender::new(Weather::Fair);
+        let meets = weather.subscribe();
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (server, script) = (server.clone(), Arc::clone(&shared));
+                let (server, script, weather) = (server.clone(), Arc::clone(&shared), meets.clone());
                 // An error is the end of one connection, as it would be without a gateway.
-                tokio::spawn(async move { pass_on(client, &server, &script).await });
+                tokio::spawn(async move { pass_on(client, &server, &script, weather).await });
             }
         });
-        Ok(Gateway { address, script, accepting })
+        Ok(Gateway { address, weather, script, accepting })
+    }
+
+    /// From now on.
+    pub fn becomes(&self, weather: Weather) {
+        self.weather.send_replace(weather);
+    }
+
+    /// Bulks that came so far.
+    #[must_use]
+    pub fn bulks(&self) -> usize {
+        self.script.bulks.load(Ordering::Relaxed)
     }
 
     /// Bulks that failed so far.
@@ -112,7 +138,30 @@ impl Drop for AtHand<'_> {
     }
 }
 
-async fn pass_on(mut client: TcpStream, server: &str, script: &Script) -> Result<()> {
+/// Passes bytes on as the weather is.
+async fn pass(bytes: &[u8], to: &mut TcpStream, weather: &mut watch::Receiver<Weather>) -> Result<()> {
+    let mut rest = bytes;
+    while *weather.borrow_and_update() == Weather::Trickle {
+        let Some((first, others)) = rest.split_at_checked(1) else { return Ok(()) };
+        to.write_all(first).await?;
+        rest = others;
+        let over = weather.wait_for(|weather| *weather != Weather::Trickle);
+        // Passed over or not, the weather says which.
+        let _ = tokio::time::timeout(Duration::from_secs(1), over).await;
+    }
+    Ok(to.write_all(rest).await?)
+}
+
+async fn pass_on(
+    mut client: TcpStream,
+    server: &str,
+    script: &Script,
+    mut weather: watch::Receiver<Weather>,
+) -> Result<()> {
+    if *weather.borrow() == Weather::Hole {
+        tokio::io::copy(&mut client, &mut sink()).await?;
+        return Ok(());
+    }
     let mut server = TcpStream::connect(server).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
@@ -125,11 +174,14 @@ async fn pass_on(mut client: TcpStream, server: &str, script: &Script) -> Result
                 if read == 0 {
                     return Ok(());
                 }
+                if *weather.borrow() == Weather::Hole {
+                    break;
+                }
                 if up.starts_with(b"POST /_bulk") {
                     bulk.begin();
                 }
                 let Some(Failing::Request(bytes)) = bulk.failing else {
-                    server.write_all(&up[..read]).await?;
+                    pass(&up[..read], &mut server, &mut weather).await?;
                     continue;
                 };
                 let allowed = read.min(bytes - bulk.passed);
@@ -145,9 +197,12 @@ async fn pass_on(mut client: TcpStream, server: &str, script: &Script) -> Result
             }
             read = server.read(&mut down) => {
                 let read = read?;
+                if *weather.borrow() == Weather::Hole {
+                    break;
+                }
                 let instead: &[u8] = match bulk.failing {
                     None | Some(Failing::Request(_)) => {
-                        client.write_all(&down[..read]).await?;
+                        pass(&down[..read], &mut client, &mut weather).await?;
                         if read == 0 {
                             return Ok(());
                         }
@@ -178,4 +233,7 @@ async fn pass_on(mut client: TcpStream, server: &str, script: &Script) -> Result
             }
         }
     }
+    drop(server);
+    tokio::io::copy(&mut client, &mut sink()).await?;
+    Ok(())
 }
