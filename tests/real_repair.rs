@@ -271,7 +271,7 @@ async fn a_replay_goes_on_over_kills_beside_live_writes_and_the_log_stays_for_it
     ensure!(differs.differences() == 800, "{differs}");
 
     // So slow that kills strike in its middle.
-    stage.relay.kill()?;
+    drained(&mut stage).await?;
     slow_down(&stage)?;
     stage.relay.start()?;
     stage.relay.until_ready_is(200, SOON).await?;

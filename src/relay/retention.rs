@@ -36,8 +36,8 @@ pub struct Retention<C, D: Disk, T> {
     carrier: Carrier,
     /// Up to here the cursor is durable.
     synced: Seq,
-    /// What the durable cursor's replay is yet to read.
-    replay: Option<Seq>,
+    /// The replay, as the durable cursor has it.
+    replay: Option<Replay>,
     growth: Growth,
     outlook: watch::Sender<Outlook>,
 }
@@ -88,19 +88,20 @@ impl<C: CursorStore, D: Disk, T: Clock> Retention<C, D, T> {
 
     fn retain(&mut self) -> Result<(), RelayError> {
         let cursor = self.store.load()?.unwrap_or_default();
-        let (settled, replay) = (cursor.done(), cursor.replay.as_ref().and_then(Replay::needs));
-        if settled > self.synced || replay != self.replay {
+        let settled = cursor.done();
+        if settled > self.synced || cursor.replay != self.replay {
             // The cursor is made durable first: a segment goes only behind a cursor that no power loss takes back, and behind a replay that has ended
             // for good. What is committed meanwhile is higher, and does no harm.
             self.store.sync()?;
-            (self.synced, self.replay) = (settled.max(self.synced), replay);
+            (self.synced, self.replay) = (settled.max(self.synced), cursor.replay);
         }
         let limits = self.log.limits();
         // Before anybody is told of the room that it takes.
         if self.reserve.renew(limits.keep_free)? {
             tracing::info!(bytes = self.reserve.held_bytes(), "the disk reserve is held");
         }
-        let needed = Needed { below: self.synced.next(), replay: self.replay };
+        let needed =
+            Needed { below: self.synced.next(), replay: self.replay.as_ref().and_then(Replay::needs) };
         let retained = self.log.retain(needed, self.started.wall_now(&self.clock))?;
         if retained.carry {
             self.carrier.carry();
@@ -182,8 +183,12 @@ impl Growth {
 
 #[cfg(test)]
 mod tests {
+    use super::super::committer::Committer;
     use super::*;
+    use crate::clock::SystemClock;
+    use crate::disk::SystemDisk;
     use crate::log::LogOptions;
+    use crate::settled::{Cursor, MemoryCursor, Replayed};
 
     #[test]
     fn the_rate_follows_the_growth_of_about_a_minute() {
@@ -202,6 +207,40 @@ mod tests {
         assert!((300.0..450.0).contains(&rate), "a minute without growth leaves a third: {rate}");
         let same = growth.observe(Duration::from_secs(120), appended);
         assert_eq!(same, rate, "no time, no news");
+    }
+
+    #[tokio::test]
+    async fn how_far_a_replay_is_becomes_durable_where_nothing_else_moves() {
+        let dir = tempfile::tempdir().unwrap();
+        let opened =
+            crate::log::open(&SystemDisk, &SystemClock, &dir.path().join("log"), LogOptions::default());
+        let opened = opened.unwrap();
+        let reserve = Reserve::open(SystemDisk, &dir.path().join("reserve"), 0).unwrap();
+        let committer = Committer::start(opened.writer).unwrap();
+        let kept = MemoryCursor::default();
+        let mut retention =
+            Retention::new(opened.log, kept.clone(), SystemClock, reserve, committer.carrier());
+        let mut store = kept.clone();
+        for place in 0..3 {
+            let replay = Replay {
+                number: 1,
+                from: Seq(1),
+                end: Seq(9),
+                tables: Vec::new(),
+                since_micros: 1,
+                slice: ([0; 2], [u64::MAX; 2]),
+                place: Seq(place),
+                horizon: Seq(9),
+                noted: Seq(9),
+                counts: Replayed::default(),
+                ended: None,
+            };
+            let cursor = Cursor { seq: Seq(9), replay: Some(replay), ..Cursor::default() };
+            store.commit(&cursor).unwrap();
+            retention.retain().unwrap();
+            assert_eq!(kept.synced(), Some(cursor));
+        }
+        committer.finish().await.unwrap();
     }
 
     #[derive(Clone, Copy)]
