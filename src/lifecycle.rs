@@ -128,8 +128,13 @@ impl Shutdown {
 /// What stands in the way, by the part of the process that says so; empty when all is well.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
-    obstacles: Arc<Mutex<BTreeMap<&'static str, String>>>,
+    obstacles: Arc<Mutex<BTreeMap<String, String>>>,
+    /// The sink that speaks, where there are several.
+    sink: Option<Arc<str>>,
 }
+
+/// The part that speaks of a sink as a whole.
+pub const SINK: &str = "sink";
 
 impl Readiness {
     #[must_use]
@@ -137,11 +142,17 @@ impl Readiness {
         Readiness::default()
     }
 
+    /// The same for one of several sinks: what is said here names it.
+    #[must_use]
+    pub fn of_sink(&self, name: &str) -> Readiness {
+        Readiness { obstacles: Arc::clone(&self.obstacles), sink: Some(name.into()) }
+    }
+
     /// `part` cannot make progress because of `reason`. True if it said something else before.
-    pub fn obstacle(&self, part: &'static str, reason: impl Into<String>) -> bool {
-        let reason = reason.into();
+    pub fn obstacle(&self, part: &str, reason: impl Into<String>) -> bool {
+        let (part, reason) = (self.named(part), reason.into());
         let mut obstacles = self.lock();
-        if obstacles.get(part) == Some(&reason) {
+        if obstacles.get(&part) == Some(&reason) {
             return false;
         }
         obstacles.insert(part, reason);
@@ -149,17 +160,26 @@ impl Readiness {
     }
 
     /// `part` is well. True if something stood in its way before.
-    pub fn clear(&self, part: &'static str) -> bool {
-        self.lock().remove(part).is_some()
+    pub fn clear(&self, part: &str) -> bool {
+        self.lock().remove(&self.named(part)).is_some()
     }
 
     /// Every obstacle, by part.
     #[must_use]
-    pub fn obstacles(&self) -> BTreeMap<&'static str, String> {
+    pub fn obstacles(&self) -> BTreeMap<String, String> {
         self.lock().clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, String>> {
+    /// `sink es`, `sink es, index`.
+    fn named(&self, part: &str) -> String {
+        match &self.sink {
+            None => part.to_owned(),
+            Some(name) if part == SINK => format!("{SINK} {name}"),
+            Some(name) => format!("{SINK} {name}, {part}"),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
         // The map is whole after every statement above, whoever panicked.
         self.obstacles.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -173,6 +193,17 @@ mod tests {
     fn a_contained_panic_is_an_error_with_its_words() {
         assert_eq!(contain(|| 7), Ok(7));
         assert_eq!(contain(|| -> u8 { panic!("page {} is damaged", 3) }), Err("page 3 is damaged".into()));
+    }
+
+    #[test]
+    fn obstacles_of_several_sinks_stand_side_by_side() {
+        let readiness = Readiness::new();
+        let (a, b) = (readiness.of_sink("a"), readiness.of_sink("b"));
+        assert!(a.obstacle("sink", "away") && b.obstacle("sink", "away") && b.obstacle("index", "none"));
+        let parts: Vec<String> = readiness.obstacles().into_keys().collect();
+        assert_eq!(parts, ["sink a", "sink b", "sink b, index"]);
+        assert!(b.clear("sink") && !b.clear("sink"));
+        assert_eq!(readiness.obstacles().len(), 2);
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub mod names {
     pub const SINK_IN_FLIGHT_LIMIT: &str = "everrelay_sink_bulks_in_flight_limit";
     pub const SINK_IN_FLIGHT: &str = "everrelay_sink_bulks_in_flight";
     pub const SINK_COLLAPSED: &str = "everrelay_sink_collapsed_total";
+    pub const SINK_STOPPED: &str = "everrelay_sink_stopped";
     pub const SINK_NODE_UP: &str = "everrelay_sink_node_up";
     pub const SINK_SWEEPS: &str = "everrelay_sink_sweeps";
     pub const SINK_SWEPT: &str = "everrelay_sink_swept_documents_total";
@@ -136,6 +137,10 @@ fn describe() {
     );
     describe_gauge!(SINK_IN_FLIGHT, "Bulk requests under way");
     describe_counter!(SINK_COLLAPSED, "Changes that a newer change of the same document took along");
+    describe_gauge!(
+        SINK_STOPPED,
+        "1 for a sink that was stopped for good while others go on; /readyz says why"
+    );
     describe_gauge!(
         SINK_NODE_UP,
         "1 for a node of the search engine that answers, 0 for one that is put aside"

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use everrelay::admin::sinks::SinkStatus;
 use everrelay::admin::{PipelineStatus, Room};
 use everrelay::clock::Clock;
 use everrelay::disk::SystemDisk;
@@ -354,7 +355,8 @@ fn ls_asks_the_relay_that_holds_the_state_folder_and_else_says_why_it_does_not_k
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     folder.configure(&listener.local_addr().unwrap().to_string());
     let cursor = Cursor { seq: second, ..Cursor::default() };
-    let pipeline = PipelineStatus::new(&folder.opened.as_ref().unwrap().log, &cursor, Room::default());
+    let sinks = vec![SinkStatus::new("main", true, &cursor, &[])];
+    let pipeline = PipelineStatus::new(&folder.opened.as_ref().unwrap().log, sinks, Room::default());
     let answering = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let mut request = [0; 4096];

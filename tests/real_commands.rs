@@ -105,8 +105,10 @@ async fn status_and_the_log_are_read_beside_a_relay_and_without_one() -> Result<
         let status: Value = serde_json::from_str(&text)?;
         ensure!(status["running"] == running && status["ready"] == running, "{text}");
         let pipeline = &status["pipeline"];
-        ensure!(pipeline["cursor"] == pipeline["visible"] && pipeline["cursor"].as_u64() > Some(0), "{text}");
-        ensure!(pipeline["gtids"].as_str().is_some_and(|gtids| !gtids.is_empty()), "{text}");
+        let sink = &pipeline["sinks"][0];
+        ensure!(sink["name"] == "main" && sink["configured"] == true, "{text}");
+        ensure!(sink["cursor"] == pipeline["visible"] && sink["cursor"].as_u64() > Some(0), "{text}");
+        ensure!(sink["gtids"].as_str().is_some_and(|gtids| !gtids.is_empty()), "{text}");
 
         let (code, text) = everrelay(&stage, &["log", "ls", "--json"]).await?;
         ensure!(code == 0, "{text}");

@@ -42,7 +42,8 @@ async fn only_need_snapshots(stage: &Stage, tables: &[&str]) -> Result<()> {
         let needing = pipeline["needs_snapshot"].as_array().context("needs_snapshot in /status")?;
         let needing: Vec<_> = needing.iter().filter_map(|needs| needs["table"].as_str()).collect();
         let none = |key: &str| pipeline[key].as_array().is_some_and(Vec::is_empty);
-        let over = pipeline["visible"] != 0 && none("snapshots") && none("swept") && needing == tables;
+        let swept = pipeline["sinks"][0]["swept"].as_array().is_some_and(Vec::is_empty);
+        let over = pipeline["visible"] != 0 && none("snapshots") && swept && needing == tables;
         Ok(over.then_some(()))
     })
     .await

@@ -107,7 +107,10 @@ async fn what_is_refused_holds_nothing_up(mut stage: Stage) -> Result<()> {
     stage.relay.until_ready_is(200, SOON).await?;
     ensure!(stage.relay.metric("everrelay_parked").await? == 4.0);
     let status: Value = serde_json::from_str(&stage.relay.get("/status").await?.1)?;
-    ensure!(status["pipeline"]["parked"][0]["table"] == format!("{}.papers", stage.shop.schema), "{status}");
+    ensure!(
+        status["pipeline"]["sinks"][0]["parked"][0]["table"] == format!("{}.papers", stage.shop.schema),
+        "{status}"
+    );
     let listed_now = listed(&stage).await?;
     let record = |id: &str| -> Result<String> {
         let found = listed_now.iter().find(|(listed, ..)| listed == id).context("it is listed")?;
@@ -247,8 +250,10 @@ async fn what_is_parked_outlives_kills_and_a_snapshot_spares_its_documents() -> 
     let seen = &stage;
     eventually("the snapshot's sweep has ended", SOON, async || {
         let status: Value = serde_json::from_str(&seen.relay.get("/status").await?.1)?;
-        let none = |key: &str| status["pipeline"][key].as_array().is_some_and(Vec::is_empty);
-        Ok((none("swept") && none("snapshots")).then_some(()))
+        let pipeline = &status["pipeline"];
+        let lists = [&pipeline["sinks"][0]["swept"], &pipeline["snapshots"]];
+        let none = lists.iter().all(|list| list.as_array().is_some_and(Vec::is_empty));
+        Ok(none.then_some(()))
     })
     .await?;
     ensure!(

@@ -243,7 +243,7 @@ fn slow_down(stage: &Stage) -> Result<()> {
 async fn replay_of(stage: &Stage) -> Result<Option<Value>> {
     let Ok((200, status)) = stage.relay.get("/status").await else { return Ok(None) };
     let mut status: Value = serde_json::from_str(&status)?;
-    Ok(Some(status["pipeline"]["replay"].take()))
+    Ok(Some(status["pipeline"]["sinks"][0]["replay"].take()))
 }
 
 #[tokio::test]

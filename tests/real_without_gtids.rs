@@ -78,7 +78,7 @@ async fn kills_cost_nothing_without_gtids_and_while_they_are_turned_on_under_loa
     let status = status(&stage).await?;
     let pipeline = &status["pipeline"];
     ensure!(pipeline["source"]["place"].is_null(), "{status}");
-    ensure!(pipeline["gtids"].as_str().is_some_and(|gtids| !gtids.is_empty()), "{status}");
+    ensure!(pipeline["sinks"][0]["gtids"].as_str().is_some_and(|gtids| !gtids.is_empty()), "{status}");
     stage.clear().await
 }
 

@@ -55,7 +55,7 @@ fn options(stretch: &Stretch, sink_url: &str) -> RelayOptions {
 
 fn is_settled(status: &Status) -> Result<bool> {
     let pipeline = &status.pipeline;
-    Ok(pipeline.visible > 0 && pipeline.cursor == pipeline.visible)
+    Ok(pipeline.visible > 0 && pipeline.sinks[0].cursor == pipeline.visible)
 }
 
 /// To a server that acknowledges all.

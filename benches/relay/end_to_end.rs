@@ -35,7 +35,7 @@ pub async fn run(servers: &Servers, dir: &Path, scale: Scale) -> Result<()> {
     let until: GtidSet = stretch.until.parse()?;
     let Against { share, cpu_share, peak_mb } =
         against(&bodies, servers, dir, Subject { options: &options, log: None }, scale.rounds, |status| {
-            Ok(status.pipeline.gtids.parse::<GtidSet>()? == until)
+            Ok(status.pipeline.sinks[0].gtids.parse::<GtidSet>()? == until)
         })
         .await?;
     line("end_to_end.share_of_engine", share, "ratio");

@@ -50,8 +50,8 @@ pub async fn run(servers: &Servers, dir: &Path, scale: Scale) -> Result<()> {
             let pipeline = &status.pipeline;
             Ok(pipeline.visible > 0
                 && pipeline.snapshots.is_empty()
-                && pipeline.swept.is_empty()
-                && pipeline.cursor == pipeline.visible)
+                && pipeline.sinks[0].swept.is_empty()
+                && pipeline.sinks[0].cursor == pipeline.visible)
         })
         .await?;
     line("snapshot.peak_rss_mb", (peak / MB).max(peak_mb), "MB");

@@ -4,10 +4,11 @@
 //! |---|---|---|
 //! | `POST /snapshot` | `{"tables": ["shop.orders"], "filter": "id > 7"}`; no tables: all | `{"tables": […]}`: those that it is carried out for |
 //! | `POST /snapshot/pause`, `…/resume`, `…/cancel` | `{"tables": […]}`; none: all that are not over | the same |
-//! | `/parked`, `/parked/…` | see [`parked`](super::parked) | |
-//! | `/replay`, `/replay/cancel` | see [`replay`](super::replay) | |
+//! | `/sink/NAME/parked`, `/sink/NAME/parked/…` | see [`parked`](super::parked) | |
+//! | `/sink/NAME/replay`, `/sink/NAME/replay/cancel` | see [`replay`](super::replay) | |
 //!
-//! 200 where the order is carried out, 409 with why not in words, 400 for a body that is none, 504 where the source takes too long.
+//! 200 where the order is carried out, 409 with why not in words, 400 for a body that is none, 404 for a sink that does not run, 504 where the source takes
+//! too long.
 //!
 //! It stands in the state folder, which the relay has to itself: a socket that a killed one left there is replaced.
 
@@ -89,8 +90,7 @@ impl SocketPath {
 pub struct Control {
     listener: UnixListener,
     path: PathBuf,
-    parked: Router,
-    replay: Router,
+    sinks: Router,
 }
 
 /// Puts the socket in its place. Whoever calls has the state folder to itself.
@@ -105,20 +105,15 @@ pub fn bind(path: &Path) -> io::Result<Control> {
     let listener = UnixListener::bind(SocketPath::new(path)?.as_path())?;
     // The folder is the relay's alone, so nobody came before this.
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    Ok(Control { listener, path: path.to_owned(), parked: Router::new(), replay: Router::new() })
+    Ok(Control { listener, path: path.to_owned(), sinks: Router::new() })
 }
 
 impl Control {
-    /// Shows what is parked, and takes orders for it.
+    /// Shows what is parked of a sink and its replay, and takes orders for both.
     #[must_use]
-    pub fn with_parked(self, room: parked::Room) -> Control {
-        Control { parked: parked::routes(room), ..self }
-    }
-
-    /// Shows the replay, and takes orders for it.
-    #[must_use]
-    pub fn with_replay(self, room: replay::Room) -> Control {
-        Control { replay: replay::routes(room), ..self }
+    pub fn with_sink(self, name: &str, parked: parked::Room, replay: replay::Room) -> Control {
+        let routes = parked::routes(parked).merge(replay::routes(replay));
+        Control { sinks: self.sinks.nest(&format!("/sink/{name}"), routes), ..self }
     }
 
     /// Takes orders until a drain is asked for.
@@ -132,8 +127,8 @@ impl Control {
             .route("/snapshot/resume", post(resume))
             .route("/snapshot/cancel", post(cancel))
             .with_state(orders)
-            .merge(self.parked)
-            .merge(self.replay);
+            .merge(self.sinks)
+            .fallback(unknown);
         let served = tokio::select! {
             served = axum::serve(self.listener, routes).into_future() => served,
             () = shutdown.wait() => Ok(()),
@@ -142,6 +137,12 @@ impl Control {
         let _ = fs::remove_file(&self.path);
         served
     }
+}
+
+async fn unknown() -> Response {
+    let why =
+        "the relay that runs has no such sink: it was started with another configuration. Start it again";
+    (StatusCode::NOT_FOUND, why).into_response()
 }
 
 async fn begin(State(orders): State<Orders>, body: Bytes) -> Response {

@@ -44,11 +44,11 @@ fn refused_row() -> ParkedStep {
 async fn what_is_parked_is_shown_and_ordered(path: &Path, queue: &mut ParkedQueue) {
     let socket = SocketPath::new(path).unwrap();
     let client = reqwest::Client::builder().unix_socket(socket.as_path()).build().unwrap();
-    let listed = client.get("http://relay/parked").send().await.unwrap().text().await.unwrap();
+    let listed = client.get("http://relay/sink/main/parked").send().await.unwrap().text().await.unwrap();
     insta::assert_snapshot!(listed, @r##"[{"record":12,"table":"shop.orders","document":"#7902699be42c","id":"7","operation":"snapshot read","version":1012,"reason":"document_parsing_exception","details":"document_parsing_exception (400)","since_micros":5,"tried_micros":6,"attempts":2,"bytes":4}]"##);
-    let (status, shown) = post_to(path, "/parked/show", r#"{"records": [12]}"#).await;
+    let (status, shown) = post_to(path, "/sink/main/parked/show", r#"{"records": [12]}"#).await;
     assert!(status == StatusCode::OK && shown.contains(r#""body":"{\"id\":7}""#), "{shown}");
-    assert_eq!(post_to(path, "/parked/show", r#"{"records": [13]}"#).await.1, "[]");
+    assert_eq!(post_to(path, "/sink/main/parked/show", r#"{"records": [13]}"#).await.1, "[]");
     let retry = async {
         let taken = queue.next().await;
         assert_eq!(taken.order, ParkedOrder::Retry(Which::Tables(vec![TableName::new("shop", "orders")])));
@@ -56,13 +56,14 @@ async fn what_is_parked_is_shown_and_ordered(path: &Path, queue: &mut ParkedQueu
         let fate = Fate { table: TableName::new("shop", "orders"), seq: Seq(12), became };
         taken.answer.send(vec![fate]).unwrap();
     };
-    let (answer, ()) = tokio::join!(post_to(path, "/parked/retry", r#"{"tables": ["shop.orders"]}"#), retry);
+    let (answer, ()) =
+        tokio::join!(post_to(path, "/sink/main/parked/retry", r#"{"tables": ["shop.orders"]}"#), retry);
     let told = r#"[{"record":12,"table":"shop.orders","became":"refused","details":"again"}]"#;
     assert_eq!(answer, (StatusCode::OK, told.to_owned()));
     for body in
         ["", r#"{"tables": ["a.b"], "records": [1]}"#, r#"{"tables": ["orders"]}"#, r#"{"record": 1}"#]
     {
-        assert_eq!(post_to(path, "/parked/drop", body).await.0, StatusCode::BAD_REQUEST, "{body}");
+        assert_eq!(post_to(path, "/sink/main/parked/drop", body).await.0, StatusCode::BAD_REQUEST, "{body}");
     }
 }
 
@@ -83,7 +84,12 @@ async fn orders_go_to_the_source_and_its_answer_comes_back() {
     store.settle(&Cursor::default(), &[refused_row()]).unwrap();
     let (parked_orders, mut parked_queue) = parked_orders::channel();
     let room = parked::Room { store, rules: Rules::default(), orders: parked_orders };
-    let serving = tokio::spawn(control.with_parked(room).serve(orders, shutdown.clone()));
+    let replay_room = replay::Room {
+        store: settled.cursor("main").unwrap(),
+        orders: crate::relay::replay::orders::channel().0,
+    };
+    let control = control.with_sink("main", room, replay_room);
+    let serving = tokio::spawn(control.serve(orders, shutdown.clone()));
     what_is_parked_is_shown_and_ordered(&path, &mut parked_queue).await;
     let source = tokio::spawn(async move {
         let mut seen = Vec::new();
@@ -112,6 +118,7 @@ async fn orders_go_to_the_source_and_its_answer_comes_back() {
     ] {
         assert_eq!(post_to(&path, route, body).await.0, StatusCode::BAD_REQUEST, "{route} {body}");
     }
+    assert_eq!(post_to(&path, "/sink/other/parked/drop", "{}").await.0, StatusCode::NOT_FOUND);
     assert_eq!(post_to(&path, "/snapshot/pause", "{}").await.0, StatusCode::CONFLICT, "the source is gone");
     shutdown.request();
     serving.await.unwrap().unwrap();

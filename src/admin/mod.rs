@@ -13,6 +13,7 @@
 pub mod control;
 pub mod parked;
 pub mod replay;
+pub mod sinks;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -27,8 +28,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use metrics::gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
-use replay::ReplayStatus;
 use serde::Serialize;
+use sinks::SinkStatus;
 use tokio::net::TcpListener;
 
 use crate::disk::Disk;
@@ -36,7 +37,8 @@ use crate::lifecycle::{Readiness, Shutdown};
 use crate::log::snapshot::Snapshot;
 use crate::log::{Gap, Log};
 use crate::metrics::names;
-use crate::settled::{Cursor, Parked, SettledError};
+use crate::relay::ingest::NO_ROOM;
+use crate::settled::{Parked, SettledError};
 use crate::source::Upstream;
 
 /// Gives the state that `/status` shows; called per request.
@@ -49,33 +51,19 @@ pub struct PipelineStatus {
     pub retained_start: u64,
     /// Sequence number of the last durable commit.
     pub visible: u64,
-    /// Everything up to here is settled in the search engine.
-    pub cursor: u64,
     /// Server time of the last durable commit, microseconds since 1970 UTC.
     pub visible_time_micros: u64,
     pub log_bytes: u64,
     pub log_segments: u64,
     #[serde(flatten)]
     pub room: Room,
-    /// Transactions settled in the search engine, of those that have GTIDs.
-    pub gtids: String,
+    /// By name.
+    pub sinks: Vec<SinkStatus>,
     /// Tables whose documents are not what their rows are, by name.
     pub needs_snapshot: Vec<NeedsSnapshot>,
     /// Snapshots that are not over, in the order in which they were wanted.
     #[serde(default)]
     pub snapshots: Vec<SnapshotStatus>,
-    /// Tables that a snapshot was read of, and whose documents without a row are being deleted.
-    #[serde(default)]
-    pub swept: Vec<String>,
-    /// What stands up to here nobody needs any more: below the cursor while documents are deleted.
-    #[serde(default)]
-    pub done: Option<u64>,
-    /// What the search engine refused, by table and reason: it has older versions of these documents, or none.
-    #[serde(default)]
-    pub parked: Vec<ParkedStatus>,
-    /// The replay that goes on, or the last one.
-    #[serde(default)]
-    pub replay: Option<ReplayStatus>,
     /// The servers that it is filled from; of a relay that does not run, none.
     #[serde(default)]
     pub source: Upstream,
@@ -197,34 +185,30 @@ pub struct Room {
 }
 
 impl PipelineStatus {
-    /// The state of a log, of the cursor that follows it, and of the room that it has.
+    /// The state of a log, of the sinks that follow it, and of the room that it has.
     #[must_use]
-    pub fn new<D: Disk>(log: &Log<D>, cursor: &Cursor, room: Room) -> PipelineStatus {
+    pub fn new<D: Disk>(log: &Log<D>, sinks: Vec<SinkStatus>, room: Room) -> PipelineStatus {
         let (stats, visible) = (log.stats(), log.visible());
         PipelineStatus {
             retained_start: log.retained_start().0,
             visible: visible.seq.0,
-            cursor: cursor.seq.0,
             visible_time_micros: visible.time_micros,
             log_bytes: stats.bytes,
             log_segments: stats.segments as u64,
             room,
-            gtids: cursor.gtids.to_string(),
+            sinks,
             needs_snapshot: log.gaps().borrow().iter().map(NeedsSnapshot::from).collect(),
-            done: Some(cursor.done().0),
-            swept: cursor.sweeps.iter().map(|sweep| sweep.table.to_string()).collect(),
             snapshots: log.snapshots().borrow().iter().map(SnapshotStatus::from).collect(),
-            parked: Vec::new(),
-            replay: cursor.replay.as_ref().map(ReplayStatus::from),
             source: Upstream::default(),
             purge_left_seconds: None,
         }
     }
 
-    /// With what is parked.
+    /// Of several sinks the one that the log is kept for longest, where it holds the log.
     #[must_use]
-    pub fn with_parked(self, parked: &[Parked]) -> PipelineStatus {
-        PipelineStatus { parked: ParkedStatus::of(parked), ..self }
+    pub fn holds(&self) -> Option<&SinkStatus> {
+        let slowest = self.sinks.iter().min_by_key(|sink| sink.done)?;
+        Some(slowest).filter(|slowest| self.sinks.len() > 1 && slowest.done < self.visible)
     }
 
     /// With how many rows a second its snapshots read, by table.
@@ -332,7 +316,16 @@ async fn readyz(State(shared): State<Shared>) -> Response {
     if obstacles.is_empty() {
         return (StatusCode::OK, "ready\n").into_response();
     }
-    let lines: String = obstacles.iter().map(|(part, reason)| format!("{part}: {reason}\n")).collect();
+    let mut lines: String = obstacles.iter().map(|(part, reason)| format!("{part}: {reason}\n")).collect();
+    if obstacles.contains_key(NO_ROOM)
+        && let Ok(pipeline) = (shared.status)()
+        && let Some(SinkStatus { name, done, .. }) = pipeline.holds()
+    {
+        lines.push_str(&format!(
+            "log: it is kept for sink {name}, which has settled {done} of {}\n",
+            pipeline.visible
+        ));
+    }
     (StatusCode::SERVICE_UNAVAILABLE, lines).into_response()
 }
 
@@ -352,7 +345,7 @@ async fn status_json(State(shared): State<Shared>) -> Response {
     let status = Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ready: obstacles.is_empty(),
-        obstacles: obstacles.into_iter().map(|(part, reason)| (part.to_owned(), reason)).collect(),
+        obstacles,
         pipeline,
     };
     match serde_json::to_string(&status) {

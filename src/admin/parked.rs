@@ -1,5 +1,7 @@
 //! What is parked, as the control socket and the command show it: without a row's values unless they are asked for.
 //!
+//! Below `/sink/NAME`:
+//!
 //! | route | body, JSON | answer, JSON |
 //! |---|---|---|
 //! | `GET /parked` | | a list of [`ParkedChange`], oldest first |

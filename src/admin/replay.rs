@@ -1,5 +1,7 @@
 //! The replay, as the control socket, `/status` and the commands show it.
 //!
+//! Below `/sink/NAME`:
+//!
 //! | route | body, JSON | answer, JSON |
 //! |---|---|---|
 //! | `GET /replay` | | the replay that goes on, or the last one, as a [`ReplayStatus`]; `null` where there was none |
@@ -39,7 +41,7 @@ pub struct Asked {
 }
 
 /// How far a replay is, or what became of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ReplayStatus {
     /// Each has the next one.
     pub number: u64,
@@ -70,10 +72,11 @@ pub struct ReplayStatus {
     pub without_index: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplayState {
     /// It finds out which changes are the newest.
+    #[default]
     Reading,
     Sending,
     Done,

@@ -9,11 +9,12 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::{ConfigArgument, Failure};
-use crate::config::Settings;
+use crate::config::{Settings, SinkSettings};
 use crate::disk::{Disk, SystemDisk};
 use crate::event::document::IndexSpec;
 use crate::lifecycle::Exit;
 use crate::log::{Gap, Standing};
+use crate::settled::Settled;
 use crate::sink::SinkError;
 use crate::sink::elastic::{ElasticSink, Look, Missing};
 
@@ -54,10 +55,10 @@ struct Finding {
 /// Everything tried so far, printed as it comes.
 struct Findings {
     json: bool,
-    /// The server that is tried, where there are several.
+    /// The server or the sink that is tried, where there are several.
     of: Option<String>,
-    /// What the followed tables' documents need, by alias.
-    indices: BTreeMap<String, IndexSpec>,
+    /// What the followed tables' documents need, by sink and alias.
+    indices: BTreeMap<String, BTreeMap<String, IndexSpec>>,
     /// The exit code of the first failure.
     exit: Exit,
 }
@@ -106,7 +107,10 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, Failure> {
     let standing = state_folder(&settings, &mut findings);
     runtime.block_on(async {
         source::servers(&settings, standing.as_ref(), &mut findings).await;
-        sink(&settings, &mut findings).await;
+        for sink in &settings.sinks {
+            findings.of = (settings.sinks.len() > 1).then(|| format!("sink {}", sink.name));
+            engine(sink, &mut findings).await;
+        }
     });
     Ok(findings.exit)
 }
@@ -140,6 +144,7 @@ fn state_folder(settings: &Settings, findings: &mut Findings) -> Option<Standing
             let stats = opened.log.stats();
             findings.ok("log", format!("records {} to {}", stats.first, stats.last));
             quota(settings, stats.bytes, free.ok(), findings);
+            sinks_of_the_folder(settings, findings);
             for gap in opened.standing.iter().flat_map(|standing| &standing.gaps).take(SHOWN_GAPS) {
                 needs_snapshot(gap, settings.source.snapshot.gaps, findings);
             }
@@ -149,6 +154,21 @@ fn state_folder(settings: &Settings, findings: &mut Findings) -> Option<Standing
             findings.failed("log", Exit::State, &error);
             None
         }
+    }
+}
+
+/// Sinks that the log is kept for in vain.
+fn sinks_of_the_folder(settings: &Settings, findings: &mut Findings) {
+    let folder = settings.settled_dir();
+    // Where the cursors cannot be read a relay may be at work on them, or `run` says what is wrong.
+    let settled = folder.exists().then(|| Settled::open(&folder));
+    let Some(Ok(settled)) = settled else { return };
+    let Ok((_, others)) = super::sinks::names(settings, &settled) else { return };
+    for name in others {
+        let text = format!(
+            "the log is kept for {name}, which the configuration does not name: name it again, or `everrelay log forget-sink {name}`"
+        );
+        findings.add("sinks", Verdict::Warning, text);
     }
 }
 
@@ -189,8 +209,9 @@ fn quota(settings: &Settings, taken: u64, free: Option<u64>, findings: &mut Find
     }
 }
 
-async fn sink(settings: &Settings, findings: &mut Findings) {
-    let sink = match ElasticSink::new(&settings.sink) {
+async fn engine(settings: &SinkSettings, findings: &mut Findings) {
+    let specs = findings.indices.remove(&settings.name).unwrap_or_default();
+    let sink = match ElasticSink::new(&settings.engine) {
         Ok(sink) => sink,
         Err(error) => return findings.failed("sink", Exit::Sink, &error),
     };
@@ -213,8 +234,8 @@ async fn sink(settings: &Settings, findings: &mut Findings) {
     }
     match sink.meet().await {
         Ok(()) if any => {
-            privileges(&sink, findings).await;
-            indices(&sink, findings).await;
+            privileges(&sink, &specs, findings).await;
+            indices(&sink, specs, findings).await;
         }
         Ok(()) => {}
         Err(SinkError::Transient(error) | SinkError::Definite(error)) => {
@@ -224,8 +245,8 @@ async fn sink(settings: &Settings, findings: &mut Findings) {
 }
 
 /// Whether the role may do what the relay will.
-async fn privileges(sink: &ElasticSink, findings: &mut Findings) {
-    let aliases: Vec<&str> = findings.indices.keys().map(String::as_str).collect();
+async fn privileges(sink: &ElasticSink, specs: &BTreeMap<String, IndexSpec>, findings: &mut Findings) {
+    let aliases: Vec<&str> = specs.keys().map(String::as_str).collect();
     let missing = match sink.missing_privileges(&aliases).await {
         Ok(Some(missing)) => missing,
         // Without security, or by an engine that has no such question.
@@ -261,8 +282,7 @@ async fn privileges(sink: &ElasticSink, findings: &mut Findings) {
 }
 
 /// Whether each index takes its documents, or can be made.
-async fn indices(sink: &ElasticSink, findings: &mut Findings) {
-    let specs = std::mem::take(&mut findings.indices);
+async fn indices(sink: &ElasticSink, specs: BTreeMap<String, IndexSpec>, findings: &mut Findings) {
     let (mut there, all) = (0, specs.len());
     for (alias, spec) in specs {
         match sink.look(&spec).await {

@@ -9,8 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use serde_json::json;
 
+use super::sinks::SinkArgument;
 use super::{ConfigArgument, Failure, status};
-use crate::config::Settings;
+use crate::admin::PipelineStatus;
+use crate::admin::sinks::SinkStatus;
+use crate::config::{Settings, SinkSettings};
 use crate::diff::repair::Repair;
 use crate::diff::rows::Table;
 use crate::diff::{Diff, DiffError, DiffOptions, Engine, Found, Kind, Lag, Progress, Standing};
@@ -26,6 +29,8 @@ use crate::source::mysql::{MysqlError, MysqlOptions, Place};
 pub(super) struct DiffArguments {
     #[command(flatten)]
     config: ConfigArgument,
+    #[command(flatten)]
+    sink: SinkArgument,
     /// The table, schema.table.
     #[arg(value_name = "TABLE")]
     table: String,
@@ -46,19 +51,26 @@ pub(super) struct DiffArguments {
     json: bool,
 }
 
-/// A relay at its address.
-struct Running<'s>(&'s Settings);
+/// A relay at its address, and the sink that is meant.
+struct Running<'s>(&'s Settings, &'s SinkSettings);
 
 impl Lag for Running<'_> {
     async fn standing(&self) -> Result<Option<Standing>, DiffError> {
         let unusable = |error: anyhow::Error| DiffError::Relay(format!("{error:#}"));
         let Some(status) = status::asked(self.0).await.map_err(unusable)? else { return Ok(None) };
         let pipeline = status.pipeline;
-        let gtids = pipeline.gtids.parse();
+        let sink = sink_of(&pipeline, self.1).map_err(DiffError::Relay)?;
+        let gtids = sink.gtids.parse();
         let gtids = gtids.map_err(|_| DiffError::Relay("it names no GTID set".to_owned()))?;
         let place = pipeline.source.place.as_deref().and_then(place);
-        Ok(Some(Standing { gtids, place, visible: pipeline.visible, cursor: pipeline.cursor }))
+        Ok(Some(Standing { gtids, place, visible: pipeline.visible, cursor: sink.cursor }))
     }
+}
+
+/// How the sink stands by a relay that runs.
+fn sink_of<'p>(pipeline: &'p PipelineStatus, sink: &SinkSettings) -> Result<&'p SinkStatus, String> {
+    let found = pipeline.sinks.iter().find(|status| status.name == sink.name);
+    found.ok_or_else(|| format!("it was started with a configuration that has no sink {}", sink.name))
 }
 
 /// `binlog.000007:1234`.
@@ -91,7 +103,7 @@ pub(super) fn run(arguments: &DiffArguments) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(Exit::Unexpected, error))?;
     let begun = Instant::now();
-    let (found, repaired) = runtime.block_on(compare(arguments, &settings))?;
+    let (found, repaired) = runtime.block_on(compare(arguments, &settings, arguments.sink.of(&settings)?))?;
     if std::io::stderr().is_terminal() {
         eprintln!();
     }
@@ -119,6 +131,7 @@ pub(super) fn run(arguments: &DiffArguments) -> Result<Exit, Failure> {
 async fn compare(
     arguments: &DiffArguments,
     settings: &Settings,
+    of_sink: &SinkSettings,
 ) -> Result<(Found, Option<(Repair, Found)>), Failure> {
     let name = arguments.table.split_once('.');
     let name = name.map(|(schema, table)| TableName::new(schema, table));
@@ -133,8 +146,8 @@ async fn compare(
     }
     let how = (server.peer, server.gives_gtids());
     drop(control);
-    let table = Table::open(&options, how, &name, &settings.rules).await.map_err(of)?;
-    let sink = ElasticSink::new(&settings.sink).map_err(|error| Failure::new(Exit::Sink, error))?;
+    let table = Table::open(&options, how, &name, &of_sink.deliver.rules).await.map_err(of)?;
+    let sink = ElasticSink::new(&of_sink.engine).map_err(|error| Failure::new(Exit::Sink, error))?;
     let spec = table.mapping.spec();
     let index = sink.find(&spec.alias, Expect::Anything).await.map_err(|error| of(error.into()))?;
     let alias = &spec.alias;
@@ -151,13 +164,13 @@ async fn compare(
         patience: Duration::from_secs(arguments.wait),
     };
     let engine = Engine { sink: &sink, index: &index, existence_only, metadata: metadata.as_deref() };
-    let mut diff = Diff { table, engine, lag: &Running(settings), options };
+    let mut diff = Diff { table, engine, lag: &Running(settings, of_sink), options };
     let found = diff.run(&Bar { begun: Instant::now() }).await.map_err(of)?;
     let repair = Repair::of(&found, &diff.table);
     if !arguments.repair || repair == Repair::Nothing {
         return Ok((found, None));
     }
-    repair::order(settings, &name, &repair, &found).await?;
+    repair::order((settings, of_sink), &name, &repair, &found).await?;
     let bar = Bar { begun: Instant::now() };
     let left = match &repair {
         Repair::Whole => diff.run(&bar).await,

@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::task::JoinSet;
 
 use super::Failure;
 use super::run::open_log;
@@ -26,11 +27,14 @@ const LEASE: Duration = Duration::from_secs(15);
 /// How far above another relay's bound its indices are taken over: an hour of versions, as that one may raise it meanwhile.
 const MARGIN: u64 = 3_600_000_000;
 
-/// This run, whose versions follow what the log holds.
+/// What a sink knows of what it wrote in former runs: its id, and its cursor.
+pub(super) type Known = (u64, Cursor);
+
+/// This run of a sink, whose versions follow what the log holds. `sink_id`: the sink's, see [`Settled::sink_id`](crate::settled::Settled::sink_id).
 pub(super) fn claimant(
     settings: &Settings,
     opened: &Opened<SystemDisk>,
-    folder_id: u64,
+    sink_id: u64,
     take_over: bool,
 ) -> Result<Claimant, Failure> {
     let path = settings.log_dir().join(LOCK);
@@ -42,7 +46,7 @@ pub(super) fn claimant(
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
     let boot = boot.map_or_else(|_| rand::random::<u64>().to_string(), |id| id.trim().to_owned());
     Ok(Claimant {
-        folder_id,
+        folder_id: sink_id,
         run_id: rand::random(),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         place: format!("{boot}:{}:{}", lock.dev(), lock.ino()),
@@ -53,24 +57,34 @@ pub(super) fn claimant(
 }
 
 /// Opens the log once more, with higher versions, where its own would begin at or below what the fence says was sent: by a later state of this folder, or, to
-/// take its indices over, by anybody. Where the engine does not answer in time the log stays as it is: such versions are refused later.
+/// take its indices over, by anybody. Where an engine does not answer in time the log stays as it is for it: such versions are refused later. `known`: by sink, as the
+/// settings have them.
 pub(super) async fn outrank(
     opened: Opened<SystemDisk>,
     settings: &mut Settings,
-    (folder_id, cursor): (u64, &Cursor),
+    known: &[Known],
     take_over: bool,
     shutdown: &Shutdown,
 ) -> Result<Opened<SystemDisk>, Failure> {
     let above = if take_over {
         tokio::select! {
-            bound = highest_of_all(&settings.sink) => bound?.map(|bound| Version(bound.0.saturating_add(MARGIN))),
+            bound = highest_of_all(settings) => bound?.map(|bound| Version(bound.0.saturating_add(MARGIN))),
             () = shutdown.wait() => None,
         }
     } else {
-        let uuids: Vec<String> = cursor.indices.values().map(|index| index.uuid.clone()).collect();
-        let asked = ElasticSink::highest_bound(&settings.sink, Some((folder_id, &uuids)));
-        let asked = async { if uuids.is_empty() { Ok(None) } else { asked.await } };
-        tokio::time::timeout(PATIENCE, asked).await.unwrap_or(Ok(None)).unwrap_or(None)
+        // Side by side: an engine that is away costs the time once.
+        let mut asked = JoinSet::new();
+        for (sink, (sink_id, cursor)) in settings.sinks.iter().zip(known) {
+            let uuids: Vec<String> = cursor.indices.values().map(|index| index.uuid.clone()).collect();
+            if !uuids.is_empty() {
+                let (engine, sink_id) = (sink.engine.clone(), *sink_id);
+                asked.spawn(async move {
+                    let bound = ElasticSink::highest_bound(&engine, Some((sink_id, &uuids)));
+                    tokio::time::timeout(PATIENCE, bound).await.unwrap_or(Ok(None)).unwrap_or(None)
+                });
+            }
+        }
+        asked.join_all().await.into_iter().flatten().max()
     };
     let Some(above) = above.filter(|above| *above > opened.log.highest_version()) else {
         return Ok(opened);
@@ -81,7 +95,16 @@ pub(super) async fn outrank(
     open_log(settings).await
 }
 
-async fn highest_of_all(options: &ElasticOptions) -> Result<Option<Version>, Failure> {
+/// Of every sink's engine; each is waited for.
+async fn highest_of_all(settings: &Settings) -> Result<Option<Version>, Failure> {
+    let mut highest = None;
+    for sink in &settings.sinks {
+        highest = highest.max(highest_of(&sink.engine).await?);
+    }
+    Ok(highest)
+}
+
+async fn highest_of(options: &ElasticOptions) -> Result<Option<Version>, Failure> {
     let mut backoff = Backoff::new();
     loop {
         match ElasticSink::highest_bound(options, None).await {

@@ -9,6 +9,7 @@ pub mod log;
 pub mod parked;
 pub mod replay;
 pub mod run;
+mod sinks;
 pub mod snapshot;
 mod socket;
 pub mod status;
@@ -177,12 +178,12 @@ fn bytes_for_people(bytes: u64) -> String {
     }
 }
 
-/// Text for people, with colours on a terminal; a JSON object a line for machines. `EVERRELAY_LOG` takes tracing's filter syntax.
+/// Text for people, with colours on a terminal; a JSON object a line for machines. The span says which of several sinks speaks. `EVERRELAY_LOG` takes tracing's filter syntax.
 fn start_logging(for_machines: bool) {
     let filter = EnvFilter::try_from_env("EVERRELAY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if for_machines {
-        builder.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
+        builder.json().flatten_event(true).with_current_span(true).with_span_list(false).init();
     } else {
         builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).init();
     }

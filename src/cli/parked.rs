@@ -4,11 +4,12 @@ use anyhow::anyhow;
 use reqwest::Method;
 use serde::Serialize;
 
+use super::sinks::SinkArgument;
 use super::socket::ask;
 use super::{ConfigArgument, Failure, bytes_for_people};
 use crate::admin::parked::{self, Meant, Outcome, ParkedChange, Shown, Told};
 use crate::clock::rfc3339_seconds;
-use crate::config::Settings;
+use crate::config::{Settings, SinkSettings};
 use crate::lifecycle::Exit;
 use crate::settled::{CursorStore, ParkedStep, Settled, SettledError, SledCursor};
 
@@ -28,6 +29,8 @@ pub(super) enum ParkedCommand {
 pub(super) struct ListArguments {
     #[command(flatten)]
     config: ConfigArgument,
+    #[command(flatten)]
+    sink: SinkArgument,
     /// The documents' ids too.
     #[arg(long)]
     show: bool,
@@ -40,6 +43,8 @@ pub(super) struct ListArguments {
 pub(super) struct ShowArguments {
     #[command(flatten)]
     config: ConfigArgument,
+    #[command(flatten)]
+    sink: SinkArgument,
     /// Its record in the log, as `parked ls` names it.
     record: u64,
     /// The document's id and the document itself: values of a row.
@@ -54,6 +59,8 @@ pub(super) struct ShowArguments {
 pub(super) struct OrderArguments {
     #[command(flatten)]
     config: ConfigArgument,
+    #[command(flatten)]
+    sink: SinkArgument,
     /// Records as `parked ls` names them, or tables, schema.table each.
     #[arg(value_name = "RECORD|TABLE")]
     which: Vec<String>,
@@ -83,8 +90,9 @@ pub(super) fn run(command: &ParkedCommand) -> Result<Exit, Failure> {
     }
 }
 
-fn list(ListArguments { config, show, json }: &ListArguments) -> Result<Exit, Failure> {
-    let changes = look(&config.load()?)?;
+fn list(ListArguments { config, sink, show, json }: &ListArguments) -> Result<Exit, Failure> {
+    let settings = config.load()?;
+    let changes = look(&settings, sink.of(&settings)?)?;
     for change in &changes {
         let change = ParkedChange { id: change.id.clone().filter(|_| *show), ..change.clone() };
         if *json {
@@ -99,15 +107,17 @@ fn list(ListArguments { config, show, json }: &ListArguments) -> Result<Exit, Fa
     Ok(Exit::Done)
 }
 
-fn show(ShowArguments { config, record, show, json }: &ShowArguments) -> Result<Exit, Failure> {
+fn show(ShowArguments { config, sink, record, show, json }: &ShowArguments) -> Result<Exit, Failure> {
     let settings = config.load()?;
+    let sink = sink.of(&settings)?;
     let meant = Meant { records: Some(vec![*record]), ..Meant::default() };
-    let answer = ask::<Vec<Shown>>(&settings, Method::POST, "/parked/show", &meant);
+    let answer = ask::<Vec<Shown>>(&settings, Method::POST, &route(sink, "/show"), &meant);
     let found = match taken(answer)? {
         Some(found) => found,
         None => {
             let which = meant.which().map_err(|why| Failure::new(Exit::Usage, anyhow!(why)))?;
-            left_behind(&settings, |store| parked::show(store, &which, &settings.rules))?.unwrap_or_default()
+            let rules = &sink.deliver.rules;
+            left_behind(&settings, sink, |store| parked::show(store, &which, rules))?.unwrap_or_default()
         }
     };
     if found.is_empty() {
@@ -138,7 +148,8 @@ fn show(ShowArguments { config, record, show, json }: &ShowArguments) -> Result<
 fn retry(arguments: &OrderArguments) -> Result<Exit, Failure> {
     let meant = arguments.meant()?;
     let settings = arguments.config.load()?;
-    let answer = ask::<Vec<Told>>(&settings, Method::POST, "/parked/retry", &meant);
+    let sink = arguments.sink.of(&settings)?;
+    let answer = ask::<Vec<Told>>(&settings, Method::POST, &route(sink, "/retry"), &meant);
     let told = taken(answer)?.ok_or_else(|| {
         let why = anyhow!(
             "no relay runs on {:?}: parked changes are sent by one that runs, among its others",
@@ -152,8 +163,9 @@ fn retry(arguments: &OrderArguments) -> Result<Exit, Failure> {
 fn forget(DropArguments { order, yes }: &DropArguments) -> Result<Exit, Failure> {
     let meant = order.meant()?;
     let settings = order.config.load()?;
+    let sink = order.sink.of(&settings)?;
     if !yes {
-        let changes = look(&settings)?;
+        let changes = look(&settings, sink)?;
         let named = |change: &&ParkedChange| {
             let ParkedChange { table, record, .. } = change;
             let Meant { tables, records } = &meant;
@@ -168,11 +180,11 @@ fn forget(DropArguments { order, yes }: &DropArguments) -> Result<Exit, Failure>
             anyhow!("nothing was dropped: add --yes to forget these for good"),
         ));
     }
-    let told = match taken(ask::<Vec<Told>>(&settings, Method::POST, "/parked/drop", &meant))? {
+    let told = match taken(ask::<Vec<Told>>(&settings, Method::POST, &route(sink, "/drop"), &meant))? {
         Some(told) => told,
         None => {
             let which = meant.which().map_err(|why| Failure::new(Exit::Usage, anyhow!(why)))?;
-            left_behind(&settings, |store| {
+            left_behind(&settings, sink, |store| {
                 let chosen = parked::chosen(store, &which)?;
                 let gone = chosen
                     .iter()
@@ -240,12 +252,17 @@ impl OrderArguments {
     }
 }
 
+/// Where the relay has what is parked of a sink.
+fn route(sink: &SinkSettings, what: &str) -> String {
+    format!("/sink/{}/parked{what}", sink.name)
+}
+
 /// All that is parked: by the relay that runs, or by what it left behind.
-fn look(settings: &Settings) -> Result<Vec<ParkedChange>, Failure> {
-    let answer = ask::<Vec<ParkedChange>>(settings, Method::GET, "/parked", &());
+fn look(settings: &Settings, sink: &SinkSettings) -> Result<Vec<ParkedChange>, Failure> {
+    let answer = ask::<Vec<ParkedChange>>(settings, Method::GET, &route(sink, ""), &());
     match taken(answer)? {
         Some(changes) => Ok(changes),
-        None => Ok(left_behind(settings, |store| parked::list(store))?.unwrap_or_default()),
+        None => Ok(left_behind(settings, sink, |store| parked::list(store))?.unwrap_or_default()),
     }
 }
 
@@ -257,13 +274,14 @@ fn taken<T>(answer: anyhow::Result<Option<Result<T, String>>>) -> Result<Option<
 /// Works on the state folder of a relay that does not run; `None` where there is none yet.
 fn left_behind<T>(
     settings: &Settings,
+    sink: &SinkSettings,
     work: impl FnOnce(&mut SledCursor) -> Result<T, SettledError>,
 ) -> Result<Option<T>, Failure> {
     // Opening makes the folder where it is missing: a look must not.
     if !settings.settled_dir().exists() {
         return Ok(None);
     }
-    let opened = Settled::open(&settings.settled_dir()).and_then(|settled| settled.cursor(super::run::SINK));
+    let opened = Settled::open(&settings.settled_dir()).and_then(|settled| settled.cursor(&sink.name));
     let done = opened.and_then(|mut store| work(&mut store));
     done.map(Some).map_err(|error| Failure::new(Exit::State, error))
 }

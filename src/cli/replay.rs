@@ -10,6 +10,7 @@ use anyhow::anyhow;
 pub(super) use sending::for_people;
 
 use super::log::place::{Place, not_there};
+use super::sinks::SinkArgument;
 use super::{ConfigArgument, Failure};
 use crate::disk::SystemDisk;
 use crate::lifecycle::Exit;
@@ -21,6 +22,8 @@ use crate::source::mysql::patterns::Patterns;
 pub(super) struct ReplayArguments {
     #[command(flatten)]
     config: ConfigArgument,
+    #[command(flatten)]
+    sink: SinkArgument,
     /// Where to begin: a record, the first transaction of a time or later, or a transaction.
     ///
     /// A sequence number; a time with its zone (2026-11-23T06:47:08Z), a date alone (midnight UTC), or how long ago (10m); a GTID
@@ -54,13 +57,18 @@ pub(super) struct ReplayArguments {
 
 pub(super) fn run(arguments: &ReplayArguments) -> Result<Exit, Failure> {
     let settings = arguments.config.load()?;
+    let sink = arguments.sink.of(&settings)?;
     if arguments.cancel {
-        return sending::cancel(&settings, arguments.json);
+        return sending::cancel(&settings, sink, arguments.json);
     }
     if !arguments.table.is_empty() {
         Patterns::parse(&arguments.table).map_err(|error| Failure::new(Exit::Usage, error))?;
     }
-    if arguments.dry_run { dry_run::run(arguments, &settings) } else { sending::run(arguments, &settings) }
+    if arguments.dry_run {
+        dry_run::run(arguments, &settings, sink)
+    } else {
+        sending::run(arguments, &settings, sink)
+    }
 }
 
 impl ReplayArguments {

@@ -1,5 +1,7 @@
 //! `everrelay run`: the daemon, from start to exit, read top to bottom.
 
+mod beginning;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +10,10 @@ use anyhow::Context;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{ConfigArgument, Failure, fence};
+use beginning::{Beginning, Folder, Store};
+
+use super::{ConfigArgument, Failure, fence, sinks};
+use crate::admin::sinks::SinkStatus;
 use crate::admin::{self, PipelineStatus, Room, control};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
@@ -16,14 +21,13 @@ use crate::disk::{self, Reserve, SystemDisk};
 use crate::lifecycle::{Exit, Readiness, Shutdown};
 use crate::log::{Log, OpenError, Opened};
 use crate::relay::committer::Committer;
-use crate::relay::deliver::Deliver;
-use crate::relay::error::{DeliverError, IngestError, RelayError};
+use crate::relay::error::{IngestError, RelayError};
 use crate::relay::ingest::Ingest;
 use crate::relay::options::DeliverOptions;
+use crate::relay::sinks::{Sinks, Stopped};
 use crate::relay::snapshots::{Rates, Snapshots};
-use crate::relay::{Outlook, Retention, parked_orders, replay, upstream};
-use crate::settled::{CursorStore, ROOM_BYTES, Reserved, Settled, SettledError, SledCursor};
-use crate::sink::elastic::{Claimant, ElasticOptions, ElasticSink};
+use crate::relay::{Outlook, Retention, upstream};
+use crate::settled::{ROOM_BYTES, Settled, SettledError};
 use crate::source::Upstream;
 use crate::source::mysql::{MysqlOptions, MysqlSource};
 use crate::source::orders;
@@ -33,9 +37,6 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long the disk has, after the drain, for what was queued for it by then.
 const DISK_PATIENCE: Duration = Duration::from_secs(5);
-
-/// The sink's name in the state folder.
-pub(super) const SINK: &str = "main";
 
 /// Arguments of `everrelay run`.
 #[derive(Debug, clap::Args)]
@@ -118,13 +119,9 @@ async fn serve(mut settings: Settings, take_over: bool, shutdown: Shutdown) -> R
     // The log's lock holds by now: nobody else has the reserve.
     let reserve = reserve(&settings)?;
     let settled = open_settled(&settings, &reserve).await?;
-    let sled_cursor = || settled.cursor(SINK).map_err(|error| Failure::new(Exit::State, error));
-    let cursor = || sled_cursor().map(|cursor| Reserved::new(cursor, reserve.clone()));
-    let folder_id = settled.folder_id();
-    let kept = cursor()?.load().map_err(|error| Failure::new(Exit::State, error))?.unwrap_or_default();
-    let opened = fence::outrank(opened, &mut settings, (folder_id, &kept), take_over, &shutdown).await?;
+    let folder = Folder::open(&settings, settled, reserve.clone())?;
+    let opened = fence::outrank(opened, &mut settings, &folder.known()?, take_over, &shutdown).await?;
     opened.log.leave_room_for(reserve.clone());
-    let claimant = fence::claimant(&settings, &opened, folder_id, take_over)?;
 
     // The log's lock holds: a socket that is there was left behind.
     let control_path = settings.control_path();
@@ -132,59 +129,52 @@ async fn serve(mut settings: Settings, take_over: bool, shutdown: Shutdown) -> R
         .with_context(|| format!("cannot listen on {control_path:?}, the socket for commands"))
         .map_err(|error| Failure::new(Exit::State, error))?;
 
-    let options = MysqlOptions { relay_id: folder_id, ..settings.source };
+    let options = MysqlOptions { relay_id: folder.id(), ..settings.source.clone() };
     let source = MysqlSource::new(options).map_err(|error| Failure::new(Exit::Usage, error))?;
     let upstream = source.upstream();
     let (orders, order_queue) = orders::channel();
-    // The folder's part of the prefix is stable: what a former run left in the engine can be told by it.
-    let options = ElasticOptions {
-        folder_prefix: Claimant::folder_prefix(folder_id),
-        opaque_prefix: Claimant::opaque_prefix(folder_id, claimant.run_id),
-        fence: Some(claimant),
-        ..settings.sink
-    };
-    let (parked_orders, parked_queue) = parked_orders::channel();
-    let (replay_orders, replay_queue) = replay::orders::channel();
-    let sink = ElasticSink::new(&options).map_err(|error| Failure::new(Exit::Usage, error))?;
-
-    // Within the time that a connection may take; a node that is away is asked when it comes back.
-    sink.meet().await.map_err(|error| Failure::new(Exit::Sink, error))?;
+    let mut engines = Vec::new();
+    for sink in &settings.sinks {
+        let claimant = fence::claimant(&settings, &opened, folder.sink_id(&sink.name), take_over)?;
+        engines.push(beginning::engine(sink, claimant)?);
+    }
 
     let listener = admin::bind(settings.admin_listen)
         .await
         .with_context(|| format!("cannot listen on {} ([admin] listen)", settings.admin_listen))
         .map_err(|error| Failure::new(Exit::Usage, error))?;
-    let log = opened.log;
+    let (log, standing) = (opened.log, opened.writer.standing().cloned());
     let committer = Committer::start(opened.writer)
         .context("cannot start the log writer's thread: the system gives no more threads")
         .map_err(|error| Failure::new(Exit::Unexpected, error))?;
-    let retention = Retention::new(log.clone(), cursor()?, SystemClock, reserve.clone(), committer.carrier());
+    let joins = folder.joins(&settings, &log, standing.as_ref())?;
+    let retention = Retention::of_all(
+        log.clone(),
+        folder.held(&joins)?,
+        SystemClock,
+        reserve.clone(),
+        committer.carrier(),
+    );
     let snapshots = Snapshots::new(log.snapshots());
-    let outlooks =
-        Outlooks { room: retention.outlook(), upstream: upstream.clone(), rates: snapshots.rates() };
-    let status = status_of(log.clone(), sled_cursor()?, outlooks, readiness.clone());
+    let stopped = Stopped::default();
+    let outlooks = Outlooks {
+        room: retention.outlook(),
+        upstream: upstream.clone(),
+        rates: snapshots.rates(),
+        stopped: stopped.clone(),
+    };
+    let status = status_of(log.clone(), folder.stores()?, outlooks, readiness.clone());
     let told = (log.clone(), readiness.clone());
     tracing::info!(address = %settings.admin_listen, "admin listening: /metrics /healthz /readyz /status");
 
-    let room =
-        admin::parked::Room { store: sled_cursor()?, rules: settings.rules.clone(), orders: parked_orders };
-    let replay_room = admin::replay::Room { store: sled_cursor()?, orders: replay_orders };
-    let deliver = Deliver::open(
-        log,
-        Arc::new(sink),
-        cursor()?,
-        SystemClock,
-        DeliverOptions { rules: settings.rules, ..settings.deliver },
-        readiness.clone(),
-    )
-    .map_err(|error| failure(RelayError::from(error)))?
-    .ordered_by(parked_queue)
-    .replays_ordered_by(replay_queue);
-    let source = source.paced_by(deliver.pace()).ordered_by(order_queue);
+    let start = Beginning { log, readiness: readiness.clone(), orders: orders.clone(), joins };
+    let (sides, control) = start.sides(&folder, &settings, engines, control).await?;
+    let idle = start.idle(&folder)?;
+    let sinks = Sinks { stopped, idle, ..Sinks::new(start.log, sides, readiness.clone()) };
+    let source = source.paced_by(sinks.pace()).ordered_by(order_queue);
     let ingest = Ingest::new(source, committer, settings.start, SystemClock, readiness.clone());
 
-    let pipeline = crate::relay::run(ingest, deliver, retention, readiness.clone(), &shutdown);
-    let control = control.with_parked(room).with_replay(replay_room);
+    let pipeline = crate::relay::run(ingest, sinks, retention, readiness.clone(), &shutdown);
     let admin = async {
         let admin = admin::serve(listener, metrics, readiness, status, shutdown.clone());
         tokio::try_join!(admin, control.serve(orders, shutdown.clone()))
@@ -261,16 +251,17 @@ struct Outlooks {
     room: watch::Receiver<Outlook>,
     upstream: watch::Receiver<Upstream>,
     rates: watch::Receiver<Rates>,
+    stopped: Stopped,
 }
 
 fn status_of(
     log: Log<SystemDisk>,
-    store: SledCursor,
+    stores: Vec<Store>,
     outlooks: Outlooks,
     readiness: Readiness,
 ) -> admin::StatusFn {
     Arc::new(move || {
-        let Outlooks { room, upstream, rates } = &outlooks;
+        let Outlooks { room, upstream, rates, stopped } = &outlooks;
         let outlook = *room.borrow();
         let room = Room {
             quota_bytes: log.limits().quota,
@@ -280,10 +271,15 @@ fn status_of(
             outage_left_seconds: (outlook != Outlook::default()).then_some(outlook.outage_seconds),
             paused: readiness.obstacles().remove(crate::relay::ingest::NO_ROOM),
         };
-        let status = PipelineStatus::new(&log, &store.load()?.unwrap_or_default(), room);
+        let status = |store: &Store| {
+            let status = sinks::load(&store.name, store.configured, &store.cursor)?;
+            Ok(SinkStatus { stopped: stopped.why(&store.name), ..status })
+        };
+        let sinks = stores.iter().map(status).collect::<Result<_, SettledError>>()?;
+        let status = PipelineStatus::new(&log, sinks, room);
         let rates: HashMap<String, f64> =
             rates.borrow().iter().map(|(table, rate)| (table.to_string(), *rate)).collect();
-        let status = status.with_rates(|table| rates.get(table).copied()).with_parked(&store.parked()?);
+        let status = status.with_rates(|table| rates.get(table).copied());
         Ok(status.with_source(upstream.borrow().clone(), SystemClock.wall_micros()))
     })
 }
@@ -296,22 +292,8 @@ fn failure(error: RelayError) -> Failure {
         | RelayError::Retain(_)
         | RelayError::Cursor(_)
         | RelayError::Reserve(_) => Exit::State,
-        RelayError::Deliver(error) => match error {
-            DeliverError::Sink(_)
-            | DeliverError::OtherIndex { .. }
-            | DeliverError::Rewound { .. }
-            | DeliverError::Refused { .. }
-            | DeliverError::ParkedFull { .. }
-            | DeliverError::ForeignWriter { .. }
-            | DeliverError::SharedAlias { .. }
-            | DeliverError::OtherAlias { .. }
-            | DeliverError::Mapping(_) => Exit::Sink,
-            DeliverError::Read(_)
-            | DeliverError::Record { .. }
-            | DeliverError::CursorAhead { .. }
-            | DeliverError::CursorBehind { .. }
-            | DeliverError::Cursor(_) => Exit::State,
-        },
+        RelayError::Deliver(error) if error.is_of_the_state_folder() => Exit::State,
+        RelayError::Deliver(_) => Exit::Sink,
     };
     Failure::new(exit, error)
 }

@@ -106,17 +106,22 @@ fn list(arguments: &ListArguments) -> Result<Exit, Failure> {
             println!("{}", snapshot_for_people(snapshot));
         }
     }
-    for table in &status.pipeline.swept {
+    let sinks = &status.pipeline.sinks;
+    for (sink, table) in sinks.iter().flat_map(|sink| sink.swept.iter().map(|table| (&sink.name, table))) {
         if arguments.json {
-            println!("{}", serde_json::json!({ "table": table, "state": "sweeping" }));
+            println!("{}", serde_json::json!({ "table": table, "state": "sweeping", "sink": sink }));
         } else {
-            println!("{table} was read, and documents without a row are being deleted");
+            let of = if sinks.len() > 1 { format!(" of sink {sink}") } else { String::new() };
+            println!("{table} was read, and documents{of} without a row are being deleted");
         }
     }
-    if let Some(why) = status.pipeline.source.snapshots_wait.filter(|_| !arguments.json) {
+    if let Some(why) = status.pipeline.source.snapshots_wait.as_ref().filter(|_| !arguments.json) {
         println!("rows wait for replicas: {why}");
     }
-    if status.pipeline.snapshots.is_empty() && status.pipeline.swept.is_empty() && !arguments.json {
+    if status.pipeline.snapshots.is_empty()
+        && sinks.iter().all(|sink| sink.swept.is_empty())
+        && !arguments.json
+    {
         println!("no snapshot is wanted or read");
     }
     Ok(Exit::Done)

@@ -59,7 +59,7 @@ pub(super) async fn ask_async<T: DeserializeOwned>(
     let text = answer.text().await.with_context(context)?;
     match status {
         StatusCode::OK => Ok(Some(Ok(serde_json::from_str(&text).with_context(context)?))),
-        StatusCode::CONFLICT | StatusCode::BAD_REQUEST => Ok(Some(Err(text))),
+        StatusCode::CONFLICT | StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND => Ok(Some(Err(text))),
         _ => bail!("{text}"),
     }
 }

@@ -5,18 +5,16 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use super::replay::for_people as replay_for_people;
-use super::{ConfigArgument, Failure, bytes_for_people};
-use crate::admin::replay::ReplayStatus;
+use super::{ConfigArgument, Failure, bytes_for_people, sinks};
+use crate::admin::sinks::SinkStatus;
 use crate::admin::{
     NeedsSnapshot, ParkedStatus, PipelineStatus, Room, SnapshotState, SnapshotStatus, Status,
 };
 use crate::clock::{Clock, SystemClock, rfc3339_seconds};
 use crate::config::Settings;
 use crate::disk::{Disk, SystemDisk};
-use crate::event::Seq;
 use crate::lifecycle::Exit;
 use crate::metrics::LONG_SECONDS;
-use crate::settled::{Cursor, CursorStore, Parked, Replay, Settled, SettledError};
 use crate::source::upstream::HostUse;
 
 /// How long the relay may take to answer.
@@ -82,7 +80,7 @@ fn left_behind(settings: &Settings) -> Result<Status, Failure> {
         state(anyhow::Error::new(error).context(context))
     })?;
     let log = opened.log;
-    let (cursor, parked) = settled(settings).map_err(|error| state(error.into()))?;
+    let sinks = sinks::left_behind(settings).map_err(|error| state(error.into()))?;
     let free = SystemDisk.free_bytes(&settings.log_dir()).map_err(|error| state(error.into()))?;
     let room = Room {
         // As the next start will set it.
@@ -93,7 +91,7 @@ fn left_behind(settings: &Settings) -> Result<Status, Failure> {
     };
     let position = opened.standing.map(|standing| standing.position).filter(|position| position.by_place);
     let place = position.map(|position| format!("{}:{}", position.file.escape_debug(), position.offset));
-    let mut pipeline = PipelineStatus::new(&log, &cursor, room).with_parked(&parked);
+    let mut pipeline = PipelineStatus::new(&log, sinks, room);
     pipeline.source.place = place;
     Ok(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -103,42 +101,14 @@ fn left_behind(settings: &Settings) -> Result<Status, Failure> {
     })
 }
 
-/// The cursor in the state folder, and what is parked there.
-fn settled(settings: &Settings) -> Result<(Cursor, Vec<Parked>), SettledError> {
-    // Opening makes the folder where it is missing: a look must not.
-    if !settings.settled_dir().exists() {
-        return Ok((Cursor::default(), Vec::new()));
-    }
-    let store = Settled::open(&settings.settled_dir())?.cursor(super::run::SINK)?;
-    Ok((store.load()?.unwrap_or_default(), store.parked()?))
-}
-
-/// Up to where something is so.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct UpTo {
-    /// Everything is settled.
-    pub settled: Seq,
-    /// And nothing is needed any more: lower while a sweep goes on.
-    pub done: Seq,
-    /// From here on a replay is yet to read.
-    pub replay: Option<Seq>,
-}
-
-/// By the state folder, or by the relay that holds its lock.
-pub(super) fn settled_up_to(settings: &Settings) -> anyhow::Result<UpTo> {
-    let error = match settled(settings) {
-        Ok((cursor, _)) => {
-            let replay = cursor.replay.as_ref().and_then(Replay::needs);
-            return Ok(UpTo { settled: cursor.seq, done: cursor.done(), replay });
-        }
+/// How the sinks stand, by the state folder or by the relay that holds its lock.
+pub(super) fn standing_of_sinks(settings: &Settings) -> anyhow::Result<Vec<SinkStatus>> {
+    let error = match sinks::left_behind(settings) {
+        Ok(sinks) => return Ok(sinks),
         Err(error) => error,
     };
     match ask(settings).with_context(|| error.to_string())? {
-        Some(status) => {
-            let PipelineStatus { cursor, done, replay, .. } = status.pipeline;
-            let replay = replay.filter(ReplayStatus::is_going).map(|replay| Seq(replay.from));
-            Ok(UpTo { settled: Seq(cursor), done: Seq(done.unwrap_or(cursor)), replay })
-        }
+        Some(status) => Ok(status.pipeline.sinks),
         None => bail!("{error}; and no relay answers at {}", settings.admin_listen),
     }
 }
@@ -161,34 +131,49 @@ fn print(status: &Status, running: bool) {
     }
     print_source(pipeline);
     print_room(pipeline);
-    let behind = pipeline.visible.saturating_sub(pipeline.cursor);
-    println!("settled   up to {}, {behind} records behind", pipeline.cursor);
-    match (&*pipeline.gtids, &pipeline.source.place) {
-        ("", Some(_)) => println!("          of transactions without GTIDs"),
-        ("", None) => println!("          no transaction yet"),
-        (gtids, Some(_)) => println!("          {gtids}, and transactions without GTIDs"),
-        (gtids, None) => println!("          {gtids}"),
-    }
+    pipeline.sinks.iter().for_each(|sink| print_sink(sink, pipeline));
     print_snapshots(&pipeline.snapshots);
-    for table in &pipeline.swept {
-        println!("snapshot  {table} was read; deleting documents whose rows are gone");
-    }
-    if let Some(replay) = &pipeline.replay {
-        println!("replay    {}", replay_for_people(replay));
-    }
-    for ParkedStatus { table, reason, changes, since_micros, .. } in &pipeline.parked {
-        let (many, since) =
-            (if *changes == 1 { "document" } else { "documents" }, rfc3339_seconds(*since_micros));
-        println!(
-            "parked    {changes} {many} of {table} since {since}, refused with {reason}: the index has older versions of them, or none"
-        );
-    }
     for NeedsSnapshot { table, why, time_micros, .. } in &pipeline.needs_snapshot {
         let since =
             if *time_micros > 0 { rfc3339_seconds(*time_micros) } else { "an unknown time".to_owned() };
         let is_owed = |snapshot: &SnapshotStatus| snapshot.table == *table && snapshot.filter.is_none();
         let state = if pipeline.snapshots.iter().any(is_owed) { "; it is to come" } else { "" };
         println!("snapshot  {table} needs one since {since}: {why}{state}");
+    }
+}
+
+fn print_sink(sink: &SinkStatus, pipeline: &PipelineStatus) {
+    // The only one need not be named.
+    let of = if pipeline.sinks.len() > 1 { format!("sink {}: ", sink.name) } else { String::new() };
+    let behind = pipeline.visible.saturating_sub(sink.cursor);
+    println!("settled   {of}up to {}, {behind} records behind", sink.cursor);
+    match (&*sink.gtids, &pipeline.source.place) {
+        ("", Some(_)) => println!("          of transactions without GTIDs"),
+        ("", None) => println!("          no transaction yet"),
+        (gtids, Some(_)) => println!("          {gtids}, and transactions without GTIDs"),
+        (gtids, None) => println!("          {gtids}"),
+    }
+    if !sink.configured {
+        println!(
+            "          it is not in the configuration, and the log is kept for it: name it there again, or `everrelay log forget-sink {}`",
+            sink.name
+        );
+    }
+    if let Some(why) = &sink.stopped {
+        println!("stopped   {of}{why}");
+    }
+    for table in &sink.swept {
+        println!("snapshot  {of}{table} was read; deleting documents whose rows are gone");
+    }
+    if let Some(replay) = &sink.replay {
+        println!("replay    {of}{}", replay_for_people(replay));
+    }
+    for ParkedStatus { table, reason, changes, since_micros, .. } in &sink.parked {
+        let (many, since) =
+            (if *changes == 1 { "document" } else { "documents" }, rfc3339_seconds(*since_micros));
+        println!(
+            "parked    {of}{changes} {many} of {table} since {since}, refused with {reason}: the index has older versions of them, or none"
+        );
     }
 }
 
@@ -285,7 +270,9 @@ fn print_room(pipeline: &PipelineStatus) {
         None => {}
     }
     if paused.is_some() {
-        println!("          the source is paused");
+        let holds =
+            pipeline.holds().map_or(String::new(), |sink| format!("; sink {} holds the log", sink.name));
+        println!("          the source is paused{holds}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
-use serde::de::{SeqAccess, Visitor};
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use toml::Spanned;
@@ -17,7 +17,8 @@ use crate::mapping::rule::{DecimalAs, DeletesAs, JsonAs, ZeroDatesAs};
 #[serde(deny_unknown_fields)]
 pub struct File {
     pub source: Source,
-    pub sink: Sink,
+    /// Read for itself, as [`OneSink`] or [`Sinks`].
+    pub sink: IgnoredAny,
     #[serde(default)]
     pub state: State,
     #[serde(default)]
@@ -30,6 +31,24 @@ pub struct File {
     pub admin: Admin,
     #[serde(default)]
     pub table: Vec<Table>,
+}
+
+/// A file whose section `[sink]` is the only sink.
+#[derive(Debug, Deserialize)]
+pub struct OneSink {
+    pub sink: Sink,
+}
+
+/// A file that names its sinks: `[sink.NAME]`.
+#[derive(Debug, Deserialize)]
+pub struct Sinks {
+    pub sink: BTreeMap<Spanned<String>, Sink>,
+}
+
+/// What stands in `[sink]`, whatever it is.
+#[derive(Debug, Deserialize)]
+pub struct SinkKeys {
+    pub sink: BTreeMap<Spanned<String>, toml::Value>,
 }
 
 /// Where changes come from.
@@ -227,6 +246,8 @@ pub struct Table {
     /// Pattern `schema.table` with `*` and `?`.
     #[serde(rename = "match")]
     pub matching: Spanned<String>,
+    /// The only sink that the section holds for.
+    pub sink: Option<Spanned<String>>,
     pub decimal: Option<DecimalAs>,
     pub zero_dates: Option<ZeroDatesAs>,
     pub json: Option<JsonAs>,

@@ -12,14 +12,16 @@
 //! | [`file`] | the file's shape, for serde |
 //! | [`resolve`] | from the file to each room's options |
 //! | [`rules`] | sections for tables |
+//! | [`sinks`] | one sink or several by name, and which rules hold for which |
 
 pub mod file;
 pub mod resolve;
 mod rules;
+mod sinks;
 
 use std::path::{Path, PathBuf};
 
-pub use resolve::Settings;
+pub use resolve::{Settings, SinkSettings};
 
 /// Why a configuration cannot be used. Every message names the file; most name line and column.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +31,7 @@ pub enum ConfigError {
     #[error("{path}: {problem}")]
     Parse { path: String, problem: String },
     #[error("{path}: [{section}] {key}: {problem}")]
-    Value { path: String, section: &'static str, key: &'static str, problem: String },
+    Value { path: String, section: String, key: &'static str, problem: String },
 }
 
 /// Reads and checks the configuration at `path`.
@@ -65,10 +67,25 @@ fn describe(text: &str, error: &toml::de::Error) -> String {
 /// # Errors
 /// See [`ConfigError`].
 pub fn parse(text: &str, path: &str) -> Result<Settings, ConfigError> {
-    let file: file::File = toml::from_str(text)
-        .map_err(|error| ConfigError::Parse { path: path.to_owned(), problem: describe(text, &error) })?;
-    let (rules, keys, stamped) = rules::rules(&file.table, text, path)?;
-    let mut settings = Settings { rules, ..resolve::resolve(file, path)? };
-    (settings.source.keys, settings.source.stamped) = (keys, stamped);
+    let file: file::File = shaped(text, path)?;
+    let sinks = sinks::named(text, path)?;
+    sinks::check_sections(&file.table, &sinks, text, path)?;
+    let mut settings = resolve::resolve(&file, sinks, path)?;
+    let mut stamped = Vec::new();
+    for sink in &mut settings.sinks {
+        let meant = file.table.iter().filter(|table| sinks::is_meant(table, &sink.name));
+        // Keys are named for all sinks: whichever is asked says the same.
+        let (rules, keys, of_sink) = rules::rules(meant, text, path)?;
+        (sink.deliver.rules, settings.source.keys) = (rules, keys);
+        stamped.push(of_sink);
+    }
+    settings.source.stamped = sinks::stamped_for_any(stamped);
+    sinks::check_indices(&settings.sinks, path)?;
     Ok(settings)
+}
+
+/// The file, or a part of it.
+fn shaped<T: serde::de::DeserializeOwned>(text: &str, path: &str) -> Result<T, ConfigError> {
+    toml::from_str(text)
+        .map_err(|error| ConfigError::Parse { path: path.to_owned(), problem: describe(text, &error) })
 }

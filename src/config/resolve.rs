@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use super::ConfigError;
 use super::file;
+use super::sinks::Named;
 use crate::log::{LogOptions, Quota, Retention};
-use crate::mapping::rule::Rules;
 use crate::relay::options::DeliverOptions;
 use crate::relay::parking::ParkLimits;
 use crate::secret::Secret;
@@ -25,15 +25,22 @@ pub struct Settings {
     /// `relay_id` is 0 until the state folder's own id is known.
     pub source: MysqlOptions,
     pub start: Start,
-    pub sink: ElasticOptions,
+    /// One at least, by name.
+    pub sinks: Vec<SinkSettings>,
     pub log: LogOptions,
     /// The state folder.
     pub state_dir: PathBuf,
     pub disk_reserve_bytes: u64,
     pub admin_listen: SocketAddr,
-    /// Without the tables' rules.
+}
+
+/// What a sink is made from.
+#[derive(Clone, Debug)]
+pub struct SinkSettings {
+    /// Its name in the state folder.
+    pub name: String,
+    pub engine: ElasticOptions,
     pub deliver: DeliverOptions,
-    pub rules: Rules,
 }
 
 impl Settings {
@@ -89,29 +96,38 @@ const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 40;
 /// Names the place of a wrong value.
 struct At<'a> {
     path: &'a str,
-    section: &'static str,
+    section: &'a str,
 }
 
 impl At<'_> {
     fn wrong(&self, key: &'static str, problem: impl Into<String>) -> ConfigError {
-        ConfigError::Value { path: self.path.to_owned(), section: self.section, key, problem: problem.into() }
+        ConfigError::Value {
+            path: self.path.to_owned(),
+            section: self.section.to_owned(),
+            key,
+            problem: problem.into(),
+        }
     }
 }
 
 /// # Errors
 /// A value that means nothing, or a secret that is not where the file says.
-pub fn resolve(file: file::File, path: &str) -> Result<Settings, ConfigError> {
+pub fn resolve(file: &file::File, sinks: Vec<Named>, path: &str) -> Result<Settings, ConfigError> {
     let max_row = file.source.max_row_bytes;
+    let sink = |Named { name, section, sink, .. }: Named| {
+        let at = At { path, section: &section };
+        let deliver = deliver(&at, &name, &sink, &file.parked)?;
+        let engine = ElasticOptions { name: name.clone(), ..sink::sink(sink, &at)? };
+        Ok(SinkSettings { name, engine, deliver })
+    };
     Ok(Settings {
         start: start(&file.source, path)?,
-        source: source(file.source, &file.snapshot, path)?,
-        deliver: deliver(&file.sink, &file.parked, path)?,
-        sink: sink::sink(file.sink, path)?,
+        source: source(&file.source, &file.snapshot, path)?,
+        sinks: sinks.into_iter().map(sink).collect::<Result<_, _>>()?,
         log: log(&file.log, max_row, path)?,
-        state_dir: file.state.dir,
+        state_dir: file.state.dir.clone(),
         disk_reserve_bytes: file.state.disk_reserve_bytes,
         admin_listen: file.admin.listen,
-        rules: Rules::default(),
     })
 }
 
@@ -127,7 +143,7 @@ fn start(source: &file::Source, path: &str) -> Result<Start, ConfigError> {
     })
 }
 
-fn source(source: file::Source, snapshot: &file::Snapshot, path: &str) -> Result<MysqlOptions, ConfigError> {
+fn source(source: &file::Source, snapshot: &file::Snapshot, path: &str) -> Result<MysqlOptions, ConfigError> {
     let at = At { path, section: "source" };
     let (address, others, user) = servers::named(&at, "url", &source.url)?;
     if source.tables.is_empty() {
@@ -138,7 +154,7 @@ fn source(source: file::Source, snapshot: &file::Snapshot, path: &str) -> Result
     options.password_file.clone_from(&source.password_file);
     options.others =
         others.into_iter().map(|address| Host { tls: Tls::default_for(&address), address }).collect();
-    tls(&at, &source, &mut options)?;
+    tls(&at, source, &mut options)?;
     if let Some(bytes) = source.max_row_bytes {
         let fits = usize::try_from(bytes).ok().filter(|_| (1..=MAX_ROW_BYTES).contains(&bytes));
         options.max_row_bytes = fits
@@ -146,7 +162,7 @@ fn source(source: file::Source, snapshot: &file::Snapshot, path: &str) -> Result
     }
     crate::source::mysql::patterns::Patterns::parse(&source.tables)
         .map_err(|error| at.wrong("tables", error.to_string()))?;
-    options.tables = source.tables;
+    options.tables.clone_from(&source.tables);
     options.snapshot.added = source.start == WITH_SNAPSHOT;
     snapshots(&At { path, section: "snapshot" }, snapshot, &mut options)?;
     Ok(options)
@@ -246,7 +262,12 @@ fn log(log: &file::Log, max_row: Option<u64>, path: &str) -> Result<LogOptions, 
     Ok(options)
 }
 
-fn deliver(sink: &file::Sink, parked: &file::Parked, path: &str) -> Result<DeliverOptions, ConfigError> {
+fn deliver(
+    at: &At<'_>,
+    name: &str,
+    sink: &file::Sink,
+    parked: &file::Parked,
+) -> Result<DeliverOptions, ConfigError> {
     let defaults = DeliverOptions::default();
     let ParkLimits { changes, bytes, changes_per_minute } = defaults.parked;
     let parked = ParkLimits {
@@ -256,10 +277,10 @@ fn deliver(sink: &file::Sink, parked: &file::Parked, path: &str) -> Result<Deliv
     };
     let in_flight = sink.max_in_flight.map_or(defaults.in_flight, NonZeroUsize::get);
     if in_flight > MOST_IN_FLIGHT {
-        let at = At { path, section: "sink" };
         return Err(at.wrong("max_in_flight", format!("between 1 and {MOST_IN_FLIGHT}")));
     }
-    Ok(DeliverOptions { in_flight, bytes_per_second: sink.max_bytes_per_second, parked, ..defaults })
+    let (name, bytes_per_second) = (name.to_owned(), sink.max_bytes_per_second);
+    Ok(DeliverOptions { name, in_flight, bytes_per_second, parked, ..defaults })
 }
 
 fn secret(at: &At<'_>, env: &Option<String>, file: &Option<PathBuf>) -> Result<Option<Secret>, ConfigError> {

@@ -31,8 +31,8 @@ fn flatten(prefix: &str, settings: &Map<String, Value>, out: &mut Map<String, Va
 
 /// # Errors
 /// A pattern that no table could match, or a section that says nothing; the line is named.
-pub(super) fn rules(
-    tables: &[file::Table],
+pub(super) fn rules<'t>(
+    tables: impl Iterator<Item = &'t file::Table>,
     text: &str,
     path: &str,
 ) -> Result<(Rules, NamedKeys, ByTable<bool>), ConfigError> {
@@ -43,7 +43,7 @@ pub(super) fn rules(
         let pattern = table.matching.get_ref();
         let wrong = |problem: String| ConfigError::Value {
             path: path.to_owned(),
-            section: "[table]",
+            section: "[table]".to_owned(),
             key: "match",
             problem: format!("line {line}: {problem}"),
         };
@@ -61,7 +61,7 @@ pub(super) fn rules(
         rule.deletes = table.deletes;
         let wrong_of = |key: &'static str, problem: String| ConfigError::Value {
             path: path.to_owned(),
-            section: "[table]",
+            section: "[table]".to_owned(),
             key,
             problem: format!("section of line {line}: {problem}"),
         };
@@ -98,7 +98,7 @@ pub(super) fn rules(
         }
         Ok(rule)
     };
-    let rules = tables.iter().map(&mut rule).collect::<Result<_, _>>()?;
+    let rules = tables.map(&mut rule).collect::<Result<_, _>>()?;
     Ok((Rules(rules), keys, stamped))
 }
 
@@ -119,14 +119,14 @@ mod tests {
     fn sections_are_rules_in_their_order() {
         let sections = "[[table]]\nmatch = \"shop.*\"\ndecimal = \"string\"\nzero_dates = \"string\"\n\n\
                         [[table]]\nmatch = \"shop.orders\"\njson = \"flattened\"\ndecimal = \"number\"\n";
-        let rules = parse(&format!("{FILE}{sections}"), "f.toml").unwrap().rules.0;
+        let rules = parse(&format!("{FILE}{sections}"), "f.toml").unwrap().sinks.remove(0).deliver.rules.0;
         let [first, second] = rules.as_slice() else { panic!("{rules:?}") };
         assert_eq!((first.line, first.tables.to_string().as_str()), (7, "shop.*"));
         assert_eq!((first.decimal, first.json), (Some(DecimalAs::String), None));
         assert_eq!(first.zero_dates, Some(ZeroDatesAs::String));
         assert_eq!((second.line, second.json), (12, Some(JsonAs::Flattened)));
         assert_eq!((second.decimal, second.zero_dates), (Some(DecimalAs::Number), None));
-        assert!(parse(FILE, "f.toml").unwrap().rules.0.is_empty());
+        assert!(parse(FILE, "f.toml").unwrap().sinks[0].deliver.rules.0.is_empty());
     }
 
     #[test]
@@ -135,7 +135,7 @@ mod tests {
                         rename = { name = \"title\" }\n[table.settings]\nnumber_of_shards = 3\nindex.refresh_interval = \"30s\"\n\
                         \"index.gc_deletes\" = \"1h\"\nanalysis.analyzer.german.type = \"german\"\n[table.mapping.properties.title]\n\
                         type = \"text\"\nanalyzer = \"german\"\n\n[[table]]\nmatch = \"shop.a\"\nrouting = []\n";
-        let rules = parse(&format!("{FILE}{sections}"), "f.toml").unwrap().rules.0;
+        let rules = parse(&format!("{FILE}{sections}"), "f.toml").unwrap().sinks.remove(0).deliver.rules.0;
         let [first, second] = rules.as_slice() else { panic!("{rules:?}") };
         assert_eq!((&first.routing, &second.routing), (&Some(vec!["tenant".to_owned()]), &Some(Vec::new())));
         assert_eq!((first.pipeline.as_deref(), first.rename["name"].as_str()), (Some("trim"), "title"));

@@ -61,11 +61,11 @@ use crate::disk::Disk;
 use crate::event::Seq;
 use crate::lifecycle::{Readiness, Shutdown};
 use crate::log::record::{HEADER, Kind, SchemaRecord};
-use crate::log::{Gap, Location, Log, Reader, Visible};
+use crate::log::{Location, Log, Reader, Visible};
 use crate::metrics::names;
 use crate::settled::{CursorStore, OwedSweep};
 use crate::sink::Sink;
-use crate::source::pace::{Pace, Pacing};
+use crate::source::pace::Pacing;
 
 /// Most rows of snapshots that wait for room in a bulk: about 200 bytes each.
 const MOST_DEFERRED: usize = 30_000;
@@ -131,7 +131,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         if cursor.seq.next() < start {
             return Err(DeliverError::CursorBehind { cursor: cursor.seq, start });
         }
-        tracing::info!(cursor = cursor.seq.0, visible = end.0, "delivering");
+        tracing::info!(sink = options.name, cursor = cursor.seq.0, visible = end.0, "delivering");
         Ok(Deliver {
             tables: Tables::new(cursor.indices.clone(), options.rules.clone()),
             learning: None,
@@ -139,19 +139,19 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             outstanding: Outstanding::new(cursor.seq),
             flights: Flights::new(Arc::clone(&sink), &options, readiness.clone()),
             documents: Documents::default(),
-            sweeps: Sweeps::new(Arc::clone(&sink), readiness.clone()),
+            sweeps: Sweeps::new(Arc::clone(&sink), &options.name, readiness.clone()),
             resumed: cursor.sweeps.clone(),
-            parking: Parking::new(options.parked, progress.store().parked()?),
+            parking: Parking::new(&options.name, options.parked, progress.store().parked()?),
             retries: Retries::default(),
             orders: ParkedQueue::none(),
-            replays: Replays::new(cursor.replay.clone()),
+            replays: Replays::new(&options.name, cursor.replay.clone()),
             replay_orders: ReplayQueue::none(),
             building: Building::default(),
             building_since: None,
             id: String::new(),
             old_id: String::new(),
             reread: Vec::new(),
-            collapsed: counter!(names::SINK_COLLAPSED),
+            collapsed: counter!(names::SINK_COLLAPSED, "sink" => options.name.clone()),
             log,
             sink,
             clock,
@@ -178,16 +178,17 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         self
     }
 
-    /// The tables that need a snapshot, by the log that is delivered.
+    /// Says by `pacing` how fast rows of snapshots may come.
     #[must_use]
-    pub fn gaps(&self) -> watch::Receiver<Vec<Gap>> {
-        self.log.gaps()
+    pub fn paced_by(mut self, pacing: Pacing) -> Self {
+        self.pacing = pacing;
+        self
     }
 
-    /// How fast rows of snapshots may come.
+    /// Who says how fast rows of snapshots may come.
     #[must_use]
-    pub fn pace(&self) -> Pace {
-        self.pacing.pace()
+    pub fn pacing(&self) -> Pacing {
+        self.pacing.clone()
     }
 
     /// Delivers until a drain is asked for, then waits for what is in flight within its bound and commits the cursor. Once

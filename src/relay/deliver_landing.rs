@@ -81,11 +81,11 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             self.documents.land(item.index, &item.id, &self.building);
         }
         let done = (flight.tickets.len() - put_off.len() - parked.len()) as u64 - superseded;
-        counter!(names::SINK_ITEMS, "disposition" => "done").increment(done);
-        counter!(names::SINK_ITEMS, "disposition" => "superseded").increment(superseded);
+        self.count("done", done);
+        self.count("superseded", superseded);
         self.tell_parked(&flight, &parked);
         if let Some(reason) = why {
-            counter!(names::SINK_ITEMS, "disposition" => "transient").increment(put_off.len() as u64);
+            self.count("transient", put_off.len() as u64);
             if self.readiness.obstacle("sink", reason.clone()) {
                 tracing::warn!(
                     items = put_off.len(),
@@ -106,9 +106,14 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         self.answer_retry()
     }
 
+    fn count(&self, disposition: &'static str, items: u64) {
+        let sink = self.options.name.clone();
+        counter!(names::SINK_ITEMS, "disposition" => disposition, "sink" => sink).increment(items);
+    }
+
     fn tell_parked(&self, flight: &Flight, parked: &[(usize, String)]) {
         let Some((first, reason)) = parked.first() else { return };
-        counter!(names::SINK_ITEMS, "disposition" => "parked").increment(parked.len() as u64);
+        self.count("parked", parked.len() as u64);
         let item = &flight.bulk.items[*first];
         tracing::warn!(
             items = parked.len(),

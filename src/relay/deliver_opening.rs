@@ -20,15 +20,16 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     /// Waits until the engine is at work no more on what former runs sent: whatever of it is applied later stands behind changes that this run sends.
     /// False where the source ended first, and the engine did not tell within the drain time.
     pub(super) async fn former_runs_are_over(
-        &self,
+        &mut self,
         source_ended: &CancellationToken,
     ) -> Result<bool, DeliverError> {
         if self.progress.cursor().indices.is_empty() {
             return Ok(true);
         }
+        let drain = self.options.drain;
         let given_up = async {
             source_ended.cancelled().await;
-            tokio::time::sleep(self.options.drain).await;
+            tokio::time::sleep(drain).await;
         };
         tokio::select! {
             biased;
@@ -37,10 +38,12 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         }
     }
 
-    async fn wait_for_former_runs(&self) -> Result<(), DeliverError> {
+    async fn wait_for_former_runs(&mut self) -> Result<(), DeliverError> {
         let since = Instant::now();
         let mut backoff = Backoff::new();
         loop {
+            // It may be long, and others go on meanwhile.
+            self.observe(self.outstanding.settled());
             let mut delay = backoff.next_delay();
             let waits_for = match self.sink.under_way(Whose::FormerRuns).await {
                 Ok(UnderWay::Nothing) => break,
@@ -79,7 +82,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     }
 
     /// Says that nothing is left to be waited for, where nothing is.
-    pub(super) async fn release(&self, ended: &Result<(), DeliverError>) {
+    pub(super) async fn release(&mut self, ended: &Result<(), DeliverError>) {
         if ended.is_err() || !self.flights.is_empty() || self.sweeps.is_busy() {
             return;
         }

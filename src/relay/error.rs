@@ -95,6 +95,27 @@ pub enum DeliverError {
 }
 
 impl DeliverError {
+    /// Whether it is about the log or the cursors, and no single sink's.
+    #[must_use]
+    pub fn is_of_the_state_folder(&self) -> bool {
+        match self {
+            DeliverError::Read(_)
+            | DeliverError::Record { .. }
+            | DeliverError::CursorAhead { .. }
+            | DeliverError::CursorBehind { .. }
+            | DeliverError::Cursor(_) => true,
+            DeliverError::Sink(_)
+            | DeliverError::OtherIndex { .. }
+            | DeliverError::Rewound { .. }
+            | DeliverError::Refused { .. }
+            | DeliverError::ParkedFull { .. }
+            | DeliverError::ForeignWriter { .. }
+            | DeliverError::SharedAlias { .. }
+            | DeliverError::OtherAlias { .. }
+            | DeliverError::Mapping(_) => false,
+        }
+    }
+
     /// The record `seq` cannot be decoded.
     pub(super) fn undecodable(seq: Seq, error: &bincode::error::DecodeError) -> DeliverError {
         DeliverError::Record { seq, problem: error.to_string() }

@@ -88,6 +88,8 @@ enum Leg {
 /// Every bulk between launch and settlement.
 pub struct Flights<K> {
     sink: Arc<K>,
+    /// The sink's name.
+    name: String,
     concurrency: Concurrency,
     in_flight_bytes: usize,
     ceiling: Ceiling,
@@ -109,6 +111,7 @@ impl<K: Sink> Flights<K> {
     pub fn new(sink: Arc<K>, options: &DeliverOptions, readiness: Readiness) -> Flights<K> {
         Flights {
             sink,
+            name: options.name.clone(),
             concurrency: Concurrency::new(options.in_flight),
             in_flight_bytes: options.in_flight_bytes,
             ceiling: Ceiling::new(options.bytes_per_second),
@@ -394,7 +397,7 @@ impl<K: Sink> Flights<K> {
     fn spawn(&mut self, flight: Flight, attempt: Attempt, delay: Duration) {
         self.remember(&flight, &attempt);
         self.ceiling.sent(flight.bulk.body.len(), Instant::now());
-        let sink = Arc::clone(&self.sink);
+        let (sink, name) = (Arc::clone(&self.sink), self.name.clone());
         self.tasks.spawn(async move {
             if !delay.is_zero() {
                 tokio::time::sleep(delay).await;
@@ -402,8 +405,8 @@ impl<K: Sink> Flights<K> {
             let start = Instant::now();
             let result = sink.send(&flight.bulk).await;
             let took = start.elapsed();
-            histogram!(names::SINK_BULK_SECONDS).record(took.as_secs_f64());
-            counter!(names::SINK_BULKS, "outcome" => outcome(&result)).increment(1);
+            histogram!(names::SINK_BULK_SECONDS, "sink" => name.clone()).record(took.as_secs_f64());
+            counter!(names::SINK_BULKS, "outcome" => outcome(&result), "sink" => name).increment(1);
             Leg::Sent(Landing { flight, attempt, result, took })
         });
     }

@@ -1,4 +1,4 @@
-//! One pipeline: a source, a log, a sink and its cursor, running until told to stop or until waiting would not help.
+//! One pipeline: a source, a log, and sinks with a cursor each, running until told to stop or until waiting would not help.
 //!
 //! | file | idea |
 //! |---|---|
@@ -8,6 +8,8 @@
 //! | [`snapshots`] | snapshots that are not over, told |
 //! | [`upstream`] | what is told of the servers behind the source |
 //! | [`retention`] | segments go, the disk reserve is held, what is left is told |
+//! | [`sinks`] | one sink or several on the log |
+//! | [`joining`] | a sink that is new on it |
 //! | [`deliver`] | log to sink: read, build, launch, judge, commit the cursor |
 //! | [`finding`] | indices of tables that were not met in this run |
 //! | [`flights`] | bulks under way and sent again |
@@ -29,7 +31,7 @@
 //! | [`tables`] | mapping and index per table |
 //!
 //! The two sides share nothing but the log. When one stops for good the other finishes what it can within its bound,
-//! and the pipeline ends with the first error: a daemon is not half alive.
+//! and the pipeline ends with the first error: a daemon is not half alive. Of several sinks the others go on when one stops.
 
 pub mod building;
 mod ceiling;
@@ -42,6 +44,7 @@ pub mod finding;
 pub mod flights;
 pub mod gaps;
 pub mod ingest;
+pub mod joining;
 pub mod options;
 pub mod orders;
 pub mod outstanding;
@@ -51,6 +54,7 @@ pub mod progress;
 pub mod replay;
 pub mod retention;
 pub mod retries;
+pub mod sinks;
 mod sizing;
 pub mod snapshots;
 pub mod sweeps;
@@ -67,10 +71,10 @@ use crate::lifecycle::{Readiness, Shutdown};
 use crate::settled::CursorStore;
 use crate::sink::Sink;
 use crate::source::Source;
-use deliver::Deliver;
 use error::{DeliverError, RelayError};
 use ingest::Ingest;
 pub use retention::{Outlook, Retention};
+use sinks::Sinks;
 
 /// Runs both sides of a pipeline until a drain is asked for or one of them stops.
 ///
@@ -78,7 +82,7 @@ pub use retention::{Outlook, Retention};
 /// The first definite error of either side.
 pub async fn run<S, K, C, D, T>(
     ingest: Ingest<S, T>,
-    deliver: Deliver<K, C, D, T>,
+    sinks: Sinks<K, C, D, T>,
     retention: Retention<C, D, T>,
     readiness: Readiness,
     shutdown: &Shutdown,
@@ -91,7 +95,7 @@ where
     T: Clock,
 {
     let source_ended = CancellationToken::new();
-    let gaps = gaps::tell(deliver.gaps(), shutdown);
+    let gaps = gaps::tell(sinks.gaps(), shutdown);
     // A task of its own: decoding is work for a processor, and so is building bulks. It ends when this future is dropped.
     let mut source_side = JoinSet::new();
     let (ended, draining) = (source_ended.clone(), shutdown.clone());
@@ -115,9 +119,7 @@ where
         }
     };
     let deliver = async {
-        let result = deliver.run(shutdown, &source_ended).await;
-        // Also when it ended well: it does so only after the source did.
-        shutdown.request();
+        let result = sinks.run(shutdown, &source_ended).await;
         result.map_err(RelayError::from)
     };
     let retention = async {

@@ -9,6 +9,8 @@ use crate::mapping::rule::Rules;
 /// Bounds and times of the deliver side.
 #[derive(Clone, Debug)]
 pub struct DeliverOptions {
+    /// The sink's, as metrics name it.
+    pub name: String,
     /// A bulk body is sent when it has grown to this, bytes.
     pub bulk_bytes: usize,
     /// A smaller body is sent after this time while others are in flight.
@@ -40,6 +42,7 @@ pub struct DeliverOptions {
 impl Default for DeliverOptions {
     fn default() -> Self {
         DeliverOptions {
+            name: "main".to_owned(),
             bulk_bytes: 3_000_000,
             linger: Duration::from_millis(20),
             in_flight: 16,

@@ -52,6 +52,8 @@ type OfTable = HashMap<Arc<str>, Parked>;
 /// Everything parked.
 #[derive(Debug)]
 pub struct Parking {
+    /// The sink's name.
+    name: String,
     limits: ParkLimits,
     /// No table without one.
     tables: HashMap<TableName, OfTable>,
@@ -66,10 +68,11 @@ pub struct Parking {
 }
 
 impl Parking {
-    /// `parked`: what the store holds.
+    /// `name`: the sink's; `parked`: what the store holds.
     #[must_use]
-    pub fn new(limits: ParkLimits, parked: Vec<Parked>) -> Parking {
+    pub fn new(name: &str, limits: ParkLimits, parked: Vec<Parked>) -> Parking {
         let mut parking = Parking {
+            name: name.to_owned(),
             limits,
             tables: HashMap::new(),
             changes: 0,
@@ -244,9 +247,10 @@ impl Parking {
     fn count(&mut self, parked: &Parked, more: i64) {
         let of_reason = self.by_reason.entry((parked.table.clone(), parked.kind.clone())).or_default();
         *of_reason = of_reason.saturating_add_signed(more);
-        let labels = [("table", parked.table.to_string()), ("reason", parked.kind.clone())];
+        let sink = ("sink", self.name.clone());
+        let labels = [("table", parked.table.to_string()), ("reason", parked.kind.clone()), sink.clone()];
         gauge!(names::PARKED, &labels).set(*of_reason as f64);
-        gauge!(names::PARKED_BYTES).set(self.bytes as f64);
+        gauge!(names::PARKED_BYTES, &[sink]).set(self.bytes as f64);
     }
 }
 
@@ -290,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_parked_change_gives_way_to_what_is_not_older() {
-        let mut parking = Parking::new(ParkLimits::default(), vec![parked("a", 5)]);
+        let mut parking = Parking::new("main", ParkLimits::default(), vec![parked("a", 5)]);
         parking.settle(&table(), "a", Version(4));
         assert_eq!(ids(&parking), ["a"], "an older change, sent once more after a crash");
         assert!(
@@ -311,7 +315,7 @@ mod tests {
     #[test]
     fn a_sweep_settles_what_is_below_its_bound_and_spares_the_documents_of_what_is_not() {
         let all = vec![parked("old", 5), parked("row", 8), parked("later", 9)];
-        let mut parking = Parking::new(ParkLimits::default(), all);
+        let mut parking = Parking::new("main", ParkLimits::default(), all);
         let spared = parking.spared(&table(), Version(8));
         parking.sweep(&table(), Version(8));
         assert_eq!(ids(&parking), ["row", "later"]);
@@ -321,7 +325,7 @@ mod tests {
 
     #[test]
     fn what_would_go_over_a_bound_is_not_parked() {
-        let mut parking = Parking::new(limits(2, 25, 100), Vec::new());
+        let mut parking = Parking::new("main", limits(2, 25, 100), Vec::new());
         parking.park(parked("a", 1), row()).unwrap();
         parking.park(parked("b", 2), row()).unwrap();
         let full = parking.park(parked("c", 3), row()).unwrap_err();
@@ -331,13 +335,13 @@ mod tests {
         assert!(full.0.contains("26 bytes"), "{full:?}");
         parking.park(Parked { bytes: 15, ..parked("b", 5) }, row()).unwrap();
         assert_eq!(ids(&parking), ["a", "b"]);
-        let mut none = Parking::new(limits(0, 25, 100), Vec::new());
+        let mut none = Parking::new("main", limits(0, 25, 100), Vec::new());
         assert!(none.park(parked("a", 1), row()).is_err());
     }
 
     #[tokio::test(start_paused = true)]
     async fn too_many_within_a_minute_are_not_the_rows_fault() {
-        let mut parking = Parking::new(limits(100, 1000, 2), Vec::new());
+        let mut parking = Parking::new("main", limits(100, 1000, 2), Vec::new());
         parking.park(parked("a", 1), row()).unwrap();
         parking.park(parked("b", 2), row()).unwrap();
         assert!(parking.park(parked("c", 3), row()).unwrap_err().0.contains("minute"));
@@ -350,7 +354,8 @@ mod tests {
     #[test]
     fn what_is_chosen_comes_oldest_first() {
         let other = Parked { table: TableName::new("shop", "other"), ..parked("z", 1) };
-        let parking = Parking::new(ParkLimits::default(), vec![parked("b", 3), parked("a", 4), other]);
+        let parking =
+            Parking::new("main", ParkLimits::default(), vec![parked("b", 3), parked("a", 4), other]);
         assert_eq!(ids(&parking), ["z", "b", "a"]);
         assert_eq!(parking.select(&Which::Tables(vec![table()])).len(), 2);
         assert_eq!(parking.select(&Which::Records(vec![Seq(4), Seq(77)])), [(table(), "a".into())]);

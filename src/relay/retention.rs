@@ -16,7 +16,7 @@ use crate::event::Seq;
 use crate::lifecycle::Shutdown;
 use crate::log::{Limits, Log, Needed, Space};
 use crate::metrics::{LONG_SECONDS, names};
-use crate::settled::{CursorStore, Replay};
+use crate::settled::{Cursor, CursorStore, Replay, SettledError};
 
 /// How often the cursor is made durable, and segments that nobody needs any more are looked for: a killed relay sends about this
 /// much again.
@@ -25,21 +25,29 @@ const RETAIN_EVERY: Duration = Duration::from_secs(1);
 /// The rate of the log's growth is that of about so long.
 const SMOOTHED_OVER: Duration = Duration::from_secs(60);
 
-/// Lets segments go that lie behind the cursor, past the retention, and before what a replay is yet to read.
+/// Lets segments go that lie behind the slowest cursor, past the retention, and before what a replay is yet to read.
 pub struct Retention<C, D: Disk, T> {
     log: Log<D>,
-    store: C,
+    cursors: Vec<Held<C>>,
     clock: T,
     started: Started,
     reserve: Reserve<D>,
     /// Has rows of undecided XA transactions carried forward where they are in the way.
     carrier: Carrier,
-    /// Up to here the cursor is durable.
+    /// Up to here every cursor is durable.
     synced: Seq,
-    /// The replay, as the durable cursor has it.
-    replay: Option<Replay>,
+    /// What each cursor, as it is durable, does not need any more, and its replay.
+    durable: Vec<(Seq, Option<Replay>)>,
     growth: Growth,
     outlook: watch::Sender<Outlook>,
+}
+
+/// A cursor that the log is kept for.
+#[derive(Debug)]
+pub struct Held<C> {
+    pub store: C,
+    /// Where it will stand at least, while there is none.
+    pub joins: Seq,
 }
 
 /// How much room there is, and for how long.
@@ -56,9 +64,32 @@ pub struct Outlook {
 impl<C: CursorStore, D: Disk, T: Clock> Retention<C, D, T> {
     #[must_use]
     pub fn new(log: Log<D>, store: C, clock: T, reserve: Reserve<D>, carrier: Carrier) -> Self {
+        Retention::of_all(log, vec![Held { store, joins: Seq(0) }], clock, reserve, carrier)
+    }
+
+    /// For as long as any of these cursors needs it.
+    #[must_use]
+    pub fn of_all(
+        log: Log<D>,
+        cursors: Vec<Held<C>>,
+        clock: T,
+        reserve: Reserve<D>,
+        carrier: Carrier,
+    ) -> Self {
         let (synced, growth, outlook) = (Seq(0), Growth::default(), watch::Sender::default());
         let started = Started { wall_micros: clock.wall_micros(), since_boot: clock.since_boot() };
-        Retention { log, store, clock, started, reserve, carrier, synced, replay: None, growth, outlook }
+        Retention {
+            log,
+            cursors,
+            clock,
+            started,
+            reserve,
+            carrier,
+            synced,
+            durable: Vec::new(),
+            growth,
+            outlook,
+        }
     }
 
     /// What it finds, from the first time on that it looks.
@@ -87,27 +118,37 @@ impl<C: CursorStore, D: Disk, T: Clock> Retention<C, D, T> {
     }
 
     fn retain(&mut self) -> Result<(), RelayError> {
-        let cursor = self.store.load()?.unwrap_or_default();
-        let settled = cursor.done();
-        if settled > self.synced || cursor.replay != self.replay {
-            // The cursor is made durable first: a segment goes only behind a cursor that no power loss takes back, and behind a replay that has ended
-            // for good. What is committed meanwhile is higher, and does no harm.
-            self.store.sync()?;
-            (self.synced, self.replay) = (settled.max(self.synced), cursor.replay);
+        let now = self.look()?;
+        if now != self.durable {
+            // The cursors are made durable first: a segment goes only behind a cursor that no power loss takes back, and behind a replay that has ended
+            // for good. What is committed meanwhile is higher, and does no harm. Each that moved is made durable, and not only the slowest: a killed relay
+            // sends again what is not.
+            self.cursors.iter_mut().try_for_each(|held| held.store.sync())?;
+            self.durable = now;
+            self.synced = self.durable.iter().map(|(done, _)| *done).min().unwrap_or_default();
         }
         let limits = self.log.limits();
         // Before anybody is told of the room that it takes.
         if self.reserve.renew(limits.keep_free)? {
             tracing::info!(bytes = self.reserve.held_bytes(), "the disk reserve is held");
         }
-        let needed =
-            Needed { below: self.synced.next(), replay: self.replay.as_ref().and_then(Replay::needs) };
+        let replays = self.durable.iter().filter_map(|(_, replay)| replay.as_ref()?.needs());
+        let needed = Needed { below: self.synced.next(), replay: replays.min() };
         let retained = self.log.retain(needed, self.started.wall_now(&self.clock))?;
         if retained.carry {
             self.carrier.carry();
         }
         self.observe(limits);
         Ok(())
+    }
+
+    /// What each cursor does not need any more, and its replay.
+    fn look(&self) -> Result<Vec<(Seq, Option<Replay>)>, SettledError> {
+        let look = |Held { store, joins }: &Held<C>| {
+            let cursor = store.load()?.unwrap_or_else(|| Cursor { seq: *joins, ..Cursor::default() });
+            Ok((cursor.done(), cursor.replay))
+        };
+        self.cursors.iter().map(look).collect()
     }
 
     fn observe(&mut self, limits: Limits) {
@@ -188,7 +229,7 @@ mod tests {
     use crate::clock::SystemClock;
     use crate::disk::SystemDisk;
     use crate::log::LogOptions;
-    use crate::settled::{Cursor, MemoryCursor, Replayed};
+    use crate::settled::{MemoryCursor, Replayed};
 
     #[test]
     fn the_rate_follows_the_growth_of_about_a_minute() {
@@ -239,6 +280,27 @@ mod tests {
             store.commit(&cursor).unwrap();
             retention.retain().unwrap();
             assert_eq!(kept.synced(), Some(cursor));
+        }
+        committer.finish().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_cursor_becomes_durable_where_the_slowest_stands_still() {
+        let dir = tempfile::tempdir().unwrap();
+        let opened =
+            crate::log::open(&SystemDisk, &SystemClock, &dir.path().join("log"), LogOptions::default());
+        let opened = opened.unwrap();
+        let reserve = Reserve::open(SystemDisk, &dir.path().join("reserve"), 0).unwrap();
+        let committer = Committer::start(opened.writer).unwrap();
+        let (moves, stands) = (MemoryCursor::default(), MemoryCursor::default());
+        let held = |store: &MemoryCursor| Held { store: store.clone(), joins: Seq(0) };
+        let cursors = vec![held(&moves), held(&stands)];
+        let mut retention = Retention::of_all(opened.log, cursors, SystemClock, reserve, committer.carrier());
+        for seq in 1..4 {
+            let cursor = Cursor { seq: Seq(seq), ..Cursor::default() };
+            moves.clone().commit(&cursor).unwrap();
+            retention.retain().unwrap();
+            assert_eq!((moves.synced(), retention.synced), (Some(cursor), Seq(0)));
         }
         committer.finish().await.unwrap();
     }

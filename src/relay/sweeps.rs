@@ -100,6 +100,8 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Sweeps<K> {
     sink: Arc<K>,
+    /// The sink's name.
+    name: String,
     readiness: Readiness,
     stop: CancellationToken,
     tasks: JoinSet<Result<Event, DeliverError>>,
@@ -116,9 +118,10 @@ pub struct Sweeps<K> {
 
 impl<K: Sink> Sweeps<K> {
     #[must_use]
-    pub fn new(sink: Arc<K>, readiness: Readiness) -> Sweeps<K> {
+    pub fn new(sink: Arc<K>, name: &str, readiness: Readiness) -> Sweeps<K> {
         Sweeps {
             sink,
+            name: name.to_owned(),
             readiness,
             stop: CancellationToken::new(),
             tasks: JoinSet::new(),
@@ -175,7 +178,7 @@ impl<K: Sink> Sweeps<K> {
             documents.bar(sweep.index.no, sweep.owed.bound);
         }
         self.open += 1;
-        gauge!(names::SINK_SWEEPS).set(self.open as f64);
+        self.tell_open();
         self.waiting.push(sweep);
     }
 
@@ -211,6 +214,7 @@ impl<K: Sink> Sweeps<K> {
             let pass = Pass {
                 spared,
                 sink: Arc::clone(&self.sink),
+                name: self.name.clone(),
                 readiness: self.readiness.clone(),
                 stop: self.stop.clone(),
                 pages: Arc::clone(&self.pages),
@@ -239,10 +243,14 @@ impl<K: Sink> Sweeps<K> {
     /// A sweep has ended, its barrier is gone: the one that waited for that begins.
     pub fn ended(&mut self, documents: &mut Documents) {
         self.open -= 1;
-        gauge!(names::SINK_SWEEPS).set(self.open as f64);
+        self.tell_open();
         if let Some(next) = self.next.take_if(|next| !documents.is_barred(next.index.no)) {
             self.begin(next, documents);
         }
+    }
+
+    fn tell_open(&self) {
+        gauge!(names::SINK_SWEEPS, "sink" => self.name.clone()).set(self.open as f64);
     }
 
     /// Ends every sweep after the page that it is at.
@@ -256,6 +264,7 @@ struct Pass<K, D: Disk> {
     /// Documents whose rows a snapshot found, and which the engine refused: what it has of them stays.
     spared: HashSet<Arc<str>>,
     sink: Arc<K>,
+    name: String,
     readiness: Readiness,
     stop: CancellationToken,
     pages: Arc<AtomicU64>,
@@ -282,7 +291,7 @@ impl<K: Sink, D: Disk> Pass<K, D> {
                 if self.readiness.clear(PART) {
                     tracing::info!(%table, "the search engine is swept again");
                 }
-                counter!(names::SINK_SWEPT).increment(page.deleted);
+                counter!(names::SINK_SWEPT, "sink" => self.name.clone()).increment(page.deleted);
                 moved |= page.deleted > 0;
                 swept.deleted += page.deleted;
                 swept.spared += page.spared;

@@ -129,6 +129,15 @@ impl SledCursor {
         &self.settled
     }
 
+    pub(super) fn forget(settled: &Settled, name: &str) -> Result<(), SettledError> {
+        settled.usable()?;
+        let failed = |error| describe(&settled.path, "write", error);
+        // Last of all the cursor: one that is there yet is forgotten once more.
+        ParkedTrees::remove(settled, name)?;
+        settled.db.open_tree(TREE).and_then(|tree| tree.remove(name)).map_err(failed)?;
+        Ok(())
+    }
+
     pub(super) fn names(settled: &Settled) -> Result<Vec<String>, SettledError> {
         let failed = |error| describe(&settled.path, "read", error);
         let tree = settled.db.open_tree(TREE).map_err(failed)?;

@@ -52,6 +52,9 @@ pub const FORMAT: u32 = 1;
 const FORMAT_KEY: &str = "format";
 const FOLDER_ID_KEY: &str = "folder id";
 
+/// The sink that needs no name.
+pub const MAIN: &str = "main";
+
 /// Page cache of sled, bytes: a few cursors need next to none, and its default is 1 GiB.
 const CACHE_BYTES: u64 = 4 << 20;
 
@@ -121,12 +124,33 @@ impl Settled {
         self.folder_id
     }
 
+    /// Tells what the sink `name` writes from what everybody else writes, other sinks of this folder included: two of them that reach one index are two
+    /// writers. The sink of a configuration with one has the folder's own.
+    #[must_use]
+    pub fn sink_id(&self, name: &str) -> u64 {
+        use sha2::{Digest, Sha256};
+        if name == MAIN {
+            return self.folder_id;
+        }
+        let digest = Sha256::new().chain_update(self.folder_id.to_le_bytes()).chain_update(name).finalize();
+        digest.iter().take(8).fold(0, |id, byte| id << 8 | u64::from(*byte))
+    }
+
     /// The cursor of the sink `name`.
     ///
     /// # Errors
     /// sled cannot open its tree.
     pub fn cursor(&self, name: &str) -> Result<SledCursor, SettledError> {
         SledCursor::open(self.clone(), name)
+    }
+
+    /// Removes the cursor of the sink `name` and all that is parked of it, durably.
+    ///
+    /// # Errors
+    /// sled cannot remove them.
+    pub fn forget(&self, name: &str) -> Result<(), SettledError> {
+        SledCursor::forget(self, name)?;
+        self.sync()
     }
 
     /// Names of the sinks that have a cursor here.
@@ -258,6 +282,19 @@ mod tests {
         let id = Settled::open(&path).unwrap().folder_id();
         assert_eq!(again(&path).unwrap().folder_id(), id);
         assert_ne!(Settled::open(&dir.path().join("other")).unwrap().folder_id(), id);
+    }
+
+    #[test]
+    fn sinks_of_a_folder_write_under_ids_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let ids = {
+            let settled = Settled::open(dir.path()).unwrap();
+            assert_eq!(settled.sink_id("main"), settled.folder_id());
+            ["main", "a", "b"].map(|name| settled.sink_id(name))
+        };
+        assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2], "{ids:?}");
+        let settled = again(dir.path()).unwrap();
+        assert_eq!(["main", "a", "b"].map(|name| settled.sink_id(name)), ids);
     }
 
     #[test]

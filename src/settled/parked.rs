@@ -105,6 +105,14 @@ impl ParkedTrees {
         })
     }
 
+    /// Removes both.
+    pub fn remove(settled: &Settled, name: &str) -> Result<(), SettledError> {
+        for tree in [format!("parked {name}"), format!("parked rows {name}")] {
+            settled.db.drop_tree(tree).map_err(|error| describe(&settled.path, "write", error))?;
+        }
+        Ok(())
+    }
+
     /// All that is parked, by key.
     pub fn all(&self, path: &Path) -> Result<Vec<Parked>, SettledError> {
         let values = self.parked.iter().values();

@@ -9,6 +9,10 @@
 //!
 //! The deliver side says how far it has read ([`Pacing::read`]) and whether there is room ([`Pacing::room`]); a source asks before each chunk. What
 //! was appended and did not become visible yet is not counted: that is bounded by the queue of the log's writer.
+//!
+//! Of several sinks the slowest says how fast, of those that read: one that has read nothing for [`STILL`] is away, and does not hold the snapshot for the
+//! others. Its changes wait behind the rows that are added meanwhile, and would wait for its engine anyhow. The room is for all of them: what a sink that is away has
+//! not settled fills the log, so the snapshot waits with the quota in sight, and the source is not paused because of rows.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,6 +27,12 @@ const AHEAD: Duration = Duration::from_millis(250);
 /// What may be ahead of it whatever its rate, and at most, bytes: a chunk or two, so that it need not wait for the next.
 const AHEAD_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=16 << 20;
 
+/// How long a sink may read nothing, of several, before the others' pace is taken.
+const STILL: Duration = Duration::from_secs(10);
+
+/// How often several are asked.
+const ASK_EVERY: Duration = Duration::from_millis(20);
+
 /// Over how long its rate is smoothed.
 const SMOOTHED_OVER: Duration = Duration::from_secs(1);
 
@@ -33,34 +43,66 @@ struct Leave {
     below: u64,
     /// The log has room.
     room: bool,
+    /// When more was read last.
+    moved: Instant,
 }
 
 /// Says whether rows of snapshots may be added to the log.
 #[derive(Clone, Debug)]
 pub struct Pace {
-    /// `None`: always.
-    held: Option<(watch::Receiver<Leave>, watch::Receiver<Visible>)>,
+    /// By each sink; none: always.
+    held: Vec<(watch::Receiver<Leave>, watch::Receiver<Visible>)>,
 }
 
 impl Pace {
     /// Nobody holds the source back.
     #[must_use]
     pub fn free() -> Pace {
-        Pace { held: None }
+        Pace { held: Vec::new() }
+    }
+
+    /// As all of these allow it together.
+    #[must_use]
+    pub fn of_all(paces: impl IntoIterator<Item = Pace>) -> Pace {
+        Pace { held: paces.into_iter().flat_map(|pace| pace.held).collect() }
     }
 
     #[must_use]
     pub fn may_add(&self) -> bool {
-        self.held.as_ref().is_none_or(|(leave, visible)| allows(*leave.borrow(), &visible.borrow()))
+        self.may_add_at(Instant::now())
+    }
+
+    fn may_add_at(&self, now: Instant) -> bool {
+        let mut some_allows = self.held.is_empty();
+        for (leave, visible) in &self.held {
+            let (is_there, leave) = (leave.has_changed().is_ok(), *leave.borrow());
+            let is_still = !is_there || now.saturating_duration_since(leave.moved) >= STILL;
+            match allows(leave, &visible.borrow()) {
+                true => some_allows = true,
+                false if is_still && leave.room => {}
+                false => return false,
+            }
+        }
+        some_allows
     }
 
     /// Completes when rows may be added; never where whoever holds the source back is gone. Cancel safe.
     pub async fn until_may_add(&self) {
-        let Some((leave, visible)) = &self.held else { return };
-        let mut leave = leave.clone();
-        let allowed = leave.wait_for(|leave| allows(*leave, &visible.borrow())).await.is_ok();
-        if !allowed {
-            std::future::pending().await
+        match self.held.as_slice() {
+            [] => {}
+            [(leave, visible)] => {
+                let mut leave = leave.clone();
+                let allowed = leave.wait_for(|leave| allows(*leave, &visible.borrow())).await.is_ok();
+                if !allowed {
+                    std::future::pending().await
+                }
+            }
+            // That one is away shows by nothing but time.
+            _ => {
+                while !self.may_add() {
+                    tokio::time::sleep(ASK_EVERY).await;
+                }
+            }
         }
     }
 }
@@ -82,21 +124,25 @@ impl Pacing {
     #[must_use]
     pub fn new(visible: watch::Receiver<Visible>) -> Pacing {
         let below = visible.borrow().bytes + AHEAD_BYTES.start();
-        Pacing { leave: watch::Sender::new(Leave { below, room: true }), visible, rate: Arc::default() }
+        let leave = Leave { below, room: true, moved: Instant::now() };
+        Pacing { leave: watch::Sender::new(leave), visible, rate: Arc::default() }
     }
 
     #[must_use]
     pub fn pace(&self) -> Pace {
-        Pace { held: Some((self.leave.subscribe(), self.visible.clone())) }
+        Pace { held: vec![(self.leave.subscribe(), self.visible.clone())] }
     }
 
     /// At the time `now` all but the last `unread` bytes of what is visible were read.
     pub fn read(&self, unread: u64, now: Instant) {
         let read = self.visible.borrow().bytes.saturating_sub(unread);
-        let per_second = self.rate.lock().unwrap_or_else(PoisonError::into_inner).observe(read, now);
+        let (moved, per_second) = {
+            let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+            (std::mem::replace(&mut rate.upto, read) != read, rate.observe(read, now))
+        };
         let ahead = (per_second * AHEAD.as_secs_f64()) as u64;
         let below = read.saturating_add(ahead.clamp(*AHEAD_BYTES.start(), *AHEAD_BYTES.end()));
-        self.change(|leave| Leave { below, ..leave });
+        self.change(|leave| Leave { below, moved: if moved { now } else { leave.moved }, ..leave });
     }
 
     /// Whether the log has room for more than the stream.
@@ -115,6 +161,8 @@ impl Pacing {
 /// How fast the deliver side reads, bytes a second.
 #[derive(Debug, Default)]
 struct Rate {
+    /// What was read when it was told last.
+    upto: u64,
     last: Option<(u64, Instant)>,
     per_second: f64,
 }
@@ -184,6 +232,47 @@ mod tests {
         assert!(pace.may_add());
         appended(&visible, 1);
         assert!(!pace.may_add());
+    }
+
+    #[test]
+    fn of_several_sinks_the_slowest_that_reads_says_how_fast_and_one_that_is_away_holds_nothing_but_the_room()
+    {
+        let visible = watch::Sender::new(Visible::default());
+        let (a, b) = (Pacing::new(visible.subscribe()), Pacing::new(visible.subscribe()));
+        let (pace, start) = (Pace::of_all([a.pace(), b.pace()]), Instant::now());
+        let second = |seconds| start + Duration::from_secs(seconds);
+        appended(&visible, 2 * MIB);
+        a.read(0, second(1));
+        b.read(MIB + MIB / 2, second(1));
+        assert!(!pace.may_add_at(second(1)), "the slowest");
+        b.read(0, second(2));
+        assert!(pace.may_add_at(second(2)));
+        // b reads nothing more.
+        appended(&visible, 4 * MIB);
+        a.read(0, second(11));
+        b.read(4 * MIB, second(11));
+        assert!(!pace.may_add_at(second(11)), "it may be back in a moment");
+        assert!(pace.may_add_at(second(13)), "it is away");
+        b.room(false);
+        assert!(!pace.may_add_at(second(13)), "and its changes take the room");
+        b.room(true);
+        // It is back.
+        b.read(3 * MIB, second(14));
+        assert!(!pace.may_add_at(second(14)));
+        // Who has read everything is not away, however long ago that was.
+        assert!(pace.may_add_at(second(60)));
+        // Nobody reads.
+        appended(&visible, 2 * MIB);
+        assert!(!pace.may_add_at(second(60)));
+        // The slower one is gone for good, and the other reads.
+        a.read(MIB, second(60));
+        a.read(0, second(61));
+        drop(b);
+        assert!(pace.may_add_at(second(61)));
+        let gone = Pace::of_all([a.pace()]);
+        appended(&visible, 20 * MIB);
+        drop(a);
+        assert!(!gone.may_add_at(second(62)) && !pace.may_add_at(second(62)));
     }
 
     #[tokio::test]

@@ -163,7 +163,10 @@ fn snapshot_ls_names_what_is_read_and_what_is_swept() {
         "shop.orders 1 of about 2 rows\nshop.lines was read, and documents without a row are being deleted\n"
     );
     let (_, lines, _) = copied.everrelay(&["snapshot", "ls", "--json"]);
-    assert!(lines.ends_with("{\"state\":\"sweeping\",\"table\":\"shop.lines\"}\n"), "{lines}");
+    assert!(
+        lines.ends_with("{\"sink\":\"main\",\"state\":\"sweeping\",\"table\":\"shop.lines\"}\n"),
+        "{lines}"
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod paced;
 mod parts;
+mod several;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,6 +19,8 @@ use everrelay::relay::deliver::Deliver;
 use everrelay::relay::error::{IngestError, RelayError};
 use everrelay::relay::ingest::Ingest;
 use everrelay::relay::options::DeliverOptions;
+use everrelay::relay::retention::Held;
+use everrelay::relay::sinks::{Side, Sinks};
 use everrelay::relay::{Outlook, Retention};
 use everrelay::settled::{
     Cursor, CursorStore, HowEnded, MemoryCursor, ROOM_BYTES, Replay, Replayed, Reserved,
@@ -42,6 +45,8 @@ struct World {
     seen: Arc<Seen>,
     readiness: Readiness,
     cursor: MemoryCursor,
+    /// Sinks beside the one of this engine and this cursor, by name.
+    others: Vec<(String, Arc<ModelEngine>, MemoryCursor)>,
     shutdown: Shutdown,
     kept: Kept,
     quota: u64,
@@ -56,6 +61,7 @@ impl World {
             seen: Arc::default(),
             readiness: Readiness::new(),
             cursor: MemoryCursor::default(),
+            others: Vec::new(),
             shutdown: Shutdown::new(),
             // What is settled is not kept: room is what the engine has not taken.
             kept: Kept { age: Duration::ZERO, bytes: 0 },
@@ -70,9 +76,7 @@ impl World {
 
     /// Starts a relay that reads transactions of so many rows each.
     fn start(&self, rows: &[u64]) -> Running {
-        let source =
-            |log: &Log<SmallDisk>, _| ModelSource::new(rows.to_vec(), Arc::clone(&self.seen), log.clone());
-        self.start_with(Start::Earliest, source)
+        self.start_beside(rows, None)
     }
 
     fn start_with<S: Source>(
@@ -80,27 +84,55 @@ impl World {
         start: Start,
         source: impl FnOnce(&Log<SmallDisk>, Pace) -> S,
     ) -> Running {
+        self.start_whole(start, source, None)
+    }
+
+    /// The same beside a sink that has no cursor yet, and will stand there.
+    fn start_beside(&self, rows: &[u64], joins: Option<Seq>) -> Running {
+        let source =
+            |log: &Log<SmallDisk>, _| ModelSource::new(rows.to_vec(), Arc::clone(&self.seen), log.clone());
+        self.start_whole(Start::Earliest, source, joins)
+    }
+
+    fn start_whole<S: Source>(
+        &self,
+        start: Start,
+        source: impl FnOnce(&Log<SmallDisk>, Pace) -> S,
+        joins: Option<Seq>,
+    ) -> Running {
         let Opened { writer, log, .. } =
             everrelay::log::open(&self.disk, &SystemClock, &self.dir.path().join("log"), self.options())
                 .unwrap();
         let reserve = Reserve::open(self.disk.clone(), &self.dir.path().join("reserve"), 0).unwrap();
-        let deliver = Deliver::open(
-            log.clone(),
-            Arc::clone(&self.engine),
-            self.cursor.clone(),
-            SystemClock,
-            DeliverOptions { bulk_bytes: 4000, ..DeliverOptions::default() },
-            self.readiness.clone(),
-        )
-        .unwrap();
-        let source = source(&log, deliver.pace());
+        let side = |name: &str, engine: &Arc<ModelEngine>, cursor: &MemoryCursor| {
+            // One that is away is not to be waited for.
+            let usual = DeliverOptions::default();
+            let drain = if self.others.is_empty() { usual.drain } else { Duration::from_millis(500) };
+            let options = DeliverOptions { name: name.to_owned(), bulk_bytes: 4000, drain, ..usual };
+            let deliver = Deliver::open(
+                log.clone(),
+                Arc::clone(engine),
+                cursor.clone(),
+                SystemClock,
+                options,
+                self.readiness.clone(),
+            );
+            Side::ready(name, cursor.clone(), deliver.unwrap())
+        };
+        let mut sides = vec![side("main", &self.engine, &self.cursor)];
+        sides.extend(self.others.iter().map(|(name, engine, cursor)| side(name, engine, cursor)));
+        let sinks = Sinks::new(log.clone(), sides, self.readiness.clone());
+        let source = source(&log, sinks.pace());
         let committer = Committer::start(writer).unwrap();
-        let retention = Retention::new(log, self.cursor.clone(), SystemClock, reserve, committer.carrier());
+        let mut held = vec![Held { store: self.cursor.clone(), joins: Seq(0) }];
+        held.extend(self.others.iter().map(|(.., store)| Held { store: store.clone(), joins: Seq(0) }));
+        held.extend(joins.map(|joins| Held { store: MemoryCursor::default(), joins }));
+        let retention = Retention::of_all(log, held, SystemClock, reserve, committer.carrier());
         let ingest = Ingest::new(source, committer, start, SystemClock, self.readiness.clone());
         let outlook = retention.outlook();
         let (readiness, shutdown) = (self.readiness.clone(), self.shutdown.clone());
         let task = tokio::spawn(async move {
-            everrelay::relay::run(ingest, deliver, retention, readiness, &shutdown).await
+            everrelay::relay::run(ingest, sinks, retention, readiness, &shutdown).await
         });
         Running { task, outlook }
     }

@@ -153,14 +153,14 @@ async fn fault_04_a_bit_flipped_in_a_sealed_segment_stops_delivery_there_and_is_
     let sealed = rounds.stage.relay.segments()?.swap_remove(1);
     let at = rounds.rng.random_range(2000..50_000);
     flip(&sealed, at)?;
-    let before = rounds.status()?["pipeline"]["cursor"].as_u64();
+    let before = rounds.status()?["pipeline"]["sinks"][0]["cursor"].as_u64();
     for _ in 0..2 {
         let said = rounds.stage.relay.words().len();
         rounds.stage.relay.start()?;
         let words = rounds.stage.relay_ends_with(5, SOON).await?.split_off(said);
         ensure_says(&words, &["damaged", name(&sealed)?, "offset", "frame", "restore"])?;
     }
-    let after = rounds.status()?["pipeline"]["cursor"].as_u64();
+    let after = rounds.status()?["pipeline"]["sinks"][0]["cursor"].as_u64();
     ensure!(after > before, "nothing before the damage was delivered: {before:?}, {after:?}");
     flip(&sealed, at)?;
     rounds.recover().await?;

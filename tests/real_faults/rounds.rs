@@ -189,7 +189,8 @@ impl Rounds {
     async fn is_whole(&mut self, beat: &Beat) -> Result<bool> {
         let Ok((200, status)) = self.stage.relay.get("/status").await else { return Ok(false) };
         let status: Value = serde_json::from_str(&status)?;
-        let [visible, cursor] = ["visible", "cursor"].map(|key| status["pipeline"][key].as_u64());
+        let pipeline = &status["pipeline"];
+        let (visible, cursor) = (pipeline["visible"].as_u64(), pipeline["sinks"][0]["cursor"].as_u64());
         self.seen_visible = self.seen_visible.max(visible);
         Ok(visible == cursor
             && self.stage.relay.segments()?.len() == 1
@@ -259,7 +260,8 @@ impl Rounds {
         ensure!(Some(visible.0) >= self.seen_visible, "{:?} was visible, now {visible}", self.seen_visible);
         let status = self.status()?;
         let number = |key: &str| status["pipeline"][key].as_u64().with_context(|| format!("{key}: {status}"));
-        let (start, cursor, end) = (number("retained_start")?, number("cursor")?, number("visible")?);
+        let cursor = status["pipeline"]["sinks"][0]["cursor"].as_u64().context("a cursor")?;
+        let (start, end) = (number("retained_start")?, number("visible")?);
         // A folder without a cursor starts at the retained start.
         ensure!(cursor <= end && (start <= cursor + 1 || cursor == 0), "{status}");
         Ok(())

@@ -28,6 +28,8 @@ pub struct RelayOptions {
     /// `earliest`, `now`, or a GTID set.
     pub start: String,
     pub sink_url: String,
+    /// In the place of `[sink]` with the URL: sections as they are.
+    pub sinks: Option<String>,
     pub segment_bytes: Option<u64>,
     pub max_row_bytes: Option<u64>,
     pub quota_bytes: Option<u64>,
@@ -51,6 +53,7 @@ impl RelayOptions {
             tables: vec![format!("{schema}.*")],
             start: "earliest".to_owned(),
             sink_url: sink_url.to_owned(),
+            sinks: None,
             segment_bytes: Some(1 << 20),
             max_row_bytes: None,
             quota_bytes: None,
@@ -77,13 +80,13 @@ impl RelayOptions {
             line("retention_seconds", self.retention_seconds),
         ]
         .concat();
+        let sinks = self.sinks.clone().unwrap_or_else(|| format!("[sink]\nurl = {:?}\n", self.sink_url));
         format!(
-            "[source]\nurl = {:?}\n{password}tables = [{}]\nstart = {:?}\n{max_row}\n[sink]\nurl = {:?}\n\n\
+            "[source]\nurl = {:?}\n{password}tables = [{}]\nstart = {:?}\n{max_row}\n{sinks}\n\
              [state]\ndir = {:?}\n{reserve}\n[admin]\nlisten = {admin:?}\n{log}{}",
             self.source_url,
             tables.join(", "),
             self.start,
-            self.sink_url,
             state.display().to_string(),
             self.more
         )
@@ -345,8 +348,10 @@ impl Relay {
         eventually("the relay's cursor is at the log's end", within, async || {
             let Ok((200, status)) = self.get("/status").await else { return Ok(None) };
             let status: Value = serde_json::from_str(&status)?;
-            let (cursor, visible) = (&status["pipeline"]["cursor"], &status["pipeline"]["visible"]);
-            Ok((cursor == visible && *visible != 0).then_some(()))
+            let (sinks, visible) = (&status["pipeline"]["sinks"], &status["pipeline"]["visible"]);
+            let sinks = sinks.as_array().context("sinks in /status")?;
+            let settled = sinks.iter().all(|sink| sink["cursor"] == *visible);
+            Ok((settled && *visible != 0).then_some(()))
         })
         .await
         .with_context(|| format!("the relay's last words:\n{}", self.last_words()))?;

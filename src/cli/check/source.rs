@@ -6,12 +6,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Findings, Verdict};
-use crate::config::Settings;
+use crate::config::{Settings, SinkSettings};
 use crate::event::{Column, ColumnType, TableName, TableSchema};
 use crate::lifecycle::Exit;
 use crate::log::{Gap, Standing};
 use crate::mapping::TableMapping;
-use crate::mapping::rule::Rules;
 use crate::source::Start;
 use crate::source::mysql::cascades::UNSEEN;
 use crate::source::mysql::connection::Begin;
@@ -41,7 +40,7 @@ pub(super) async fn servers(settings: &Settings, standing: Option<&Standing>, fi
 
 async fn server(
     options: &MysqlOptions,
-    Settings { rules, start, .. }: &Settings,
+    Settings { sinks, start, .. }: &Settings,
     standing: Option<&Standing>,
     findings: &mut Findings,
 ) -> Result<(), MysqlError> {
@@ -88,7 +87,7 @@ async fn server(
                     findings.add("[[table]]", Verdict::Warning, text);
                 }
             }
-            tables(&mut control, found, rules, findings).await?;
+            tables(&mut control, found, sinks, findings).await?;
         }
         Err(error) => findings.failed("tables", Exit::Source, &error),
     }
@@ -163,7 +162,7 @@ async fn first_event(control: Control, begin: Begin<'_>, options: &MysqlOptions)
 async fn tables(
     control: &mut Control,
     tables: BTreeSet<TableName>,
-    rules: &Rules,
+    sinks: &[SinkSettings],
     findings: &mut Findings,
 ) -> Result<(), MysqlError> {
     match control.check_written(&tables).await {
@@ -182,27 +181,35 @@ async fn tables(
     }
     findings.ok("tables", format!("{} followed, each with a key", tables.len()));
     let followed: Vec<_> = tables.into_iter().collect();
-    for rule in rules.without_a_table(&followed) {
+    // A section for all sinks is one rule of each.
+    let rules = sinks.iter().flat_map(|sink| sink.deliver.rules.without_a_table(&followed));
+    for rule in rules.map(|rule| (rule.line, rule)).collect::<BTreeMap<_, _>>().into_values() {
         let text = format!("line {}: no followed table matches {}", rule.line, rule.tables);
         findings.add("[[table]]", Verdict::Warning, text);
     }
-    let mut aliases = BTreeMap::new();
-    for (table, columns) in control.columns(&followed).await? {
-        let column = |name| Column { name, ty: ColumnType::Text, nullable: true };
-        let columns: Vec<_> = columns.into_iter().map(column).collect();
-        // Only names are tried here; which of the columns are the key is looked at when the table is met.
-        let key = (0..u16::try_from(columns.len()).unwrap_or(u16::MAX)).collect();
-        match TableMapping::with_rules(&TableSchema { name: table.clone(), columns, key }, rules) {
-            Ok(mapping) => {
-                let alias = mapping.spec().alias.clone();
-                if let Some(other) = aliases.insert(alias.clone(), table.clone()) {
-                    let text =
-                        format!("{other} and {table} would share the index alias {alias}: give each its own");
-                    findings.failed("names", Exit::Sink, &text);
+    let columns = control.columns(&followed).await?;
+    for sink in sinks {
+        let mut aliases = BTreeMap::new();
+        for (table, columns) in &columns {
+            let column = |name: &String| Column { name: name.clone(), ty: ColumnType::Text, nullable: true };
+            let columns: Vec<_> = columns.iter().map(column).collect();
+            // Only names are tried here; which of the columns are the key is looked at when the table is met.
+            let key = (0..u16::try_from(columns.len()).unwrap_or(u16::MAX)).collect();
+            let schema = TableSchema { name: table.clone(), columns, key };
+            match TableMapping::with_rules(&schema, &sink.deliver.rules) {
+                Ok(mapping) => {
+                    let alias = mapping.spec().alias.clone();
+                    if let Some(other) = aliases.insert(alias.clone(), table.clone()) {
+                        let text = format!(
+                            "{other} and {table} would share the index alias {alias}: give each its own"
+                        );
+                        findings.failed("names", Exit::Sink, &text);
+                    }
+                    let specs = findings.indices.entry(sink.name.clone()).or_default();
+                    specs.insert(alias, mapping.spec().clone());
                 }
-                findings.indices.insert(alias, mapping.spec().clone());
+                Err(error) => findings.failed("names", Exit::Sink, &error),
             }
-            Err(error) => findings.failed("names", Exit::Sink, &error),
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use reqwest::Method;
 
 use super::super::{Failure, socket, status};
 use crate::admin::control::{Asked, Done};
-use crate::config::Settings;
+use crate::config::{Settings, SinkSettings};
 use crate::diff::Found;
 use crate::diff::repair::Repair;
 use crate::event::TableName;
@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// # Errors
 /// No relay runs, it refuses, or it has a snapshot of the table under way that this one would replace.
 pub(super) async fn order(
-    settings: &Settings,
+    (settings, sink): (&Settings, &SinkSettings),
     table: &TableName,
     repair: &Repair,
     found: &Found,
@@ -58,7 +58,11 @@ pub(super) async fn order(
         }
     };
     loop {
-        let status = standing(settings).await?;
+        let pipeline = standing(settings).await?;
+        let status = super::sink_of(&pipeline, sink).map_err(refused)?;
+        if let Some(why) = &status.stopped {
+            return Err(refused(format!("the sink {} was stopped meanwhile: {why}", sink.name)));
+        }
         if status.cursor >= read_up_to && !status.swept.contains(&name) {
             return Ok(());
         }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::place::{Place, not_there};
 use super::{for_people, going_on_at, open};
 use crate::admin::NeedsSnapshot;
+use crate::cli::sinks::SinkArgument;
 use crate::cli::{ConfigArgument, Failure};
 use crate::clock::rfc3339_seconds;
 use crate::disk::SystemDisk;
@@ -26,6 +27,8 @@ use crate::source::mysql::patterns::Patterns;
 pub(in crate::cli) struct CatArguments {
     #[command(flatten)]
     config: ConfigArgument,
+    #[command(flatten)]
+    sink: SinkArgument,
     /// Where to begin: a record, the first transaction of a time or later, or a transaction. The log's start by default.
     ///
     /// A sequence number; a time with its zone (2026-11-23T06:47:08Z), a date alone (midnight UTC), or how long ago (10m); a GTID
@@ -48,6 +51,8 @@ pub(in crate::cli) struct CatArguments {
 
 pub(super) fn run(arguments: &CatArguments, out: &mut impl Write) -> Result<(), Failure> {
     let settings = arguments.config.load()?;
+    // Documents are shown as this one's.
+    let rules = arguments.sink.of(&settings)?.deliver.rules.clone();
     let only = match arguments.table.as_slice() {
         [] => None,
         patterns => Some(Patterns::parse(patterns).map_err(|error| Failure::new(Exit::Usage, error))?),
@@ -56,7 +61,7 @@ pub(super) fn run(arguments: &CatArguments, out: &mut impl Write) -> Result<(), 
     let from = arguments.from.as_ref().map_or_else(|| Ok(log.retained_start()), |place| place.first(&log));
     let end = arguments.to.as_ref().map_or(Ok(None), |place| place.end(&log));
     let range = Range { from: from.map_err(not_there)?, end: end.map_err(not_there)? };
-    let (json, tables, rules) = (arguments.json, HashMap::new(), settings.rules);
+    let (json, tables) = (arguments.json, HashMap::new());
     let mut printer = Printer { only, json, out, tables, rules, open: Open::Other };
     let printed = printer.print(&log, &range, arguments.limit.unwrap_or(u64::MAX));
     printed.map_err(|error| Failure::new(Exit::State, error))

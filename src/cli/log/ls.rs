@@ -5,7 +5,7 @@ use std::io::Write;
 use serde::Serialize;
 
 use super::{going_on_at, open};
-use crate::cli::status::UpTo;
+use crate::admin::sinks::SinkStatus;
 use crate::cli::{ConfigArgument, Failure, bytes_for_people};
 use crate::clock::rfc3339_seconds;
 use crate::disk::SystemDisk;
@@ -25,13 +25,13 @@ pub(in crate::cli) struct LsArguments {
     json: bool,
 }
 
-/// Everything up to here is settled, or why that cannot be known.
-type Settled = Result<UpTo, String>;
+/// How the sinks stand, or why that cannot be known.
+type Settled = Result<Vec<SinkStatus>, String>;
 
 pub(super) fn run(arguments: &LsArguments, out: &mut impl Write) -> Result<(), Failure> {
     let settings = arguments.config.load()?;
     let opened = open(&settings)?;
-    let settled = crate::cli::status::settled_up_to(&settings).map_err(|error| format!("{error:#}"));
+    let settled = crate::cli::status::standing_of_sinks(&settings).map_err(|error| format!("{error:#}"));
     list(&opened, &settled, arguments.json, out).map_err(|error| Failure::new(Exit::State, error))
 }
 
@@ -85,7 +85,7 @@ fn list(
         };
         let ends = at(opened, segments.get(i + 1))?;
         let gtids = ends.gtids.subtract(&begins.gtids);
-        let needed = settled.as_ref().map(|upto| needed_by(segment, *upto, opened)).map_err(String::as_str);
+        let needed = settled.as_ref().map(|sinks| needed_by(segment, sinks, opened)).map_err(String::as_str);
         if json {
             let line = SegmentLine {
                 first: segment.first.0,
@@ -154,18 +154,21 @@ fn shown(gtids: &GtidSet, place: Option<&str>) -> String {
     }
 }
 
-fn needed_by(segment: &SegmentInfo, upto: UpTo, opened: &ReadOnly<SystemDisk>) -> Vec<String> {
+fn needed_by(segment: &SegmentInfo, sinks: &[SinkStatus], opened: &ReadOnly<SystemDisk>) -> Vec<String> {
     let mut needed = Vec::new();
     if segment.sealed_micros.is_none() || segment.last.is_none() {
         needed.push("writing".to_owned());
     }
-    needed.extend(to_deliver(segment.last, upto));
+    let several = sinks.len() > 1;
+    needed.extend(sinks.iter().filter_map(|sink| to_deliver(segment.last, sink, several)));
     if holds(segment, opened) {
         needed.push("xa".to_owned());
     }
-    if is_replayed(segment.last, upto) {
-        needed.push("replay".to_owned());
-    }
+    let replayed = sinks.iter().filter(|sink| is_replayed(segment.last, sink));
+    needed.extend(replayed.map(|sink| match several {
+        true => format!("replay of {}", sink.name),
+        false => "replay".to_owned(),
+    }));
     // Nobody waits for it: it is kept for as long as retention says.
     if needed.is_empty() {
         needed.push("retention".to_owned());
@@ -174,17 +177,21 @@ fn needed_by(segment: &SegmentInfo, upto: UpTo, opened: &ReadOnly<SystemDisk>) -
 }
 
 /// For what the sink needs a segment that ends with `last`, if it does.
-fn to_deliver(last: Option<Seq>, upto: UpTo) -> Option<String> {
+fn to_deliver(last: Option<Seq>, sink: &SinkStatus, several: bool) -> Option<String> {
+    let SinkStatus { name, configured, cursor, done, .. } = sink;
+    let more = if *configured { "" } else { " (not in the configuration)" };
     match last {
-        Some(last) if last <= upto.done => None,
-        Some(last) if last <= upto.settled => Some("sweep".to_owned()),
-        _ => Some(format!("sink {}", crate::cli::run::SINK)),
+        Some(Seq(last)) if last <= *done => None,
+        Some(Seq(last)) if last <= *cursor && several => Some(format!("sweep of {name}{more}")),
+        Some(Seq(last)) if last <= *cursor => Some("sweep".to_owned()),
+        _ => Some(format!("sink {name}{more}")),
     }
 }
 
-/// Whether the replay that goes on is yet to read of a segment that ends with `last`.
-fn is_replayed(last: Option<Seq>, upto: UpTo) -> bool {
-    upto.replay.is_some_and(|from| last.is_none_or(|last| from <= last))
+/// Whether the sink's replay goes on and is yet to read of a segment that ends with `last`.
+fn is_replayed(last: Option<Seq>, sink: &SinkStatus) -> bool {
+    let going = sink.replay.as_ref().filter(|replay| replay.is_going());
+    going.is_some_and(|replay| last.is_none_or(|last| replay.from <= last.0))
 }
 
 /// Whether rows of an undecided XA transaction are in it.
@@ -198,19 +205,29 @@ fn holds(segment: &SegmentInfo, opened: &ReadOnly<SystemDisk>) -> bool {
 mod tests {
     use super::*;
 
+    use crate::admin::replay::{ReplayState, ReplayStatus};
+
     #[test]
     fn a_segment_is_needed_until_it_is_settled_and_swept() {
-        let upto = UpTo { settled: Seq(20), done: Seq(9), replay: None };
-        let needed = |last| to_deliver(last, upto);
+        let sink =
+            SinkStatus { cursor: 20, done: 9, name: "a".into(), configured: true, ..SinkStatus::default() };
+        let needed = |last| to_deliver(last, &sink, false);
         assert_eq!(needed(Some(Seq(9))), None);
         assert_eq!(needed(Some(Seq(10))).as_deref(), Some("sweep"));
         assert_eq!(needed(Some(Seq(20))).as_deref(), Some("sweep"));
         for last in [Some(Seq(21)), None] {
-            assert!(needed(last).is_some_and(|who| who.starts_with("sink ")));
+            assert_eq!(needed(last).as_deref(), Some("sink a"));
         }
-        assert!(!is_replayed(Some(Seq(9)), upto));
-        let upto = UpTo { replay: Some(Seq(9)), ..upto };
-        let replayed = [Some(Seq(8)), Some(Seq(9)), None].map(|last| is_replayed(last, upto));
-        assert_eq!(replayed, [false, true, true]);
+        let replay = |state| Some(ReplayStatus { state, from: 9, ..ReplayStatus::default() });
+        let replayed = |state| {
+            let sink = SinkStatus { replay: replay(state), ..sink.clone() };
+            [Some(Seq(8)), Some(Seq(9)), None].map(|last| is_replayed(last, &sink))
+        };
+        assert_eq!(replayed(ReplayState::Sending), [false, true, true]);
+        assert_eq!(replayed(ReplayState::Done), [false, false, false]);
+        assert_eq!(to_deliver(Some(Seq(10)), &sink, true).as_deref(), Some("sweep of a"));
+        let forgotten = SinkStatus { configured: false, ..sink };
+        let needed = to_deliver(None, &forgotten, true);
+        assert_eq!(needed.as_deref(), Some("sink a (not in the configuration)"));
     }
 }

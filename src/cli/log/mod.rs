@@ -1,7 +1,8 @@
-//! `everrelay log`: a look at the log, a check of it, and the knife. All but `cut` work beside a running relay too, and write nothing.
+//! `everrelay log`: a look at the log, a check of it, and the knife. All but `cut` and `forget-sink` work beside a running relay too, and write nothing.
 
 mod cat;
 mod cut;
+mod forget_sink;
 mod ls;
 pub(super) mod place;
 mod verify;
@@ -36,6 +37,8 @@ pub(super) enum LogCommand {
     Verify(verify::VerifyArguments),
     /// Cut the log of a stopped relay back; what goes is kept, and read again from the server.
     Cut(cut::CutArguments),
+    /// Keep the log no longer for a sink that the configuration does not name any more.
+    ForgetSink(forget_sink::ForgetArguments),
 }
 
 pub(super) fn run(command: &LogCommand) -> Result<Exit, Failure> {
@@ -45,6 +48,7 @@ pub(super) fn run(command: &LogCommand) -> Result<Exit, Failure> {
         LogCommand::Cat(arguments) => cat::run(arguments, &mut out),
         LogCommand::Verify(arguments) => return verify::run(arguments, &mut out),
         LogCommand::Cut(arguments) => return cut::run(arguments, &mut out),
+        LogCommand::ForgetSink(arguments) => return forget_sink::run(arguments, &mut out),
     };
     let flushed = |()| out.flush().map_err(|error| Failure::new(Exit::State, error));
     match result.and_then(flushed) {

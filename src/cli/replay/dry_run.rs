@@ -7,18 +7,22 @@ use serde::Serialize;
 
 use super::super::{Failure, bytes_for_people};
 use super::ReplayArguments;
-use crate::config::Settings;
+use crate::config::{Settings, SinkSettings};
 use crate::event::Seq;
 use crate::lifecycle::Exit;
 use crate::relay::replay::Scope;
 use crate::relay::replay::dry_run::{self, Counted};
 
-pub(super) fn run(arguments: &ReplayArguments, settings: &Settings) -> Result<Exit, Failure> {
+pub(super) fn run(
+    arguments: &ReplayArguments,
+    settings: &Settings,
+    sink: &SinkSettings,
+) -> Result<Exit, Failure> {
     let log = super::super::log::open(settings)?.log;
     let scope = arguments.scope(&log)?;
     let horizon = log.visible().seq;
     let mut said = Said::new("reading the log");
-    let counted = dry_run::count(&log, &scope, &settings.rules, horizon, || said.go_on());
+    let counted = dry_run::count(&log, &scope, &sink.deliver.rules, horizon, || said.go_on());
     said.end();
     let counted = counted.map_err(|error| Failure::new(Exit::State, error))?;
     print(&Would::new(&scope, horizon, &counted), arguments.json)

@@ -12,29 +12,38 @@ use super::super::socket::ask;
 use super::ReplayArguments;
 use crate::admin::replay::{Asked, ReplayState, ReplayStatus};
 use crate::clock::rfc3339_seconds;
-use crate::config::Settings;
+use crate::config::{Settings, SinkSettings};
 use crate::lifecycle::Exit;
 
 /// How often it is asked how far it is.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-pub(super) fn run(arguments: &ReplayArguments, settings: &Settings) -> Result<Exit, Failure> {
+pub(super) fn run(
+    arguments: &ReplayArguments,
+    settings: &Settings,
+    sink: &SinkSettings,
+) -> Result<Exit, Failure> {
     let log = super::super::log::open(settings)?.log;
     let scope = arguments.scope(&log)?;
     drop(log);
     let end = arguments.to.is_some().then_some(scope.end.0);
     let asked = Asked { from: scope.from.0, end, tables: arguments.table.clone() };
-    let begun = order(settings, "/replay", &asked)?;
+    let begun = order(settings, &route(sink, ""), &asked)?;
     if arguments.no_wait {
         return tell(&begun, arguments.json);
     }
-    let replay = watch(settings, begun, arguments.json)?;
+    let replay = watch(settings, sink, begun, arguments.json)?;
     tell(&replay, arguments.json)
 }
 
-pub(super) fn cancel(settings: &Settings, json: bool) -> Result<Exit, Failure> {
-    let replay = order(settings, "/replay/cancel", &())?;
+pub(super) fn cancel(settings: &Settings, sink: &SinkSettings, json: bool) -> Result<Exit, Failure> {
+    let replay = order(settings, &route(sink, "/cancel"), &())?;
     tell(&replay, json).map(|_| Exit::Done)
+}
+
+/// Where the relay has the replay of a sink.
+fn route(sink: &SinkSettings, what: &str) -> String {
+    format!("/sink/{}/replay{what}", sink.name)
 }
 
 fn order(settings: &Settings, route: &str, body: &impl serde::Serialize) -> Result<ReplayStatus, Failure> {
@@ -51,7 +60,12 @@ fn order(settings: &Settings, route: &str, body: &impl serde::Serialize) -> Resu
 }
 
 /// Waits for its end.
-fn watch(settings: &Settings, mut replay: ReplayStatus, json: bool) -> Result<ReplayStatus, Failure> {
+fn watch(
+    settings: &Settings,
+    sink: &SinkSettings,
+    mut replay: ReplayStatus,
+    json: bool,
+) -> Result<ReplayStatus, Failure> {
     let number = replay.number;
     let shows = io::stderr().is_terminal();
     if shows && !json {
@@ -64,7 +78,7 @@ fn watch(settings: &Settings, mut replay: ReplayStatus, json: bool) -> Result<Re
             eprint!("\r{:<78}", bar(&replay));
         }
         thread::sleep(LOOK_EVERY);
-        let looked = ask::<Option<ReplayStatus>>(settings, Method::GET, "/replay", &());
+        let looked = ask::<Option<ReplayStatus>>(settings, Method::GET, &route(sink, ""), &());
         let looked = looked.map_err(|error| Failure::new(Exit::Unexpected, error))?;
         let gone = |why: &str| Failure::new(Exit::Unexpected, anyhow!("{why}"));
         let looked = looked

@@ -8,7 +8,7 @@ use std::io;
 use anyhow::{Context, anyhow};
 use serde::Serialize;
 
-use super::super::run::{SINK, open_log, refuse_newer_cursors};
+use super::super::run::{open_log, refuse_newer_cursors};
 use super::super::{ConfigArgument, Failure, consent};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
@@ -138,15 +138,19 @@ async fn plan(settings: &Settings, after: &Standing) -> Result<(Plan, Standing, 
     Ok((plan, begins, noted))
 }
 
-/// The tables that documents were written of.
+/// The tables that documents were written of, by any sink.
 fn indexed(settings: &Settings) -> anyhow::Result<Vec<TableName>> {
     if !settings.settled_dir().exists() {
         return Ok(Vec::new());
     }
     let settled = Settled::open(&settings.settled_dir())?;
-    let cursor = settled.cursor(SINK)?.load().context("reading which tables have documents")?;
-    let indices = cursor.map(|cursor| cursor.indices).unwrap_or_default();
-    Ok(indices.into_values().map(|index| index.table).collect())
+    let mut tables = BTreeSet::new();
+    for name in settled.cursors()? {
+        let cursor = settled.cursor(&name)?.load().context("reading which tables have documents")?;
+        let indices = cursor.map(|cursor| cursor.indices).unwrap_or_default();
+        tables.extend(indices.into_values().map(|index| index.table));
+    }
+    Ok(tables.into_iter().collect())
 }
 
 fn say(plan: &Plan, json: bool) -> io::Result<()> {

@@ -13,11 +13,10 @@ const USUAL_PROFILE: &str = "default";
 
 /// # Errors
 /// See [`ConfigError`].
-pub fn sink(sink: file::Sink, path: &str) -> Result<ElasticOptions, ConfigError> {
-    let at = At { path, section: "sink" };
-    let auth = auth(&at, &sink)?;
+pub fn sink(sink: file::Sink, at: &At<'_>) -> Result<ElasticOptions, ConfigError> {
+    let auth = auth(at, &sink)?;
     let mut options = ElasticOptions { urls: sink.url, auth, ..ElasticOptions::new("") };
-    options.ca_file = readable(&at, "ca_file", sink.ca_file)?;
+    options.ca_file = readable(at, "ca_file", sink.ca_file)?;
     options.insecure = sink.insecure;
     if options.insecure && options.ca_file.is_some() {
         return Err(
@@ -28,7 +27,7 @@ pub fn sink(sink: file::Sink, path: &str) -> Result<ElasticOptions, ConfigError>
     let unseen = plain.then_some("it is shown over TLS alone: give each url as https");
     let files = (sink.client_cert_file, sink.client_key_file);
     options.client_certificate =
-        certificate(&at, files, unseen)?.map(|(chain, key)| ClientCertificate { chain, key });
+        certificate(at, files, unseen)?.map(|(chain, key)| ClientCertificate { chain, key });
     options.compress = sink.compress;
     ElasticSink::new(&options).map_err(|error| at.wrong("url", error.to_string()))?;
     Ok(options)

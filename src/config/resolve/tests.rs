@@ -254,10 +254,10 @@ fn snapshots_wait_for_the_replicas_that_the_file_names() {
 #[test]
 fn what_the_engine_is_asked_to_bear_has_ceilings() {
     let of = |sink: &str| USUAL.replace("[sink]\n", &format!("[sink]\n{sink}\n"));
-    let usual = parse(USUAL, "everrelay.toml").unwrap().deliver;
+    let usual = parse(USUAL, "everrelay.toml").unwrap().sinks.remove(0).deliver;
     assert_eq!((usual.in_flight, usual.bytes_per_second), (16, None));
     let text = of("max_in_flight = 3\nmax_bytes_per_second = 5000000");
-    let deliver = parse(&text, "everrelay.toml").unwrap().deliver;
+    let deliver = parse(&text, "everrelay.toml").unwrap().sinks.remove(0).deliver;
     assert_eq!((deliver.in_flight, deliver.bytes_per_second.map(Into::into)), (3, Some(5_000_000_u64)));
     for sink in ["max_in_flight = 0", "max_in_flight = 65", "max_bytes_per_second = 0"] {
         assert!(refused(&of(sink)).contains(&sink[..sink.len() - 5]), "{sink}");

@@ -63,6 +63,8 @@ struct Passes<D: Disk> {
 
 /// The replay of a sink.
 pub struct Replays<D: Disk> {
+    /// The sink's name.
+    name: String,
     /// What goes on, or ended last.
     replay: Option<Replay>,
     passes: Option<Passes<D>>,
@@ -78,10 +80,11 @@ pub struct Replays<D: Disk> {
 }
 
 impl<D: Disk> Replays<D> {
-    /// `kept`: what the cursor says.
+    /// `name`: the sink's; `kept`: what the cursor says.
     #[must_use]
-    pub fn new(kept: Option<Replay>) -> Replays<D> {
+    pub fn new(name: &str, kept: Option<Replay>) -> Replays<D> {
         let replays = Replays {
+            name: name.to_owned(),
             replay: kept,
             passes: None,
             under_way: HashMap::new(),
@@ -90,7 +93,7 @@ impl<D: Disk> Replays<D> {
             finding: Finding::default(),
             absent: HashSet::new(),
         };
-        replays.tell_going();
+        tell_going(&replays.name, replays.is_going());
         replays
     }
 
@@ -128,7 +131,7 @@ impl<D: Disk> Replays<D> {
         let replay = self.replay.insert(replay);
         (self.passes, self.eager) = (None, true);
         self.absent.clear();
-        gauge!(names::REPLAY_GOING).set(1.0);
+        tell_going(&self.name, true);
         Ok(replay)
     }
 
@@ -138,7 +141,7 @@ impl<D: Disk> Replays<D> {
         self.keep_place();
         let replay = self.replay.as_mut().filter(|replay| replay.is_going())?;
         replay.ended = Some(Ended { micros: now_micros, how });
-        gauge!(names::REPLAY_GOING).set(0.0);
+        tell_going(&self.name, false);
         self.replay.as_ref()
     }
 
@@ -347,12 +350,12 @@ impl<D: Disk> Replays<D> {
         ] {
             if more > 0 {
                 *count += more;
-                counter!(names::REPLAYED, "outcome" => label).increment(more);
+                counter!(names::REPLAYED, "outcome" => label, "sink" => self.name.clone()).increment(more);
             }
         }
     }
+}
 
-    fn tell_going(&self) {
-        gauge!(names::REPLAY_GOING).set(if self.is_going() { 1.0 } else { 0.0 });
-    }
+fn tell_going(sink: &str, is_going: bool) {
+    gauge!(names::REPLAY_GOING, "sink" => sink.to_owned()).set(if is_going { 1.0 } else { 0.0 });
 }

@@ -65,7 +65,7 @@ impl Client {
         let access = Arc::new(Access::new(options)?);
         let mut nodes: Vec<Node> = Vec::with_capacity(options.urls.len());
         for url in &options.urls {
-            let node = Node::new(node_url(url)?, Arc::clone(&access))?;
+            let node = Node::new(node_url(url)?, &options.name, Arc::clone(&access))?;
             if nodes.iter().any(|other| other.url() == node.url()) {
                 return Err(ElasticError::Url { why: format!("it names {} twice", node.name) });
             }

@@ -53,6 +53,8 @@ pub(super) struct Node {
     url: Url,
     /// `search-1.internal:9200`, for people and metrics.
     pub name: String,
+    /// The sink's name.
+    sink: String,
     access: Arc<Access>,
     /// With the generation of certificates that it was made with.
     client: Mutex<(u64, Elasticsearch)>,
@@ -89,7 +91,7 @@ pub(super) enum Health {
 impl Node {
     /// # Errors
     /// Its client cannot be made.
-    pub(super) fn new(url: Url, access: Arc<Access>) -> Result<Node, ElasticError> {
+    pub(super) fn new(url: Url, sink: &str, access: Arc<Access>) -> Result<Node, ElasticError> {
         // A URL of a node has a host.
         let host = url.host_str().unwrap_or_default();
         let name =
@@ -97,7 +99,7 @@ impl Node {
         let held = access.held();
         let client = Elasticsearch::new(access.transport(&held, url.clone())?);
         let client = Mutex::new((held.generation, client));
-        Ok(Node { url, name, access, client, standing: Mutex::default() })
+        Ok(Node { url, name, sink: sink.to_owned(), access, client, standing: Mutex::default() })
     }
 
     pub(super) fn url(&self) -> &Url {
@@ -131,7 +133,7 @@ impl Node {
         if standing.aside.take().is_some() {
             tracing::info!(node = self.name, "the node can be reached again");
         }
-        metrics::gauge!(names::SINK_NODE_UP, "node" => self.name.clone()).set(1.0);
+        self.tell_up(1.0);
     }
 
     /// Its last answer did not come, or not whole: before it is sent anything else it is asked for anything at all.
@@ -148,7 +150,12 @@ impl Node {
         if first {
             tracing::warn!(node = self.name, reason, "a node of the search engine is put aside");
         }
-        metrics::gauge!(names::SINK_NODE_UP, "node" => self.name.clone()).set(0.0);
+        self.tell_up(0.0);
+    }
+
+    fn tell_up(&self, up: f64) {
+        metrics::gauge!(names::SINK_NODE_UP, "node" => self.name.clone(), "sink" => self.sink.clone())
+            .set(up);
     }
 
     /// It must not be used.

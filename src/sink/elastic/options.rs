@@ -46,6 +46,8 @@ pub struct ClientCertificate {
 /// Options of an [`ElasticSink`](super::ElasticSink).
 #[derive(Clone, Debug)]
 pub struct ElasticOptions {
+    /// The sink's, as metrics name it.
+    pub name: String,
     /// `https://search.internal:9200`, with a path where a proxy needs one; several for nodes of one cluster.
     pub urls: Vec<String>,
     pub auth: Auth,
@@ -106,6 +108,7 @@ impl ElasticOptions {
     #[must_use]
     pub fn new(url: impl Into<String>) -> ElasticOptions {
         ElasticOptions {
+            name: "main".to_owned(),
             urls: vec![url.into()],
             auth: Auth::None,
             ca_file: None,
