@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::super::{Failure, bytes_for_people};
-use super::ReplayArguments;
+use super::{Meant, ReplayArguments};
 use crate::config::{Settings, SinkSettings};
 use crate::event::Seq;
 use crate::lifecycle::Exit;
@@ -18,8 +18,9 @@ pub(super) fn run(
     settings: &Settings,
     sink: &SinkSettings,
 ) -> Result<Exit, Failure> {
-    let log = super::super::log::open(settings)?.log;
-    let scope = arguments.scope(&log)?;
+    let opened = super::super::log::open(settings)?;
+    let Meant { scope, .. } = arguments.meant(&opened, &sink.deliver.rules)?;
+    let log = opened.log;
     let horizon = log.visible().seq;
     let mut said = Said::new("reading the log");
     let counted = dry_run::count(&log, &scope, &sink.deliver.rules, horizon, || said.go_on());

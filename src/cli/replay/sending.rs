@@ -9,7 +9,7 @@ use reqwest::Method;
 
 use super::super::Failure;
 use super::super::socket::ask;
-use super::ReplayArguments;
+use super::{Meant, ReplayArguments};
 use crate::admin::replay::{Asked, ReplayState, ReplayStatus};
 use crate::clock::rfc3339_seconds;
 use crate::config::{Settings, SinkSettings};
@@ -23,11 +23,10 @@ pub(super) fn run(
     settings: &Settings,
     sink: &SinkSettings,
 ) -> Result<Exit, Failure> {
-    let log = super::super::log::open(settings)?.log;
-    let scope = arguments.scope(&log)?;
-    drop(log);
+    let opened = super::super::log::open(settings)?;
+    let Meant { scope, tables } = arguments.meant(&opened, &sink.deliver.rules)?;
     let end = arguments.to.is_some().then_some(scope.end.0);
-    let asked = Asked { from: scope.from.0, end, tables: arguments.table.clone() };
+    let asked = Asked { from: scope.from.0, end, tables };
     let begun = order(settings, &route(sink, ""), &asked)?;
     if arguments.no_wait {
         return tell(&begun, arguments.json);
