@@ -1,6 +1,5 @@
 //! A bulk in the making: actions encoded one after the other, the superseded ones cut out again before it is sent.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -122,16 +121,18 @@ impl Building {
 
     /// Takes the bulk out, without its superseded actions, and starts anew.
     pub fn take(&mut self, opaque_id: String) -> Flight {
-        if self.dead_bytes > 0 {
-            self.compact();
-        }
         let (mut body, mut items, mut tickets) = self.spare.pop().unwrap_or_default();
-        make_room(&mut body, self.body.len());
-        make_room(&mut items, self.items.len());
-        make_room(&mut tickets, self.tickets.len());
-        let body = std::mem::replace(&mut self.body, body);
-        let items = std::mem::replace(&mut self.items, items);
-        let tickets = std::mem::replace(&mut self.tickets, tickets);
+        if self.dead_bytes > 0 {
+            // What was superseded may be many times what is sent, which is held until it is answered for.
+            self.move_live(&mut body, &mut items, &mut tickets);
+        } else {
+            make_room(&mut body, self.body.len());
+            make_room(&mut items, self.items.len());
+            make_room(&mut tickets, self.tickets.len());
+            std::mem::swap(&mut self.body, &mut body);
+            std::mem::swap(&mut self.items, &mut items);
+            std::mem::swap(&mut self.tickets, &mut tickets);
+        }
         self.dead.clear();
         self.dead_bytes = 0;
         self.number = self.number.wrapping_add(1);
@@ -154,21 +155,20 @@ impl Building {
         }
     }
 
-    fn compact(&mut self) {
-        let mut end = 0;
-        for (item, dead) in self.items.iter_mut().zip(&self.dead) {
-            if !dead {
-                let Range { start, end: stop } = item.bytes.clone();
-                self.body.copy_within(start..stop, end);
-                item.bytes = end..end + (stop - start);
-                end = item.bytes.end;
-            }
+    /// Moves what is not superseded into these buffers, which are empty.
+    fn move_live(&mut self, body: &mut Vec<u8>, items: &mut Vec<Item>, tickets: &mut Vec<Ticket>) {
+        let live = self.dead.iter().filter(|dead| !**dead).count();
+        body.reserve(self.live_bytes());
+        items.reserve(live);
+        tickets.reserve(live);
+        let actions = self.items.drain(..).zip(self.tickets.drain(..)).zip(&self.dead);
+        for ((item, ticket), _) in actions.filter(|(_, dead)| !**dead) {
+            let start = body.len();
+            body.extend_from_slice(&self.body[item.bytes.clone()]);
+            items.push(Item { bytes: start..body.len(), ..item });
+            tickets.push(ticket);
         }
-        self.body.truncate(end);
-        let mut dead = self.dead.iter();
-        self.items.retain(|_| !dead.next().copied().unwrap_or(false));
-        let mut dead = self.dead.iter();
-        self.tickets.retain(|_| !dead.next().copied().unwrap_or(false));
+        self.body.clear();
     }
 }
 
