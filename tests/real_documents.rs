@@ -262,3 +262,51 @@ async fn documents_say_of_which_transaction_they_are_where_a_rule_asks_for_it() 
     ensure!(found["count"] == 2, "{found}");
     stage.clear().await
 }
+
+#[tokio::test]
+async fn a_document_goes_where_a_column_outside_the_key_routes_it_and_leaves_nothing_behind() -> Result<()> {
+    let test = "a_document_goes_where_a_column_outside_the_key_routes_it_and_leaves_nothing_behind";
+    let mut stage = Stage::set(test, 0).await?;
+    let schema = stage.shop.schema.clone();
+    let (alias, table) = (format!("{schema}.owned").to_lowercase(), format!("{schema}.owned"));
+    stage.relay.options.start = "snapshot".to_owned();
+    stage.relay.options.more = format!(
+        "[[table]]\nmatch = \"{table}\"\nid = [\"id\", \"tenant\"]\nrouting = [\"tenant\"]\n[table.settings]\nnumber_of_shards = 3\n"
+    );
+    stage.relay.write_config()?;
+    let url = stage.shop.mysql_url.clone();
+    let run = async |statements: &[&str]| {
+        let statements =
+            statements.iter().map(|statement| statement.replace("owned", &format!("`{schema}`.owned")));
+        mysql::execute(&url, statements.collect::<Vec<_>>()).await
+    };
+    run(&[
+        "CREATE TABLE owned (id INT PRIMARY KEY, tenant INT NOT NULL, title VARCHAR(9))",
+        "INSERT INTO owned VALUES (1, 1, 'a'), (2, 1, 'b'), (3, 2, 'c')",
+    ])
+    .await?;
+    stage.relay.start()?;
+    let expect = async |stage: &Stage, expected: &[(&str, &str, Option<&str>)]| {
+        let documents: Vec<_> = expected.iter().map(|(id, routing, _)| (*id, *routing)).collect();
+        let expected: Vec<_> = expected.iter().map(|(.., title)| *title).collect();
+        eventually(&format!("{expected:?} behind {alias}"), SOON, async || {
+            let found = titles(stage, &alias, &documents).await?;
+            Ok(found.iter().map(Option::as_deref).eq(expected.iter().copied()).then_some(()))
+        })
+        .await
+    };
+    expect(&stage, &[("1|1", "1", Some("a")), ("2|1", "1", Some("b")), ("3|2", "2", Some("c"))]).await?;
+    run(&[
+        "UPDATE owned SET tenant = tenant + 5 WHERE id < 3",
+        "UPDATE owned SET title = 'd' WHERE id = 2",
+        "DELETE FROM owned WHERE id = 1",
+    ])
+    .await?;
+    expect(&stage, &[("1|1", "1", None), ("1|6", "6", None), ("2|1", "1", None), ("2|6", "6", Some("d"))])
+        .await?;
+    ensure!(stage.engine.count(&alias).await? == 2, "a document is left where it was routed to before");
+    stage.relay.until_settled(SOON).await?;
+    let (code, text, error) = stage.command(&["diff", &table]).await?;
+    ensure!(code == 0, "{text}{error}");
+    stage.clear().await
+}

@@ -60,7 +60,9 @@ pub enum MappingError {
         "a row of table {table} has NULL in its key column `{column}` and so no id; make the column NOT NULL or choose another key"
     )]
     NullKey { table: Box<TableName>, column: Box<str> },
-    #[error("table {table} cannot be routed by column `{column}`: {why}; `routing` names columns of its key")]
+    #[error(
+        "table {table} cannot be routed by column `{column}`: {why}; `routing` names columns of its key, or of its `id`"
+    )]
     Routing { table: Box<TableName>, column: Box<str>, why: &'static str },
     #[error(
         "a logged row of table {table} cannot be read at column `{column}`: the log's schema and row disagree, which is a defect of everrelay: please report it"
@@ -402,7 +404,9 @@ fn place_in_key(
     let column = columns.iter().position(|column| &*column.name == name);
     let column = column.ok_or_else(|| wrong("it has no such column"))?;
     key.iter().position(|&at| at == column).ok_or_else(|| {
-        wrong("it is not of the key: where a row that changes it was before the log does not keep")
+        wrong(
+            "it is not of the key: where a row that changes it was before the log does not keep. Name it in `id` too, behind the columns of the key",
+        )
     })
 }
 
