@@ -20,6 +20,7 @@ use everrelay::disk::SystemDisk;
 use everrelay::event::codec::{Row, RowWriter};
 use everrelay::event::document::{Action, IndexSpec, Verb};
 use everrelay::event::gtid::Origin;
+use everrelay::event::pattern::TablePattern;
 use everrelay::event::{
     Column, ColumnType, Gtid, GtidSet, Op, Seq, TableName, TableNo, TableSchema, Value, Version,
 };
@@ -29,6 +30,7 @@ use everrelay::log::record::{
 };
 use everrelay::log::snapshot::{self, SnapshotNote, SnapshotStep};
 use everrelay::log::{Frame, Log, LogOptions, Noted, Opened, Writer};
+use everrelay::mapping::rule::{DeletesAs, Rule, Rules};
 use everrelay::relay::deliver::Deliver;
 use everrelay::relay::options::DeliverOptions;
 use everrelay::relay::parked_orders::{self, Became, Fates, ParkedOrder, ParkedOrders, Which};
@@ -45,6 +47,8 @@ use tokio_util::sync::CancellationToken;
 /// Keys per table: few, so that every document is hot.
 const KEYS: i64 = 12;
 const TABLES: [&str; 2] = ["a", "b"];
+/// The table whose documents of deleted rows stay and say so, where any do.
+const MARKED: usize = 1;
 const ORIGIN: [u8; 16] = [7; 16];
 
 #[derive(Default)]
@@ -138,9 +142,13 @@ struct Told {
     aliases: BTreeMap<TableNo, String>,
     /// By alias and id.
     changes: BTreeMap<(String, String), Changes>,
-    /// By alias: documents below a version go.
-    sweeps: BTreeMap<String, Vec<(Seq, Version)>>,
+    /// By alias: documents below a version go; with `true` those stay that say that their rows are deleted.
+    sweeps: BTreeMap<String, Vec<(Seq, Version, bool)>>,
+    /// Which changes those make.
+    marked: BTreeSet<Version>,
     upto: Seq,
+    /// Documents of deleted rows stay in one of the tables.
+    marks: bool,
 }
 
 impl Told {
@@ -167,7 +175,7 @@ impl Told {
             Kind::Sweep => {
                 let record = SweepRecord::decode(frame.payload).unwrap();
                 let swept = self.sweeps.entry(format!("shop.{}", record.table.table)).or_default();
-                swept.push((frame.seq, record.below()));
+                swept.push((frame.seq, record.below(), record.of_snapshot));
             }
             Kind::Change => {
                 let Change { op, table, mut row, .. } = Change::decode(frame.payload).unwrap();
@@ -180,7 +188,12 @@ impl Told {
                     changes.push((frame.seq, frame.version, verb));
                 };
                 let id = number();
+                let stays = self.marks && self.aliases[&table].ends_with(TABLES[MARKED]);
                 match op {
+                    Op::Delete if stays => {
+                        put(id, Verb::Index);
+                        self.marked.insert(frame.version);
+                    }
                     Op::Delete | Op::Tombstone => put(id, Verb::Delete),
                     Op::Rekey => {
                         let (_, old) = (number(), number());
@@ -196,8 +209,9 @@ impl Told {
 }
 
 impl Passed {
-    fn new(log: &Log<SystemDisk>, cursor: &MemoryCursor) -> Passed {
-        Passed { log: log.clone(), cursor: cursor.clone(), told: Mutex::default(), sent: Mutex::default() }
+    fn new(log: &Log<SystemDisk>, cursor: &MemoryCursor, marks: bool) -> Passed {
+        let told = Mutex::new(Told { marks, ..Told::default() });
+        Passed { log: log.clone(), cursor: cursor.clone(), told, sent: Mutex::default() }
     }
 
     fn check(&self, document: (String, String), verb: Verb, version: Version) {
@@ -211,8 +225,9 @@ impl Passed {
                 "{document:?} of {version} is sent behind {newer}, which the cursor has passed"
             );
         }
-        for (seq, below) in told.sweeps.get(&document.0).into_iter().flatten() {
-            let returns = verb == Verb::Index && version < *below && *seq <= passed;
+        for (seq, below, but_marked) in told.sweeps.get(&document.0).into_iter().flatten() {
+            let stays = *but_marked && told.marked.contains(&version);
+            let returns = verb == Verb::Index && version < *below && *seq <= passed && !stays;
             assert!(!returns, "{document:?} of {version} returns: a sweep below {below} was passed");
         }
         let mut sent = self.sent.lock().unwrap();
@@ -336,7 +351,7 @@ impl Sink for ModelEngine {
     async fn sweep(
         &self,
         index: IndexNo,
-        Old { versions, spared, .. }: Old<'_>,
+        Old { versions, spared, but_marked }: Old<'_>,
         mut page: impl FnMut(&Swept) -> ControlFlow<()> + Send,
     ) -> Result<ControlFlow<()>, SinkError> {
         let alias = self.documents.lock().unwrap().aliases[index.0 as usize].clone();
@@ -346,7 +361,9 @@ impl Sink for ModelEngine {
         let seen: Vec<(String, u64)> = {
             let documents = self.documents.lock().unwrap();
             let alias = &documents.aliases[index.0 as usize];
-            let live = documents.kept.iter().filter(|((of, _), (_, body))| of == alias && body.is_some());
+            let is_seen = |body: &String| !but_marked || !body.contains("deleted");
+            let live = documents.kept.iter();
+            let live = live.filter(|((of, _), (_, body))| of == alias && body.as_ref().is_some_and(is_seen));
             live.map(|((_, id), (version, _))| (id.clone(), *version)).collect()
         };
         for ids in seen.chunks(2) {
@@ -487,6 +504,8 @@ impl Sink for ModelEngine {
 struct Story {
     chance: StdRng,
     tables: Vec<BTreeMap<i64, i64>>,
+    /// Rows that were deleted, as they were, of [`MARKED`]; `None`: no document of such stays.
+    marked: Option<BTreeMap<i64, i64>>,
     number: u64,
     /// Tables whose schema the present writer was given.
     told: [bool; 2],
@@ -498,10 +517,11 @@ struct Story {
 }
 
 impl Story {
-    fn new(seed: u64) -> Story {
+    fn new(seed: u64, marks: bool) -> Story {
         Story {
             chance: StdRng::seed_from_u64(seed),
             tables: vec![BTreeMap::new(); TABLES.len()],
+            marked: marks.then(BTreeMap::new),
             number: 0,
             told: [false; 2],
             snapshot: None,
@@ -512,14 +532,16 @@ impl Story {
 
     /// The documents that the tables make, by alias and id.
     fn expected(&self) -> BTreeMap<(String, String), String> {
-        let of_table = |(rows, table): (&BTreeMap<i64, i64>, &str)| {
+        let of_table = |(rows, table, end): (&BTreeMap<i64, i64>, &str, &str)| {
             let alias = format!("shop.{table}");
             let document = |(key, value): (&i64, &i64)| {
-                ((alias.clone(), key.to_string()), format!("{{\"id\":{key},\"value\":{value}}}"))
+                ((alias.clone(), key.to_string()), format!("{{\"id\":{key},\"value\":{value}{end}}}"))
             };
             rows.iter().map(document).collect::<Vec<_>>()
         };
-        self.tables.iter().zip(TABLES).flat_map(of_table).collect()
+        let marked = self.marked.iter().map(|rows| (rows, TABLES[MARKED], ",\"deleted\":true"));
+        let rows = self.tables.iter().zip(TABLES).map(|(rows, table)| (rows, table, ""));
+        marked.chain(rows).flat_map(of_table).collect()
     }
 
     fn schema(table: usize) -> SchemaRecord {
@@ -540,6 +562,7 @@ impl Story {
         if self.chance.random_bool(0.02) {
             batch.sweep(&SweepRecord::truncated(TableName::new("shop", TABLES[t])));
             self.tables[t].clear();
+            self.marked.iter_mut().filter(|_| t == MARKED).for_each(BTreeMap::clear);
             return;
         }
         if !std::mem::replace(&mut self.told[t], true) {
@@ -548,6 +571,8 @@ impl Story {
         let key = self.chance.random_range(0..KEYS);
         let value = self.chance.random_range(0..1000);
         let rows = &mut self.tables[t];
+        let mut nobody = BTreeMap::new();
+        let marked = self.marked.as_mut().filter(|_| t == MARKED).unwrap_or(&mut nobody);
         let mut change = batch.change(TableNo(t as u32));
         let mut row = |key: i64, value: i64, old: Option<i64>| {
             let mut writer = RowWriter::new(change.values());
@@ -560,6 +585,7 @@ impl Story {
         let op = match rows.get(&key).copied() {
             None => {
                 rows.insert(key, value);
+                marked.remove(&key);
                 row(key, value, None);
                 Op::Insert
             }
@@ -570,6 +596,7 @@ impl Story {
             }
             Some(before) if value < 300 => {
                 rows.remove(&key);
+                marked.insert(key, before);
                 row(key, before, None);
                 Op::Delete
             }
@@ -579,6 +606,7 @@ impl Story {
                     Some(free) => {
                         rows.remove(&key);
                         rows.insert(free, value);
+                        marked.remove(&free);
                         row(free, value, Some(key));
                         Op::Rekey
                     }
@@ -603,7 +631,12 @@ impl Story {
                 for key in 0..KEYS {
                     match self.chance.random_range(0..4) {
                         0 => drop(self.tables[t].remove(&key)),
-                        1 => drop(self.tables[t].insert(key, self.chance.random_range(0..1000))),
+                        1 => {
+                            self.tables[t].insert(key, self.chance.random_range(0..1000));
+                            self.marked.iter_mut().filter(|_| t == MARKED).for_each(|marked| {
+                                marked.remove(&key);
+                            });
+                        }
                         _ => {}
                     }
                 }
@@ -657,7 +690,7 @@ impl Story {
 
     fn transaction(&mut self, writer: &mut Writer<SystemDisk>) {
         let mut batch = Batch::new();
-        let before = self.tables.clone();
+        let before = (self.tables.clone(), self.marked.clone());
         for _ in 0..self.chance.random_range(1..20) {
             self.change(&mut batch);
         }
@@ -665,7 +698,7 @@ impl Story {
             // The stream ends inside it.
             writer.append(&mut batch).unwrap();
             writer.abandon().unwrap();
-            self.tables = before;
+            (self.tables, self.marked) = before;
             return;
         }
         self.number += 1;
@@ -697,8 +730,11 @@ fn begin(writer: &mut Writer<SystemDisk>) {
     writer.sync().unwrap();
 }
 
-fn small(chance: &mut StdRng) -> DeliverOptions {
+fn small(chance: &mut StdRng, marks: bool) -> DeliverOptions {
+    let tables = TablePattern::parse(&format!("shop.{}", TABLES[MARKED])).unwrap();
+    let rule = Rule { deletes: Some(DeletesAs::Mark), ..Rule::of(tables, 1) };
     DeliverOptions {
+        rules: Rules(if marks { vec![rule] } else { Vec::new() }),
         bulk_bytes: chance.random_range(50..600),
         linger: Duration::from_millis(1),
         in_flight: chance.random_range(1..9),
@@ -805,18 +841,18 @@ async fn the_replay_ends(cursor: &MemoryCursor) -> Option<Replay> {
 fn the_cursor_has_passed_nothing_open(
     log: &Log<SystemDisk>,
     cursor: &MemoryCursor,
-    documents: &Mutex<Documents>,
-    dropped: &Dropped,
+    (documents, dropped): (&Mutex<Documents>, &Dropped),
+    marks: bool,
 ) {
     let Some(committed) = cursor.load().unwrap() else { return };
-    let mut told = Told::default();
+    let mut told = Told { marks, ..Told::default() };
     told.read(log);
     let mut last: BTreeMap<(String, String), (Seq, Version, Verb)> = BTreeMap::new();
     for (document, changes) in told.changes {
         let (seq, version, verb) = *changes.last().unwrap();
         // Whether a sweep was made by now cannot be told from here.
         let mut sweeps = told.sweeps.get(&document.0).into_iter().flatten();
-        if !sweeps.any(|(_, below)| version < *below) {
+        if !sweeps.any(|(_, below, _)| version < *below) {
             last.insert(document, (seq, version, verb));
         }
     }
@@ -850,7 +886,9 @@ async fn history(seed: u64, wiped: bool) {
     let documents = Arc::new(Mutex::new(Documents::default()));
     let mut cursor = MemoryCursor::default();
     let dropped = Dropped::default();
-    let mut story = Story::new(chance.random());
+    // What was deleted in a folder that is lost may never have been marked.
+    let marks = !wiped;
+    let mut story = Story::new(chance.random(), marks);
     let runs = 6_u64;
     // Openings outrun the clock here; what was sent before the folder was lost the fence says.
     let mut fence = Version(0);
@@ -874,7 +912,7 @@ async fn history(seed: u64, wiped: bool) {
             under_way: Mutex::default(),
             sweeping: Mutex::default(),
             newest: Mutex::default(),
-            passed: Passed::new(&log, &cursor),
+            passed: Passed::new(&log, &cursor, marks),
             snapshots: Arc::clone(&story.ended),
             strict,
             dropped: Arc::clone(&dropped),
@@ -888,7 +926,7 @@ async fn history(seed: u64, wiped: bool) {
             Arc::new(engine),
             cursor.clone(),
             SystemClock,
-            small(&mut chance),
+            small(&mut chance, marks),
             Readiness::new(),
         )
         .unwrap();
@@ -975,7 +1013,7 @@ async fn history(seed: u64, wiped: bool) {
         } else {
             task.abort();
             assert!(task.await.unwrap_err().is_cancelled());
-            the_cursor_has_passed_nothing_open(&log, &cursor, &documents, &dropped);
+            the_cursor_has_passed_nothing_open(&log, &cursor, (&documents, &dropped), marks);
             if chance.random_bool(0.5) {
                 cursor.lose_unsynced();
             }
@@ -1052,7 +1090,7 @@ async fn fault_30_a_document_too_large_by_itself_is_parked_and_all_others_of_its
         under_way: Mutex::default(),
         sweeping: Mutex::default(),
         newest: Mutex::default(),
-        passed: Passed::new(&log, &cursor),
+        passed: Passed::new(&log, &cursor, false),
         snapshots: Snapshots::default(),
         strict: true,
         dropped: Dropped::default(),
@@ -1081,9 +1119,11 @@ async fn repair(seed: u64) {
     let dir = tempfile::tempdir().unwrap();
     let documents = Arc::new(Mutex::new(Documents::default()));
     let cursor = MemoryCursor::default();
-    let mut story = Story::new(chance.random());
+    let mut story = Story::new(chance.random(), true);
     let runs = chance.random_range(2..6_u64);
     let mut ordered = false;
+    // Where nothing follows, the replay alone says what documents are in the end.
+    let most = if chance.random_bool(0.5) { 1 } else { 10 };
     for run in 0..runs {
         let (mut writer, log) = open(dir.path(), Version(0));
         story.told = [false; 2];
@@ -1096,8 +1136,8 @@ async fn repair(seed: u64) {
             under_way: Mutex::default(),
             sweeping: Mutex::default(),
             newest: Mutex::default(),
-            passed: Passed::new(&log, &cursor),
-            snapshots: Snapshots::default(),
+            passed: Passed::new(&log, &cursor, true),
+            snapshots: Arc::clone(&story.ended),
             strict: false,
             dropped: Dropped::default(),
             trouble: true,
@@ -1111,7 +1151,7 @@ async fn repair(seed: u64) {
             Arc::new(engine),
             cursor.clone(),
             SystemClock,
-            small(&mut chance),
+            small(&mut chance, true),
             Readiness::new(),
         );
         let deliver = deliver.unwrap().replays_ordered_by(queue);
@@ -1120,10 +1160,19 @@ async fn repair(seed: u64) {
             async move { deliver.run(&shutdown, &source_ended).await }
         });
         if !ordered {
-            for _ in 0..40 {
+            for number in 0..40 {
                 story.transaction(&mut writer);
+                // One is under way beside changes, and one has just ended.
+                if number % 3 == 0 {
+                    story.snapshot_step(&mut writer);
+                }
             }
-            while cursor.load().unwrap().is_none_or(|cursor| cursor.seq < log.visible().seq) {
+            story.wanted = vec![MARKED];
+            while story.snapshot.is_some() || !story.wanted.is_empty() {
+                story.snapshot_step(&mut writer);
+            }
+            let is_settled = |cursor: Cursor| cursor.seq >= log.visible().seq && cursor.sweeps.is_empty();
+            while !cursor.load().unwrap().is_some_and(is_settled) {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             damage(&log, &documents, &mut chance);
@@ -1131,7 +1180,7 @@ async fn repair(seed: u64) {
             orders.ask(order).await.expect("it runs").unwrap();
             ordered = true;
         }
-        for _ in 0..chance.random_range(0..10) {
+        for _ in 0..chance.random_range(0..most) {
             story.transaction(&mut writer);
             tokio::time::sleep(Duration::from_micros(chance.random_range(0..3000))).await;
         }
@@ -1186,13 +1235,13 @@ fn a_state_that_the_cursor_has_passed_is_noticed_when_it_is_sent_again() {
     let dir = tempfile::tempdir().unwrap();
     let (mut writer, log) = open(dir.path(), Version(0));
     begin(&mut writer);
-    let mut story = Story::new(1);
+    let mut story = Story::new(1, false);
     while story.number < 40 {
         story.transaction(&mut writer);
     }
     let cursor = MemoryCursor::default();
     cursor.clone().commit(&Cursor { seq: log.visible().seq, ..Cursor::default() }).unwrap();
-    let passed = Passed::new(&log, &cursor);
+    let passed = Passed::new(&log, &cursor, false);
     passed.told.lock().unwrap().read(&log);
     let changes = passed.told.lock().unwrap().changes.clone();
     // As a replay would without its first pass.
