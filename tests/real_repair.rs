@@ -218,9 +218,9 @@ async fn damage(stage: &Stage, table: &str) -> Result<()> {
     }
     let answer = engine.demand(Method::POST, &format!("{alias}/_bulk"), Some(lines)).await?;
     ensure!(serde_json::from_str::<Value>(&answer)?["errors"] == false, "{answer}");
-    // Only what the engine has forgotten may come back with the version that it had.
-    let first = hits[0]["_id"].as_str().context("an id")?;
-    let probe = format!("{alias}/_doc/{first}?version_type=external_gte&version=1");
+    // Only what the engine has forgotten may come back with the version that it had. It forgets in the order of time.
+    let last = hits[398]["_id"].as_str().context("an id")?;
+    let probe = format!("{alias}/_doc/{last}?version_type=external_gte&version=1");
     eventually("the engine forgets what was deleted", SOON, async || {
         refresh().await?;
         let (status, _) = engine.ask(Method::PUT, &probe, Some("{}".to_owned())).await?;
