@@ -354,7 +354,8 @@ impl Snapshots {
                 let smallest = self.progress().is_some_and(|progress| progress.is_smallest());
                 self.void(true);
                 if smallest {
-                    tracing::warn!(%table, "one row of a snapshot takes the server longer than a statement may; trying again");
+                    tracing::warn!(%table, "one row of a snapshot takes the server longer than a statement may: an index has to begin with the columns of the table's key, `id` in its [[table]] section \
+                         if that names it; trying again");
                     self.rest();
                 }
             }
