@@ -250,17 +250,21 @@ mod tests {
         assert_eq!(same, rate, "no time, no news");
     }
 
-    #[tokio::test]
-    async fn how_far_a_replay_is_becomes_durable_where_nothing_else_moves() {
+    /// A state folder with a log that has just begun.
+    fn folder() -> (tempfile::TempDir, Log<SystemDisk>, Reserve<SystemDisk>, Committer) {
         let dir = tempfile::tempdir().unwrap();
         let opened =
             crate::log::open(&SystemDisk, &SystemClock, &dir.path().join("log"), LogOptions::default());
         let opened = opened.unwrap();
         let reserve = Reserve::open(SystemDisk, &dir.path().join("reserve"), 0).unwrap();
-        let committer = Committer::start(opened.writer).unwrap();
+        (dir, opened.log, reserve, Committer::start(opened.writer).unwrap())
+    }
+
+    #[tokio::test]
+    async fn how_far_a_replay_is_becomes_durable_where_nothing_else_moves() {
+        let (_dir, log, reserve, committer) = folder();
         let kept = MemoryCursor::default();
-        let mut retention =
-            Retention::new(opened.log, kept.clone(), SystemClock, reserve, committer.carrier());
+        let mut retention = Retention::new(log, kept.clone(), SystemClock, reserve, committer.carrier());
         let mut store = kept.clone();
         for place in 0..3 {
             let replay = Replay {
@@ -286,16 +290,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_cursor_becomes_durable_where_the_slowest_stands_still() {
-        let dir = tempfile::tempdir().unwrap();
-        let opened =
-            crate::log::open(&SystemDisk, &SystemClock, &dir.path().join("log"), LogOptions::default());
-        let opened = opened.unwrap();
-        let reserve = Reserve::open(SystemDisk, &dir.path().join("reserve"), 0).unwrap();
-        let committer = Committer::start(opened.writer).unwrap();
+        let (_dir, log, reserve, committer) = folder();
         let (moves, stands) = (MemoryCursor::default(), MemoryCursor::default());
         let held = |store: &MemoryCursor| Held { store: store.clone(), joins: Seq(0) };
         let cursors = vec![held(&moves), held(&stands)];
-        let mut retention = Retention::of_all(opened.log, cursors, SystemClock, reserve, committer.carrier());
+        let mut retention = Retention::of_all(log, cursors, SystemClock, reserve, committer.carrier());
         for seq in 1..4 {
             let cursor = Cursor { seq: Seq(seq), ..Cursor::default() };
             moves.clone().commit(&cursor).unwrap();
