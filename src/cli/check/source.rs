@@ -82,7 +82,7 @@ async fn server(
     match control.followed(&patterns, &options.keys).await {
         Ok(found) => {
             for (table, key) in found.iter().filter_map(|table| Some((table, named(&options.keys, table)?))) {
-                for doubt in control.named_key(table, key).await? {
+                for doubt in control.doubts_of_key(table, key).await? {
                     let text = format!("the key of {table} is {key:?} by `id`, and {doubt}");
                     findings.add("[[table]]", Verdict::Warning, text);
                 }

@@ -293,7 +293,7 @@ impl Control {
                 return Err(MysqlError::Versioned { table });
             }
             if let Some(key) = named(keys, &table) {
-                self.named_key(&table, key).await?;
+                self.check_named_key(&table, key).await?;
             } else if has_primary_key == "0" && self.key(&table).await?.is_empty() {
                 return Err(MysqlError::NoKey { table });
             }

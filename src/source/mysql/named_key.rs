@@ -13,7 +13,7 @@ use super::control::{Control, METADATA_PATIENCE, literal};
 use super::error::MysqlError;
 use super::schema::SchemaError;
 
-const DOING: &str = "reading what keeps a table's named key unique";
+const DOING: &str = "reading the columns and indices of a table's named key";
 
 /// What a server does not do for columns that are a table's key.
 pub const NOT_UNIQUE: &str = "no unique index keeps rows from having the same values there, and such rows have one document: the last one's";
@@ -30,19 +30,15 @@ pub fn named<'k>(keys: &'k NamedKeys, table: &TableName) -> Option<&'k [String]>
 }
 
 impl Control {
-    /// What the server does not do for columns that are a table's key by the configuration: [`NOT_UNIQUE`], [`NO_ORDER`].
+    /// Refuses columns that cannot be a table's key by the configuration.
     ///
     /// # Errors
     /// The table has no such column, or one that may be NULL; or the server does not answer.
-    pub async fn named_key(
-        &mut self,
-        table: &TableName,
-        columns: &[String],
-    ) -> Result<Vec<&'static str>, MysqlError> {
-        let place =
-            format!("table_schema = {} AND table_name = {}", literal(&table.schema), literal(&table.table));
-        let asked =
-            format!("SELECT column_name, is_nullable = 'YES' FROM information_schema.columns WHERE {place}");
+    pub async fn check_named_key(&mut self, table: &TableName, columns: &[String]) -> Result<(), MysqlError> {
+        let asked = format!(
+            "SELECT column_name, is_nullable = 'YES' FROM information_schema.columns WHERE {}",
+            place(table)
+        );
         let there: Vec<[String; 2]> = self.ask_within(METADATA_PATIENCE, DOING, &asked).await?;
         for column in columns {
             let found = there.iter().find(|[name, _]| name == column);
@@ -51,9 +47,22 @@ impl Control {
                 return Err(MysqlError::NamedKey { table: table.clone(), source });
             }
         }
+        Ok(())
+    }
+
+    /// What the server does not do for such columns: [`NOT_UNIQUE`], [`NO_ORDER`].
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn doubts_of_key(
+        &mut self,
+        table: &TableName,
+        columns: &[String],
+    ) -> Result<Vec<&'static str>, MysqlError> {
         let asked = format!(
-            "SELECT index_name, COALESCE(column_name, ''), non_unique = 0 FROM information_schema.statistics WHERE {place} \
-             ORDER BY index_name, seq_in_index"
+            "SELECT index_name, COALESCE(column_name, ''), non_unique = 0 FROM information_schema.statistics WHERE {} \
+             ORDER BY index_name, seq_in_index",
+            place(table)
         );
         let parts: Vec<[String; 3]> = self.ask_within(METADATA_PATIENCE, DOING, &asked).await?;
         let indices = || parts.chunk_by(|[a, ..], [b, ..]| a == b);
@@ -69,6 +78,10 @@ impl Control {
         let doubts = [(unique, NOT_UNIQUE), (ordered, NO_ORDER)];
         Ok(doubts.into_iter().filter(|(fine, _)| !fine).map(|(_, doubt)| doubt).collect())
     }
+}
+
+fn place(table: &TableName) -> String {
+    format!("table_schema = {} AND table_name = {}", literal(&table.schema), literal(&table.table))
 }
 
 #[cfg(test)]
