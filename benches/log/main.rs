@@ -10,6 +10,9 @@
 //! | [`open`] | logs of 10 GB and of 10,000 segments, each in a process of its own |
 //! | [`content`] | the records |
 
+/// The relay's own.
+#[path = "../../src/main/allocator.rs"]
+mod allocator;
 mod append;
 mod content;
 mod durable;
@@ -22,10 +25,6 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Parser;
 use measure::{line, load, median};
-
-/// The relay's own.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
 struct Options {
@@ -44,6 +43,7 @@ struct Options {
 }
 
 fn main() -> Result<()> {
+    allocator::give_back_soon();
     let options = Options::parse();
     if let Some(dir) = options.child {
         return open::child(&dir);

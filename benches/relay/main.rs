@@ -22,6 +22,9 @@
 //! | [`measure`] | clocks, memory, medians |
 
 mod acknowledging;
+/// The relay's own.
+#[path = "../../src/main/allocator.rs"]
+mod allocator;
 mod backlog;
 mod child;
 mod deliver;
@@ -45,10 +48,6 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::Parser;
 use support::servers::Servers;
-
-/// The relay's own.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
 struct Options {
@@ -91,6 +90,7 @@ pub struct Scale {
 }
 
 fn main() -> Result<()> {
+    allocator::give_back_soon();
     let options = Options::parse();
     if let Some(task) = &options.child {
         return child::main(task);
