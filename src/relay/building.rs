@@ -16,7 +16,22 @@ pub struct Flight {
     pub tickets: Vec<Ticket>,
 }
 
+/// What an action counts for in a bulk's size at least, bytes: what is kept of it beside its body until it is answered for (its item and ticket, its document's
+/// standing and id), and its part of the answer, take about as much. Rows of two integers would come to 25,000 in a bulk without it.
+const LEAST_ACTION: usize = 300;
+
+/// What an action counts for in a bulk's size.
+fn weight(item: &Item) -> usize {
+    item.bytes.len().max(LEAST_ACTION)
+}
+
 impl Flight {
+    /// What its actions count for in a bulk's size together.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.bulk.items.iter().map(weight).sum()
+    }
+
     /// The items at `keep` (rising) alone, under a new opaque id.
     #[must_use]
     pub fn select(&self, keep: &[usize], opaque_id: String) -> Flight {
@@ -50,9 +65,14 @@ pub struct Building {
     tickets: Vec<Ticket>,
     dead: Vec<bool>,
     dead_bytes: usize,
+    /// Of what is not superseded.
+    weight: usize,
     /// Emptied buffers of bulks that came back: new ones would be as large.
     spare: Vec<(Vec<u8>, Vec<Item>, Vec<Ticket>)>,
 }
+
+/// What the body has free before an action is added, bytes: more than most take.
+const ROOM: usize = 16 << 10;
 
 /// Most buffers that are kept for later.
 const MOST_SPARE: usize = 2;
@@ -60,6 +80,10 @@ const MOST_SPARE: usize = 2;
 impl Building {
     /// The body to encode the next action into.
     pub fn body(&mut self) -> &mut Vec<u8> {
+        // By an eighth, before a usual action would have it doubled.
+        if self.body.capacity() - self.body.len() < ROOM {
+            self.body.reserve_exact(ROOM + self.body.len() / 8);
+        }
         &mut self.body
     }
 
@@ -73,7 +97,9 @@ impl Building {
         version: Version,
         ticket: Ticket,
     ) -> Place {
-        self.items.push(Item { index, verb, id, version, bytes: start..self.body.len() });
+        let item = Item { index, verb, id, version, bytes: start..self.body.len() };
+        self.weight += weight(&item);
+        self.items.push(item);
         self.tickets.push(ticket);
         self.dead.push(false);
         // Both may wrap: a bulk of 2^32 actions does not fit into memory, and no document is in flight for 2^32 bulks.
@@ -99,13 +125,20 @@ impl Building {
         let at = place.at as usize;
         if !std::mem::replace(&mut self.dead[at], true) {
             self.dead_bytes += self.items[at].bytes.len();
+            self.weight -= weight(&self.items[at]);
         }
     }
 
     /// Bytes that would be sent.
     #[must_use]
-    pub fn live_bytes(&self) -> usize {
+    fn live_bytes(&self) -> usize {
         self.body.len() - self.dead_bytes
+    }
+
+    /// What counts as its size, bytes: as many as would be sent, or more where actions are small.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.weight
     }
 
     /// Bytes held, superseded actions included.
@@ -135,6 +168,7 @@ impl Building {
         }
         self.dead.clear();
         self.dead_bytes = 0;
+        self.weight = 0;
         self.number = self.number.wrapping_add(1);
         Flight { bulk: Bulk { opaque_id, body: Bytes::from(body), items }, tickets }
     }
@@ -142,8 +176,8 @@ impl Building {
     /// A bulk has come back, and is needed no more: its buffers may be.
     pub fn reuse(&mut self, flight: Flight) {
         let Flight { bulk: Bulk { body, mut items, .. }, mut tickets } = flight;
-        // Not one that was made for far more than is sent now.
-        let fits = |body: &BytesMut| body.capacity() / 4 <= body.len();
+        // Not one that was made for more than is sent now: while many are under way each is small, and the room of all counts.
+        let fits = |body: &BytesMut| body.capacity() / 2 <= body.len();
         if self.spare.len() < MOST_SPARE
             && let Some(body) = body.try_into_mut().ok().filter(fits)
         {
@@ -158,9 +192,9 @@ impl Building {
     /// Moves what is not superseded into these buffers, which are empty.
     fn move_live(&mut self, body: &mut Vec<u8>, items: &mut Vec<Item>, tickets: &mut Vec<Ticket>) {
         let live = self.dead.iter().filter(|dead| !**dead).count();
-        body.reserve(self.live_bytes());
-        items.reserve(live);
-        tickets.reserve(live);
+        make_room(body, self.live_bytes());
+        make_room(items, live);
+        make_room(tickets, live);
         let actions = self.items.drain(..).zip(self.tickets.drain(..)).zip(&self.dead);
         for ((item, ticket), _) in actions.filter(|(_, dead)| !**dead) {
             let start = body.len();
@@ -172,10 +206,11 @@ impl Building {
     }
 }
 
-/// The next bulk is about as long as the last, a little more or less: one allocation instead of a doubling from nothing, or of this one.
+/// The next bulk is about as long as the last, a little more or less: one allocation instead of a doubling from nothing, or of this one, as
+/// `reserve` would do.
 fn make_room<T>(empty: &mut Vec<T>, last: usize) {
     if empty.capacity() < last {
-        empty.reserve(last + last / 8);
+        *empty = Vec::with_capacity(last + last / 8);
     }
 }
 
@@ -211,6 +246,48 @@ mod tests {
         let second = flight.select(&[1], "y".into());
         assert_eq!((&second.bulk.body[..], second.bulk.items[0].bytes.clone()), (&b"dd"[..], 0..2));
         assert_eq!(second.tickets, kept[1..]);
+    }
+
+    #[test]
+    fn small_actions_count_for_more_than_their_bytes() {
+        let (mut building, mut out) = (Building::default(), Outstanding::new(Seq(0)));
+        let mut places = Vec::new();
+        for bytes in [10, LEAST_ACTION, 5_000, 20] {
+            let start = building.body().len();
+            building.body().resize(start + bytes, b'x');
+            let (id, ticket) = (bytes.to_string().into(), out.open(Seq(1)));
+            places.push(building.push(start, IndexNo(0), Verb::Index, id, Version(1), ticket));
+        }
+        assert_eq!(building.weight(), 3 * LEAST_ACTION + 5_000);
+        building.supersede(places[0]);
+        building.supersede(places[0]);
+        assert_eq!(building.weight(), 2 * LEAST_ACTION + 5_000);
+        assert_eq!(building.take("x".into()).weight(), 2 * LEAST_ACTION + 5_000);
+        assert_eq!(building.weight(), 0);
+    }
+
+    #[test]
+    fn a_body_has_little_more_room_than_it_needs() {
+        let (mut building, mut out) = (Building::default(), Outstanding::new(Seq(0)));
+        for bytes in [900_000, 1_000_000, 1_100_000, 1_300_000, 1_500_000] {
+            let flights = [(); 3].map(|()| {
+                while building.live_bytes() < bytes {
+                    let start = building.body().len();
+                    building.body().resize(start + 500, b'x');
+                    let ticket = out.open(Seq(1));
+                    building.push(start, IndexNo(0), Verb::Index, "a".into(), Version(1), ticket);
+                }
+                let room = building.body.capacity();
+                assert!(room <= bytes * 2, "{room} for {bytes}");
+                building.take("x".into())
+            });
+            for flight in flights {
+                building.reuse(flight);
+            }
+            assert_eq!(building.spare.len(), MOST_SPARE);
+        }
+        let most = building.spare.iter().map(|(body, ..)| body.capacity()).max().unwrap();
+        assert!(most <= 1_500_000 * 9 / 8 + 2 * ROOM, "{most}");
     }
 
     #[test]

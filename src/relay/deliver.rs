@@ -290,7 +290,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         self.visible.borrow_and_update();
         let mut worked = 0;
         loop {
-            if self.building.live_bytes() >= self.bulk_bytes() {
+            if self.building.weight() >= self.bulk_bytes() {
                 if !self.flights.may_launch() {
                     return Ok(false);
                 }

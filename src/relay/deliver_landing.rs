@@ -35,7 +35,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         let Landing { flight, attempt, result, took } = landing;
         let dispositions = match result {
             Ok(dispositions) => {
-                self.sizing.answered(flight.bulk.body.len(), took);
+                self.sizing.answered(flight.weight(), took);
                 self.flights.answered(&flight, took, self.bulk_bytes());
                 dispositions
             }

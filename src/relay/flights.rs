@@ -174,7 +174,7 @@ impl<K: Sink> Flights<K> {
     pub fn answered(&mut self, flight: &Flight, took: Duration, usual: usize) {
         let bytes = flight.bulk.body.len();
         // It is counted no more.
-        let is_full = bytes >= usual / 2 && self.tasks.len() + 1 >= self.concurrency.limit();
+        let is_full = flight.weight() >= usual / 2 && self.tasks.len() + 1 >= self.concurrency.limit();
         let work = concurrency::work(bytes, flight.tickets.len());
         self.concurrency.answered(work, took, is_full, Instant::now());
     }
