@@ -18,7 +18,7 @@ use engine_model::{Kept, forget_tombstones, take};
 use everrelay::clock::SystemClock;
 use everrelay::disk::SystemDisk;
 use everrelay::event::codec::{Row, RowWriter};
-use everrelay::event::document::{Action, IndexSpec, Verb};
+use everrelay::event::document::{Action, ByRow, IndexSpec, Verb};
 use everrelay::event::gtid::Origin;
 use everrelay::event::pattern::TablePattern;
 use everrelay::event::{
@@ -31,6 +31,7 @@ use everrelay::log::record::{
 use everrelay::log::snapshot::{self, SnapshotNote, SnapshotStep};
 use everrelay::log::{Frame, Log, LogOptions, Noted, Opened, Writer};
 use everrelay::mapping::rule::{DeletesAs, Rule, Rules};
+use everrelay::mapping::template::IndexTemplate;
 use everrelay::relay::deliver::Deliver;
 use everrelay::relay::options::DeliverOptions;
 use everrelay::relay::parked_orders::{self, Became, Fates, ParkedOrder, ParkedOrders, Which};
@@ -49,7 +50,20 @@ const KEYS: i64 = 12;
 const TABLES: [&str; 2] = ["a", "b"];
 /// The table whose documents of deleted rows stay and say so, where any do.
 const MARKED: usize = 1;
+/// The table whose rows say by their key which index their documents are in: each has its own.
+const BY_ROW: usize = 0;
 const ORIGIN: [u8; 16] = [7; 16];
+
+/// The alias that a document is behind.
+fn alias_of(table: &str, id: &str) -> String {
+    let by_row = if table == TABLES[BY_ROW] { format!("-{id}") } else { String::new() };
+    format!("shop.{table}{by_row}")
+}
+
+/// What all aliases of a table begin with.
+fn whole(alias: &str) -> &str {
+    alias.split('-').next().unwrap_or(alias)
+}
 
 #[derive(Default)]
 struct Documents {
@@ -121,7 +135,7 @@ fn is_too_large(body: &str) -> bool {
     body.trim_end().ends_with("8}")
 }
 
-/// Snapshots that have ended: the alias and the version that the snapshot began with, and the ids of the rows when it ended.
+/// Snapshots that have ended: the alias, or what all of them begin with, and the version that the snapshot began with, and the ids of the rows when it ended.
 type Snapshots = Arc<Mutex<BTreeMap<(String, Version), Vec<String>>>>;
 
 /// What stands in the log of each document, against what is sent: whatever the cursor has passed a newer change of must not be sent again as it was before, not even for a moment.
@@ -139,10 +153,10 @@ type Changes = Vec<(Seq, Version, Verb)>;
 /// What a log says of documents.
 #[derive(Default)]
 struct Told {
-    aliases: BTreeMap<TableNo, String>,
+    tables: BTreeMap<TableNo, String>,
     /// By alias and id.
     changes: BTreeMap<(String, String), Changes>,
-    /// By alias: documents below a version go; with `true` those stay that say that their rows are deleted.
+    /// By alias, or what all of them begin with: documents below a version go; with `true` those stay that say that their rows are deleted.
     sweeps: BTreeMap<String, Vec<(Seq, Version, bool)>>,
     /// Which changes those make.
     marked: BTreeSet<Version>,
@@ -170,7 +184,7 @@ impl Told {
         match frame.kind {
             Kind::Schema => {
                 let SchemaRecord { table, schema } = SchemaRecord::decode(frame.payload).unwrap();
-                self.aliases.insert(table, format!("shop.{}", schema.name.table));
+                self.tables.insert(table, schema.name.table);
             }
             Kind::Sweep => {
                 let record = SweepRecord::decode(frame.payload).unwrap();
@@ -184,11 +198,11 @@ impl Told {
                     other => panic!("{other:?}"),
                 };
                 let mut put = |id: String, verb| {
-                    let changes = self.changes.entry((self.aliases[&table].clone(), id)).or_default();
+                    let changes = self.changes.entry((alias_of(&self.tables[&table], &id), id)).or_default();
                     changes.push((frame.seq, frame.version, verb));
                 };
                 let id = number();
-                let stays = self.marks && self.aliases[&table].ends_with(TABLES[MARKED]);
+                let stays = self.marks && self.tables[&table] == TABLES[MARKED];
                 match op {
                     Op::Delete if stays => {
                         put(id, Verb::Index);
@@ -225,7 +239,7 @@ impl Passed {
                 "{document:?} of {version} is sent behind {newer}, which the cursor has passed"
             );
         }
-        for (seq, below, but_marked) in told.sweeps.get(&document.0).into_iter().flatten() {
+        for (seq, below, but_marked) in told.sweeps.get(whole(&document.0)).into_iter().flatten() {
             let stays = *but_marked && told.marked.contains(&version);
             let returns = verb == Verb::Index && version < *below && *seq <= passed && !stays;
             assert!(!returns, "{document:?} of {version} returns: a sweep below {below} was passed");
@@ -348,6 +362,14 @@ impl Sink for ModelEngine {
         Ok(found)
     }
 
+    async fn aliases(&self, by_row: &ByRow) -> Result<Vec<String>, SinkError> {
+        if self.draw() < 0.3 {
+            return Err(SinkError::Transient("not now".into()));
+        }
+        let documents = self.documents.lock().unwrap();
+        Ok(documents.aliases.iter().filter(|alias| by_row.has(alias)).cloned().collect())
+    }
+
     async fn sweep(
         &self,
         index: IndexNo,
@@ -355,7 +377,7 @@ impl Sink for ModelEngine {
         mut page: impl FnMut(&Swept) -> ControlFlow<()> + Send,
     ) -> Result<ControlFlow<()>, SinkError> {
         let alias = self.documents.lock().unwrap().aliases[index.0 as usize].clone();
-        let rows = self.snapshots.lock().unwrap().get(&(alias, versions.end)).cloned();
+        let rows = self.snapshots.lock().unwrap().get(&(whole(&alias).to_owned(), versions.end)).cloned();
         let _sweeping = rows.is_none().then(|| self.bar(index, versions.end));
         // What is there now: what is written meanwhile is not seen.
         let seen: Vec<(String, u64)> = {
@@ -533,9 +555,9 @@ impl Story {
     /// The documents that the tables make, by alias and id.
     fn expected(&self) -> BTreeMap<(String, String), String> {
         let of_table = |(rows, table, end): (&BTreeMap<i64, i64>, &str, &str)| {
-            let alias = format!("shop.{table}");
             let document = |(key, value): (&i64, &i64)| {
-                ((alias.clone(), key.to_string()), format!("{{\"id\":{key},\"value\":{value}{end}}}"))
+                let id = key.to_string();
+                ((alias_of(table, &id), id), format!("{{\"id\":{key},\"value\":{value}{end}}}"))
             };
             rows.iter().map(document).collect::<Vec<_>>()
         };
@@ -730,11 +752,17 @@ fn begin(writer: &mut Writer<SystemDisk>) {
     writer.sync().unwrap();
 }
 
+fn rules(marks: bool) -> Rules {
+    let of = |table: usize| Rule::of(TablePattern::parse(&format!("shop.{}", TABLES[table])).unwrap(), 1);
+    let mut by_row = of(BY_ROW);
+    by_row.index = Some(IndexTemplate::parse("{schema}.{table}-{id}").unwrap());
+    let marking = Rule { deletes: Some(DeletesAs::Mark), ..of(MARKED) };
+    Rules([by_row].into_iter().chain(marks.then_some(marking)).collect())
+}
+
 fn small(chance: &mut StdRng, marks: bool) -> DeliverOptions {
-    let tables = TablePattern::parse(&format!("shop.{}", TABLES[MARKED])).unwrap();
-    let rule = Rule { deletes: Some(DeletesAs::Mark), ..Rule::of(tables, 1) };
     DeliverOptions {
-        rules: Rules(if marks { vec![rule] } else { Vec::new() }),
+        rules: rules(marks),
         bulk_bytes: chance.random_range(50..600),
         linger: Duration::from_millis(1),
         in_flight: chance.random_range(1..9),
@@ -779,7 +807,7 @@ impl Operator {
             }
             let chosen = &parked[self.chance.random_range(0..parked.len())];
             // Before it is done: a crash may leave it done and not told.
-            let document = (format!("shop.{}", chosen.table.table), chosen.id.clone());
+            let document = (alias_of(&chosen.table.table, &chosen.id), chosen.id.clone());
             self.dropped.lock().unwrap().insert(document);
             let order = ParkedOrder::Drop(Which::Records(vec![chosen.seq]));
             let Some(fates) = self.orders.ask(order).await else { return };
@@ -808,9 +836,12 @@ impl Replayer {
                 _ => &[],
             };
             let tables = tables.iter().map(|table| (*table).to_owned()).collect();
+            let indices: &[&str] =
+                if self.chance.random_bool(0.3) { &["shop.a-1*", "shop.a-3"] } else { &[] };
+            let indices = indices.iter().map(|index| (*index).to_owned()).collect();
             let order = match self.chance.random_bool(0.1) {
                 true => ReplayOrder::Cancel,
-                false => ReplayOrder::Begin { from, end, tables },
+                false => ReplayOrder::Begin { from, end, tables, indices },
             };
             // One that is refused is as good.
             if self.orders.ask(order).await.is_none() {
@@ -851,7 +882,7 @@ fn the_cursor_has_passed_nothing_open(
     for (document, changes) in told.changes {
         let (seq, version, verb) = *changes.last().unwrap();
         // Whether a sweep was made by now cannot be told from here.
-        let mut sweeps = told.sweeps.get(&document.0).into_iter().flatten();
+        let mut sweeps = told.sweeps.get(whole(&document.0)).into_iter().flatten();
         if !sweeps.any(|(_, below, _)| version < *below) {
             last.insert(document, (seq, version, verb));
         }
@@ -863,7 +894,7 @@ fn the_cursor_has_passed_nothing_open(
             continue;
         }
         let of_it =
-            |parked: &&Parked| (format!("shop.{}", parked.table.table), parked.id.clone()) == document;
+            |parked: &&Parked| (alias_of(&parked.table.table, &parked.id), parked.id.clone()) == document;
         let parked = parked.iter().find(of_it).map(|parked| Version(parked.version));
         let live =
             documents.kept.get(&document).filter(|(_, body)| body.is_some()).map(|(at, _)| Version(*at));
@@ -1026,7 +1057,7 @@ async fn history(seed: u64, wiped: bool) {
     let mut expected = story.expected();
     let mut open = dropped.lock().unwrap().clone();
     for parked in cursor.parked().unwrap() {
-        let document = (format!("shop.{}", parked.table.table), parked.id.clone());
+        let document = (alias_of(&parked.table.table, &parked.id), parked.id.clone());
         let row = cursor.parked_row(&parked.table, &parked.id).unwrap().expect("its row is kept");
         let mut values = Row::new(&row.row);
         let (id, value) = (values.next_value().unwrap(), values.next_value().unwrap());
@@ -1098,7 +1129,7 @@ async fn fault_30_a_document_too_large_by_itself_is_parked_and_all_others_of_its
         run: 0,
         tells: true,
     };
-    let options = DeliverOptions::default();
+    let options = DeliverOptions { rules: rules(false), ..DeliverOptions::default() };
     let deliver =
         Deliver::open(log.clone(), Arc::new(engine), cursor.clone(), SystemClock, options, Readiness::new());
     let source_ended = CancellationToken::new();
@@ -1176,7 +1207,8 @@ async fn repair(seed: u64) {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             damage(&log, &documents, &mut chance);
-            let order = ReplayOrder::Begin { from: Seq(1), end: None, tables: Vec::new() };
+            let (tables, indices) = (Vec::new(), Vec::new());
+            let order = ReplayOrder::Begin { from: Seq(1), end: None, tables, indices };
             orders.ask(order).await.expect("it runs").unwrap();
             ordered = true;
         }

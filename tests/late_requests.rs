@@ -8,7 +8,7 @@ use std::time::Duration;
 use everrelay::clock::SystemClock;
 use everrelay::disk::SystemDisk;
 use everrelay::event::codec::RowWriter;
-use everrelay::event::document::{Action, IndexSpec, Verb};
+use everrelay::event::document::{Action, ByRow, IndexSpec, Verb};
 use everrelay::event::{Column, ColumnType, GtidSet, Op, TableName, TableNo, TableSchema};
 use everrelay::lifecycle::{Readiness, Shutdown};
 use everrelay::log::record::{Batch, Commit, Mark, Position, SchemaRecord, Synced};
@@ -68,6 +68,10 @@ impl Sink for Engine {
 
     async fn find(&self, _: &str, _: Expect) -> Result<Option<Index>, SinkError> {
         Ok(None)
+    }
+
+    async fn aliases(&self, _: &ByRow) -> Result<Vec<String>, SinkError> {
+        unreachable!("no table has more than one index here")
     }
 
     async fn sweep(

@@ -182,6 +182,7 @@ fn indices() -> std::collections::BTreeMap<String, IndexId> {
         name: "x-000001".into(),
         uuid: "u".into(),
         history: None,
+        template: None,
     };
     [("shop.orders".to_owned(), index)].into()
 }

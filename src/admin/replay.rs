@@ -38,6 +38,9 @@ pub struct Asked {
     /// Of tables by these patterns; none: all.
     #[serde(default)]
     pub tables: Vec<String>,
+    /// Only behind these aliases, with `*` and `?`, or in these indices; none: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub indices: Vec<String>,
 }
 
 /// How far a replay is, or what became of it.
@@ -53,6 +56,8 @@ pub struct ReplayStatus {
     pub from: u64,
     pub to: u64,
     pub tables: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub indices: Vec<String>,
     /// When it was ordered, microseconds since 1970 UTC, as the next.
     pub since_micros: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -102,6 +107,7 @@ impl From<&Replay> for ReplayStatus {
             from: replay.from.0,
             to: replay.end.previous().0,
             tables: replay.tables.clone(),
+            indices: replay.indices.clone(),
             since_micros: replay.since_micros,
             ended_micros: replay.ended.as_ref().map(|ended| ended.micros),
             part: if state == ReplayState::Done { 1.0 } else { part(replay) },
@@ -154,8 +160,9 @@ async fn show(State(room): State<Arc<Room>>) -> Response {
 
 async fn begin(State(room): State<Arc<Room>>, body: Bytes) -> Response {
     match serde_json::from_slice::<Asked>(&body) {
-        Ok(Asked { from, end, tables }) => {
-            carry_out(&room, ReplayOrder::Begin { from: Seq(from), end: end.map(Seq), tables }).await
+        Ok(Asked { from, end, tables, indices }) => {
+            let (from, end) = (Seq(from), end.map(Seq));
+            carry_out(&room, ReplayOrder::Begin { from, end, tables, indices }).await
         }
         Err(why) => (StatusCode::BAD_REQUEST, why.to_string()).into_response(),
     }
@@ -193,6 +200,7 @@ mod tests {
             from: Seq(101),
             end: Seq(151),
             tables: Vec::new(),
+            indices: Vec::new(),
             since_micros: 5,
             slice: ([0; 2], [u64::MAX; 2]),
             place: Seq(100),

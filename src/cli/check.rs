@@ -15,8 +15,8 @@ use crate::event::document::IndexSpec;
 use crate::lifecycle::Exit;
 use crate::log::{Gap, Standing};
 use crate::settled::Settled;
-use crate::sink::SinkError;
 use crate::sink::elastic::{ElasticSink, Look, Missing};
+use crate::sink::{Sink, SinkError};
 
 /// Free space under which a warning is due, bytes.
 const LITTLE_SPACE: u64 = 1 << 30;
@@ -281,8 +281,34 @@ async fn privileges(sink: &ElasticSink, specs: &BTreeMap<String, IndexSpec>, fin
     }
 }
 
+/// Of tables whose rows say behind which alias they are: one for each alias that is there; or, where none is, for one that could be.
+async fn each_index(
+    sink: &ElasticSink,
+    specs: BTreeMap<String, IndexSpec>,
+) -> Result<BTreeMap<String, IndexSpec>, SinkError> {
+    let mut each = BTreeMap::new();
+    for (alias, spec) in specs {
+        let Some(by_row) = &spec.by_row else {
+            each.insert(alias, spec);
+            continue;
+        };
+        let mut aliases = sink.aliases(by_row).await?;
+        if aliases.is_empty() {
+            aliases.push(alias.replace('*', "0"));
+        }
+        each.extend(aliases.into_iter().map(|alias| (alias.clone(), spec.at(&alias))));
+    }
+    Ok(each)
+}
+
 /// Whether each index takes its documents, or can be made.
 async fn indices(sink: &ElasticSink, specs: BTreeMap<String, IndexSpec>, findings: &mut Findings) {
+    let specs = match each_index(sink, specs).await {
+        Ok(specs) => specs,
+        Err(SinkError::Transient(error) | SinkError::Definite(error)) => {
+            return findings.failed("index", Exit::Sink, &error);
+        }
+    };
     let (mut there, all) = (0, specs.len());
     for (alias, spec) in specs {
         match sink.look(&spec).await {

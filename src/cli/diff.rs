@@ -14,13 +14,14 @@ use super::{ConfigArgument, Failure, status};
 use crate::admin::PipelineStatus;
 use crate::admin::sinks::SinkStatus;
 use crate::config::{Settings, SinkSettings};
+use crate::diff::engine::Engine;
 use crate::diff::repair::Repair;
 use crate::diff::rows::Table;
-use crate::diff::{Diff, DiffError, DiffOptions, Engine, Found, Kind, Lag, Progress, Standing};
+use crate::diff::{Diff, DiffError, DiffOptions, Found, Kind, Lag, Progress, Standing};
 use crate::event::TableName;
 use crate::lifecycle::Exit;
+use crate::sink::SinkError;
 use crate::sink::elastic::ElasticSink;
-use crate::sink::{Expect, Sink, SinkError};
 use crate::source::mysql::control::Control;
 use crate::source::mysql::patterns::Patterns;
 use crate::source::mysql::{MysqlError, MysqlOptions, Place};
@@ -149,21 +150,17 @@ async fn compare(
     let table = Table::open(&options, how, &name, &of_sink.deliver.rules).await.map_err(of)?;
     let sink = ElasticSink::new(&of_sink.engine).map_err(|error| Failure::new(Exit::Sink, error))?;
     let spec = table.mapping.spec();
-    let index = sink.find(&spec.alias, Expect::Anything).await.map_err(|error| of(error.into()))?;
-    let alias = &spec.alias;
-    let index = index.ok_or_else(|| {
-        Failure::new(
-            Exit::Sink,
-            anyhow!("{name} has no index behind {alias}: the relay makes it with the first row"),
-        )
-    })?;
-    let (existence_only, metadata) = (spec.pipeline.is_some(), spec.metadata.clone());
+    let engine = Engine::new(&sink, spec.behind(), spec.pipeline.is_some(), spec.metadata.clone());
+    if engine.find().await.map_err(|error| of(error.into()))? == 0 {
+        let alias = &spec.alias;
+        let why = anyhow!("{name} has no index behind {alias}: the relay makes it with the first row");
+        return Err(Failure::new(Exit::Sink, why));
+    }
     let options = DiffOptions {
         sample: arguments.sample,
         keys: arguments.keys,
         patience: Duration::from_secs(arguments.wait),
     };
-    let engine = Engine { sink: &sink, index: &index, existence_only, metadata: metadata.as_deref() };
     let mut diff = Diff { table, engine, lag: &Running(settings, of_sink), options };
     let found = diff.run(&Bar { begun: Instant::now() }).await.map_err(of)?;
     let repair = Repair::of(&found, &diff.table);

@@ -13,11 +13,8 @@ use super::log::place::{Place, not_there};
 use super::sinks::SinkArgument;
 use super::{ConfigArgument, Failure};
 use crate::disk::SystemDisk;
-use crate::event::TableName;
 use crate::lifecycle::Exit;
 use crate::log::ReadOnly;
-use crate::mapping;
-use crate::mapping::rule::Rules;
 use crate::relay::replay::{Chosen, Scope};
 use crate::source::mysql::patterns::Patterns;
 
@@ -44,7 +41,7 @@ pub(super) struct ReplayArguments {
     /// Only documents of this table: a pattern as `tables` takes it. May be repeated.
     #[arg(long, value_name = "PATTERN", allow_hyphen_values = true)]
     table: Vec<String>,
-    /// Only documents behind this alias or in this index. May be repeated; of tables that `--table` leaves, where that is given too.
+    /// Only documents behind this alias, with `*` and `?`, or in this index. May be repeated; of tables that `--table` leaves, where that is given too.
     #[arg(long, value_name = "NAME")]
     index: Vec<String>,
     /// Say what would be sent, and send nothing.
@@ -77,92 +74,27 @@ pub(super) fn run(arguments: &ReplayArguments) -> Result<Exit, Failure> {
     }
 }
 
-/// The documents that are meant, and the patterns of their tables as a relay is told them.
+/// The documents that are meant, and the patterns of their tables and indices as a relay is told them.
 struct Meant {
     scope: Arc<Scope>,
     tables: Vec<String>,
+    indices: Vec<String>,
 }
 
 impl ReplayArguments {
-    fn meant(&self, opened: &ReadOnly<SystemDisk>, rules: &Rules) -> Result<Meant, Failure> {
+    fn meant(&self, opened: &ReadOnly<SystemDisk>) -> Result<Meant, Failure> {
         let log = &opened.log;
         let from = self.from.as_ref().ok_or_else(|| Failure::new(Exit::Usage, anyhow!("say --from")))?;
         let from = from.first(log).map_err(not_there)?;
         let end = self.to.as_ref().map_or(Ok(None), |place| place.end(log)).map_err(not_there)?;
-        let tables = if self.index.is_empty() {
-            self.table.clone()
-        } else {
-            let known = opened.standing.iter().flat_map(|standing| &standing.shapes);
-            let known: Vec<_> = known.map(|shape| shape.table.clone()).collect();
-            behind(&self.index, &chosen(&self.table)?, &known, rules)
-                .map_err(|why| Failure::new(Exit::Usage, anyhow!(why)))?
-        };
+        let (tables, indices) = (self.table.clone(), self.index.clone());
         let past = log.visible().seq.next();
-        let scope = Scope { from, end: end.unwrap_or(past).min(past), tables: chosen(&tables)? };
-        Ok(Meant { scope: Arc::new(scope), tables })
+        let end = end.unwrap_or(past).min(past);
+        let scope = Scope { from, end, tables: chosen(&tables)?, indices: indices.clone() };
+        Ok(Meant { scope: Arc::new(scope), tables, indices })
     }
 }
 
 fn chosen(tables: &[String]) -> Result<Chosen, Failure> {
     Chosen::parse(tables).map_err(|problem| Failure::new(Exit::Usage, anyhow!(problem)))
-}
-
-/// The names of the chosen tables whose documents are behind these aliases, or in these indices.
-fn behind(
-    indices: &[String],
-    chosen: &Chosen,
-    known: &[TableName],
-    rules: &Rules,
-) -> Result<Vec<String>, String> {
-    let there = known.iter().filter(|table| chosen.has(table));
-    let there: Vec<_> = there.filter_map(|table| Some((table, mapping::alias(table, rules).ok()?))).collect();
-    let mut tables = Vec::new();
-    for index in indices {
-        let is_behind = |alias: &str| {
-            let number = index.strip_prefix(alias).and_then(|rest| rest.strip_prefix('-'));
-            index == alias || number.is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()))
-        };
-        let of: Vec<_> = there.iter().filter(|(_, alias)| is_behind(alias)).collect();
-        if of.is_empty() {
-            let mut aliases: Vec<&str> = there.iter().map(|(_, alias)| &**alias).collect();
-            aliases.sort_unstable();
-            return Err(format!(
-                "no table that the log knows rows of has its documents behind {index:?}; there are {}",
-                if aliases.is_empty() { "none".to_owned() } else { aliases.join(", ") }
-            ));
-        }
-        for (table, _) in of {
-            let name = format!("{}.{}", table.schema, table.table);
-            if !Chosen::parse(&[&name]).is_ok_and(|pattern| pattern.has(table)) {
-                return Err(format!("{table} cannot be named by a pattern: leave `--index` out"));
-            }
-            tables.push(name);
-        }
-    }
-    Ok(tables)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_index_names_the_table_behind_it() {
-        let known = ["orders", "lines", "Audit"].map(|table| TableName::new("shop", table));
-        let behind = |indices: &[&str], tables: &[&str]| {
-            let indices: Vec<String> = indices.iter().map(|index| (*index).to_owned()).collect();
-            behind(&indices, &Chosen::parse(tables).unwrap(), &known, &Rules::default())
-        };
-        assert_eq!(
-            behind(&["shop.orders", "shop.audit-000001"], &[]).unwrap(),
-            ["shop.orders", "shop.Audit"]
-        );
-        assert_eq!(behind(&["shop.lines"], &["shop.*", "!shop.orders"]).unwrap(), ["shop.lines"]);
-        for (index, tables) in
-            [("shop.order", &[][..]), ("shop.orders-x", &[]), ("shop.orders", &["!shop.orders"])]
-        {
-            let why = behind(&[index], tables).unwrap_err();
-            assert!(why.contains(index) && why.contains("shop.lines"), "{why}");
-        }
-    }
 }

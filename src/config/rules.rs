@@ -182,8 +182,8 @@ mod tests {
             ("[[table]]\nmatch = \"!shop.a\"\njson = \"string\"", "line 7: \"!shop.a\" excludes"),
             ("[[table]]\nmatch = \"shop.a\"", "line 7: its section says nothing"),
             (
-                "[[table]]\nmatch = \"a.b\"\nindex = \"o-{created:%Y}\"",
-                "index: section of line 7: `{created:%Y}` is neither",
+                "[[table]]\nmatch = \"a.b\"\nindex = \"o-{created:%Q}\"",
+                "index: section of line 7: `%Q` is none of",
             ),
             (
                 "[[table]]\nmatch = \"a.b\"\nid = [\"a\", \"a\"]",

@@ -44,7 +44,9 @@ impl<L: Lag> Diff<'_, L> {
                 let (mut after, mut rows) = (suspects.after.clone(), Vec::<Expected>::new());
                 loop {
                     let range = self.table.next(after, &suspects.upto).await?;
-                    rows.extend(range.rows.into_iter().filter(|row| suspects.by_id.contains_key(&row.at.id)));
+                    rows.extend(
+                        range.rows.into_iter().filter(|row| suspects.by_id.contains_key(&row.at.document.id)),
+                    );
                     highs.push(range.high);
                     after = range.upto;
                     if after == suspects.upto {
@@ -52,7 +54,7 @@ impl<L: Lag> Diff<'_, L> {
                     }
                 }
                 // A row that is gone has no document that could be missing or stale.
-                let there: HashSet<&str> = rows.iter().map(|row| &*row.at.id).collect();
+                let there: HashSet<&str> = rows.iter().map(|row| &*row.at.document.id).collect();
                 suspects.by_id.retain(|id, _| there.contains(&**id));
                 expected.push(rows);
             }
@@ -67,7 +69,7 @@ impl<L: Lag> Diff<'_, L> {
                     rest = others;
                     let at: Vec<_> = batch.iter().map(|row| row.at.clone()).collect();
                     for (row, document) in batch.iter().zip(self.engine.documents(&at).await?) {
-                        let Some(mut suspect) = suspects.by_id.remove(&row.at.id) else { continue };
+                        let Some(mut suspect) = suspects.by_id.remove(&row.at.document.id) else { continue };
                         if self.engine.is_same(row, document.as_ref()) {
                             continue;
                         }
@@ -78,7 +80,7 @@ impl<L: Lag> Diff<'_, L> {
                             found.ranges.add(&suspects.after, &suspects.upto);
                             self.tell(suspect, found);
                         } else {
-                            suspects.by_id.insert(row.at.id.clone(), suspect);
+                            suspects.by_id.insert(row.at.document.id.clone(), suspect);
                         }
                     }
                 }
@@ -90,7 +92,7 @@ impl<L: Lag> Diff<'_, L> {
                 self.tell_all(suspects, found);
             } else {
                 let left = suspects.by_id.into_values();
-                left.for_each(|suspect| found.undecided.add(suspect.at.id, self.options.keys));
+                left.for_each(|suspect| found.undecided.add(suspect.at.document.id, self.options.keys));
             }
         }
         Ok(())
@@ -103,7 +105,7 @@ impl<L: Lag> Diff<'_, L> {
 
     fn tell(&self, suspect: Suspect, found: &mut Found) {
         let kind: &mut Kind = if suspect.version.is_some() { &mut found.stale } else { &mut found.missing };
-        kind.add(suspect.at.id, self.options.keys);
+        kind.add(suspect.at.document.id, self.options.keys);
     }
 
     /// Waits until the relay has settled all that the rows can show; false: it has not in time.

@@ -22,11 +22,13 @@
 //! |---|---|
 //! | [`rows`] | a table's rows as documents, range by range |
 //! | [`same`] | whether two documents are the same |
+//! | [`engine`] | the documents as the engine shows them |
 //! | [`again`] | what outlives the lag |
 //! | [`extra`] | documents without a row |
 //! | [`repair`] | what a snapshot has to read |
 
 pub mod again;
+pub mod engine;
 pub mod extra;
 pub mod repair;
 pub mod rows;
@@ -36,16 +38,15 @@ use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use crate::backoff::Backoff;
 use crate::event::{GtidSet, TableName, Version};
 use crate::mapping::MappingError;
-use crate::sink::elastic::ElasticSink;
-use crate::sink::elastic::documents::{Document, DocumentId};
-use crate::sink::{Index, SinkError};
+use crate::sink::SinkError;
+use crate::sink::elastic::documents::Document;
 use crate::source::mysql::{MysqlError, Place};
+use engine::Engine;
 use extra::Seen;
 use repair::Ranges;
-use rows::{Edge, Expected, Range, Table};
+use rows::{At, Edge, Expected, Range, Table};
 
 /// Documents that are looked at in one request: their ids take 512 kB at most.
 const BATCH: usize = 1_000;
@@ -58,9 +59,6 @@ const MOST_SUSPECTS: usize = 10_000;
 
 /// Bytes that a document may take to count as one.
 const SMALL: usize = 8 << 10;
-
-/// Failures in a row after which the engine is given up.
-const PATIENCE: u32 = 6;
 
 /// Rows of a range of a sample.
 const SAMPLE_ROWS: u64 = 200;
@@ -179,7 +177,7 @@ impl Found {
 /// A document that differs.
 #[derive(Clone, Debug)]
 pub(crate) struct Suspect {
-    pub at: DocumentId,
+    pub at: At,
     pub version: Option<Version>,
     /// How often in a row it differed while it did not move.
     pub times: u32,
@@ -203,16 +201,6 @@ pub struct Diff<'d, L> {
     pub options: DiffOptions,
 }
 
-/// The index.
-#[derive(Clone, Copy, Debug)]
-pub struct Engine<'d> {
-    pub sink: &'d ElasticSink,
-    pub index: &'d Index,
-    pub existence_only: bool,
-    /// The field that says by what a document became what it is: no row says the same.
-    pub metadata: Option<&'d str>,
-}
-
 impl<L: Lag> Diff<'_, L> {
     /// # Errors
     /// See [`DiffError`].
@@ -229,7 +217,7 @@ impl<L: Lag> Diff<'_, L> {
         let (mut after, mut before): (Edge, Option<Range>) = (None, None);
         let mut ended = false;
         while !ended || before.is_some() {
-            let (engine, table, edge) = (self.engine, &mut self.table, after.take());
+            let (engine, table, edge) = (&self.engine, &mut self.table, after.take());
             let read = async {
                 match (ended, self.options.sample) {
                     (true, _) => Ok(None),
@@ -245,7 +233,7 @@ impl<L: Lag> Diff<'_, L> {
             if let Some(range) = &next {
                 found.rows += range.rows.len() as u64;
                 if self.options.sample.is_none() {
-                    range.rows.iter().for_each(|row| seen.add(&row.at.id));
+                    range.rows.iter().for_each(|row| seen.add(&row.at.alias, &row.at.document.id));
                 }
                 after = range.upto.clone();
                 if skipped > 0 && after.is_some() {
@@ -290,7 +278,10 @@ impl Engine<'_> {
                 if !self.is_same(row, document.as_ref()) {
                     let version = document.map(|document| document.version);
                     weight += 1 + row.json.len() / SMALL;
-                    by_id.insert(row.at.id.clone(), Suspect { at: row.at.clone(), version, times: 0 });
+                    by_id.insert(
+                        row.at.document.id.clone(),
+                        Suspect { at: row.at.clone(), version, times: 0 },
+                    );
                 }
             }
         }
@@ -301,22 +292,10 @@ impl Engine<'_> {
         match document {
             None => false,
             Some(_) if self.existence_only => true,
-            Some(document) => {
-                document.source.as_ref().is_some_and(|source| same::is_same(&row.json, source, self.metadata))
-            }
-        }
-    }
-
-    /// Asks again for a while where the engine does not answer.
-    async fn documents(&self, at: &[DocumentId]) -> Result<Vec<Option<Document>>, DiffError> {
-        let mut backoff = Backoff::new();
-        loop {
-            match self.sink.documents(self.index.no, at).await {
-                Err(SinkError::Transient(_)) if backoff.failures() < PATIENCE => {
-                    tokio::time::sleep(backoff.next_delay().min(Duration::from_secs(5))).await;
-                }
-                result => return Ok(result?),
-            }
+            Some(document) => document
+                .source
+                .as_ref()
+                .is_some_and(|source| same::is_same(&row.json, source, self.metadata.as_deref())),
         }
     }
 }
@@ -334,6 +313,7 @@ fn batch(rows: &[Expected]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sink::elastic::documents::DocumentId;
 
     #[test]
     fn a_sample_is_drawn_at_even_distances() {
@@ -347,7 +327,8 @@ mod tests {
     #[test]
     fn a_batch_is_bounded_in_rows_and_in_bytes_and_never_empty() {
         let rows = |count: usize, bytes: usize| -> Vec<Expected> {
-            let at = DocumentId { id: String::new(), routing: None };
+            let document = DocumentId { id: String::new(), routing: None };
+            let at = At { alias: "".into(), document };
             (0..count).map(|_| Expected { at: at.clone(), json: vec![b' '; bytes] }).collect()
         };
         assert_eq!(batch(&rows(BATCH + 1, 1)), BATCH);

@@ -1,5 +1,6 @@
 //! A table's rows as the documents that they become, read range by range by the snapshot's own reader.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::DiffError;
@@ -30,10 +31,17 @@ const PATIENCE: u32 = 6;
 /// A place in the key's order; `None`: before the first row, or behind the last.
 pub type Edge = Option<Vec<u8>>;
 
+/// A document, and the alias that it is behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct At {
+    pub alias: Arc<str>,
+    pub document: DocumentId,
+}
+
 /// What a row becomes.
 #[derive(Debug)]
 pub struct Expected {
-    pub at: DocumentId,
+    pub at: At,
     pub json: Vec<u8>,
 }
 
@@ -195,6 +203,7 @@ impl Table {
         high: High,
     ) -> Result<Range, DiffError> {
         let mut rows = Vec::with_capacity(ends.len());
+        let (mut alias, mut last) = (String::new(), Arc::<str>::from(""));
         let mut start = 0;
         for end in ends {
             let row = Row::new(bytes.get(start..*end).unwrap_or_default());
@@ -203,7 +212,12 @@ impl Table {
             self.mapping.id(row, &mut id)?;
             let routing = self.mapping.routing(Op::Read, Verb::Index, row)?;
             self.mapping.document(Op::Read, row, &mut json)?;
-            rows.push(Expected { at: DocumentId { id, routing }, json });
+            self.mapping.alias(Op::Read, Verb::Index, row, &mut alias)?;
+            if *last != *alias {
+                last = alias.as_str().into();
+            }
+            let at = At { alias: Arc::clone(&last), document: DocumentId { id, routing } };
+            rows.push(Expected { at, json });
         }
         Ok(Range { after, upto, rows, high })
     }

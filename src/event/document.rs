@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::Version;
+use super::pattern::glob;
+use super::{TableName, Version};
 
 /// What a bulk action does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,11 +39,68 @@ impl<'a> Action<'a> {
     }
 }
 
+/// Behind what a table's documents are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Behind {
+    /// One alias.
+    Alias(String),
+    /// An alias by values of each row's key.
+    ByRow(ByRow),
+}
+
+/// How the aliases of one table's documents are told from others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ByRow {
+    pub table: TableName,
+    /// What they are made by, as the configuration says it.
+    pub template: String,
+    /// All of them match it: `*` stands for any text. No alias has a `*`.
+    pub pattern: String,
+}
+
+impl ByRow {
+    /// Whether an alias may be one of them.
+    #[must_use]
+    pub fn has(&self, alias: &str) -> bool {
+        glob(&self.pattern, alias)
+    }
+}
+
+impl Behind {
+    /// What the aliases are made by, where rows say them.
+    #[must_use]
+    pub fn template(&self) -> Option<&str> {
+        match self {
+            Behind::Alias(_) => None,
+            Behind::ByRow(by_row) => Some(&by_row.template),
+        }
+    }
+
+    /// Whether an alias may be one that the documents are behind.
+    #[must_use]
+    pub fn has(&self, alias: &str) -> bool {
+        match self {
+            Behind::Alias(one) => one == alias,
+            Behind::ByRow(by_row) => by_row.has(alias),
+        }
+    }
+}
+
+impl std::fmt::Display for Behind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Behind::Alias(name) | Behind::ByRow(ByRow { pattern: name, .. }) => f.write_str(name),
+        }
+    }
+}
+
 /// A table's place in the search engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IndexSpec {
-    /// The alias that documents are written to.
+    /// The alias that documents are written to; where they have more than one, the pattern of all ([`IndexSpec::at`]).
     pub alias: String,
+    /// Where the alias is by values of each row.
+    pub by_row: Option<ByRow>,
     /// One per document field, in document order.
     pub fields: Vec<Field>,
     /// Columns whose values route documents, in this order; none: they are routed by their ids.
@@ -58,6 +116,23 @@ pub struct IndexSpec {
     pub settings: Map<String, Value>,
     /// What is said of the mapping of an index that is made, over what the fields give.
     pub mapping: Map<String, Value>,
+}
+
+impl IndexSpec {
+    /// Behind what the documents are.
+    #[must_use]
+    pub fn behind(&self) -> Behind {
+        match &self.by_row {
+            Some(by_row) => Behind::ByRow(by_row.clone()),
+            None => Behind::Alias(self.alias.clone()),
+        }
+    }
+
+    /// The same for one of the aliases.
+    #[must_use]
+    pub fn at(&self, alias: &str) -> IndexSpec {
+        IndexSpec { alias: alias.to_owned(), ..self.clone() }
+    }
 }
 
 /// Puts `over` into `under`, member by member, objects into objects.

@@ -38,13 +38,13 @@ impl TablePattern {
 
     #[must_use]
     pub fn matches(&self, schema: &str, table: &str, case: NameCase) -> bool {
-        self.matches_schema(schema, case) && glob(&self.table, table, case)
+        self.matches_schema(schema, case) && by_case(&self.table, table, case)
     }
 
     /// Whether it could match a table of this schema.
     #[must_use]
     pub fn matches_schema(&self, schema: &str, case: NameCase) -> bool {
-        glob(&self.schema, schema, case)
+        by_case(&self.schema, schema, case)
     }
 
     /// Whether it matches a table, however its name is written.
@@ -78,11 +78,17 @@ impl std::fmt::Display for TablePattern {
     }
 }
 
-fn glob(pattern: &str, name: &str, case: NameCase) -> bool {
+fn by_case(pattern: &str, name: &str, case: NameCase) -> bool {
     match case {
-        NameCase::Sensitive => wildcard(&chars(pattern), &chars(name)),
-        NameCase::Insensitive => wildcard(&chars(&pattern.to_lowercase()), &chars(&name.to_lowercase())),
+        NameCase::Sensitive => glob(pattern, name),
+        NameCase::Insensitive => glob(&pattern.to_lowercase(), &name.to_lowercase()),
     }
+}
+
+/// Whether a name matches a pattern of `*` and `?`, letter by letter.
+#[must_use]
+pub fn glob(pattern: &str, name: &str) -> bool {
+    wildcard(&chars(pattern), &chars(name))
 }
 
 fn chars(text: &str) -> Vec<char> {

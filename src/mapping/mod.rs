@@ -8,7 +8,7 @@
 //!
 //! # Format
 //!
-//! - Alias: `schema.table`, lower-cased (index names have no upper case), or by a [template].
+//! - Alias: `schema.table`, lower-cased (index names have no upper case), or by a [template], of the row's key too.
 //! - Routing: none, or the text of columns of the key, made as an id is. Only of the key: of an older row that is to be deleted no more is known.
 //! - Document: one member per column, in row order, NULL as `null`; where a rule has documents of deleted rows stay, those have `"deleted":true` behind them, and where one asks for it
 //!   an object that says by what the document became what it is. What each type becomes is docs/types.md's table. A value that has no JSON, or none
@@ -26,6 +26,7 @@ mod geometry;
 mod id;
 mod json;
 mod name;
+mod places;
 pub mod rule;
 pub mod template;
 mod temporal;
@@ -35,11 +36,13 @@ use std::collections::HashSet;
 use bincode::error::DecodeError;
 
 use crate::event::codec::Row;
-use crate::event::document::{Action, Field, FieldKind, IndexSpec, Verb};
+use crate::event::document::{Action, Behind, Field, FieldKind, IndexSpec, Verb};
 use crate::event::{ColumnType, Op, TableName, TableSchema, Value, Version};
 use crate::metrics::names::VALUES_NULLED;
 use extra::Extra;
-use rule::{Form, Rules, TableRules};
+use places::Places;
+pub use places::behind;
+use rule::{Form, Rules};
 
 /// Why a table or one of its rows cannot become documents.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +68,10 @@ pub enum MappingError {
     )]
     Routing { table: Box<TableName>, column: Box<str>, why: &'static str },
     #[error(
+        "table {table} cannot have its indices by column `{column}`: {why}; `index` names columns of its key, or of its `id`"
+    )]
+    Index { table: Box<TableName>, column: Box<str>, why: &'static str },
+    #[error(
         "a logged row of table {table} cannot be read at column `{column}`: the log's schema and row disagree, which is a defect of everrelay: please report it"
     )]
     Row { table: Box<TableName>, column: Box<str>, source: DecodeError },
@@ -80,8 +87,7 @@ pub struct TableMapping {
     columns: Vec<ColumnPlan>,
     /// Indices into `columns`, in key order.
     key: Vec<usize>,
-    /// Indices into `key` of what documents are routed by.
-    routing: Vec<usize>,
+    places: Places,
     /// What the members' names take of a document, bytes.
     names_bytes: usize,
     extra: Extra,
@@ -109,7 +115,6 @@ impl TableMapping {
     pub fn with_rules(schema: &TableSchema, rules: &Rules) -> Result<TableMapping, MappingError> {
         let rules = rules.of(&schema.name);
         let table = || Box::new(schema.name.clone());
-        let alias = checked_alias(&schema.name, &rules)?;
         let (mut fields, mut columns) = (Vec::<Field>::new(), Vec::new());
         let mut names = HashSet::new();
         for column in &schema.columns {
@@ -145,12 +150,17 @@ impl TableMapping {
                 why: "its schema names a column that is not there",
             });
         }
-        let routing = rules.routing.iter().map(|name| place_in_key(schema, &columns, &key, name));
-        let routing = routing.collect::<Result<_, _>>()?;
+        let behind = places::checked(&schema.name, &rules)?;
+        let places = Places::of(schema, &key, &rules, matches!(behind, Behind::ByRow(_)))?;
+        let (alias, by_row) = match behind {
+            Behind::Alias(alias) => (alias, None),
+            Behind::ByRow(by_row) => (by_row.pattern.clone(), Some(by_row)),
+        };
         let mut renamed = rules.rename;
         renamed.retain(|column, _| schema.columns.iter().any(|there| there.name == *column));
         let spec = IndexSpec {
             alias,
+            by_row,
             fields,
             routing: rules.routing,
             renamed,
@@ -167,12 +177,12 @@ impl TableMapping {
             names_bytes: columns.iter().map(|column| column.member.len()).sum(),
             columns,
             key,
-            routing,
+            places,
             extra,
         })
     }
 
-    /// The alias and fields that the documents need.
+    /// The alias, or the pattern of all aliases, and the fields that the documents need.
     #[must_use]
     pub fn spec(&self) -> &IndexSpec {
         &self.spec
@@ -184,23 +194,6 @@ impl TableMapping {
     /// A key column is NULL, or the row cannot be read.
     pub fn id(&self, row: Row<'_>, out: &mut String) -> Result<(), MappingError> {
         self.join(row, self.key.iter().copied(), out)
-    }
-
-    /// What the document that a change does `verb` to is routed by; `None` where it is by its id.
-    ///
-    /// # Errors
-    /// As [`TableMapping::id`].
-    pub fn routing(&self, op: Op, verb: Verb, row: Row<'_>) -> Result<Option<String>, MappingError> {
-        if self.routing.is_empty() {
-            return Ok(None);
-        }
-        let mut out = String::new();
-        match (op, verb) {
-            (Op::Tombstone, _) => self.routing_of_key(row, &mut out)?,
-            (Op::Rekey, Verb::Delete) => self.routing_of_key(self.old_key(row)?, &mut out)?,
-            _ => self.join(row, self.routing.iter().map(|&at| self.key[at]), &mut out)?,
-        }
-        Ok(Some(out))
     }
 
     /// What is done to a document; `routing`: [`TableMapping::routing`].
@@ -237,20 +230,6 @@ impl TableMapping {
             let value = self.value(&mut rest, at)?;
             at += 1;
             self.part(n, column, &value, joined, out)?;
-        }
-        id::finish(out);
-        Ok(())
-    }
-
-    fn routing_of_key(&self, key: Row<'_>, out: &mut String) -> Result<(), MappingError> {
-        for (n, &wanted) in self.routing.iter().enumerate() {
-            let mut rest = key;
-            for &column in &self.key[..wanted] {
-                self.value(&mut rest, column)?;
-            }
-            let column = self.key[wanted];
-            let value = self.value(&mut rest, column)?;
-            self.part(n, column, &value, self.routing.len() > 1, out)?;
         }
         id::finish(out);
         Ok(())
@@ -368,46 +347,6 @@ impl TableMapping {
         let column = self.columns[column].name.clone();
         MappingError::Row { table: Box::new(self.table.clone()), column, source }
     }
-}
-
-/// The alias of a table's documents.
-///
-/// # Errors
-/// The engine would refuse it.
-pub fn alias(table: &TableName, rules: &Rules) -> Result<String, MappingError> {
-    checked_alias(table, &rules.of(table))
-}
-
-fn checked_alias(table: &TableName, rules: &TableRules) -> Result<String, MappingError> {
-    let alias = match &rules.index {
-        Some(template) => template.alias(table),
-        None => format!("{}.{}", table.schema, table.table).to_lowercase(),
-    };
-    match name::check_alias(&alias) {
-        Ok(()) => Ok(alias),
-        Err(why) => Err(MappingError::IndexName { table: Box::new(table.clone()), why }),
-    }
-}
-
-/// Where in the key a column is that documents are to be routed by.
-fn place_in_key(
-    schema: &TableSchema,
-    columns: &[ColumnPlan],
-    key: &[usize],
-    name: &str,
-) -> Result<usize, MappingError> {
-    let wrong = |why| MappingError::Routing {
-        table: Box::new(schema.name.clone()),
-        column: name.escape_debug().to_string().into(),
-        why,
-    };
-    let column = columns.iter().position(|column| &*column.name == name);
-    let column = column.ok_or_else(|| wrong("it has no such column"))?;
-    key.iter().position(|&at| at == column).ok_or_else(|| {
-        wrong(
-            "it is not of the key: where a row that changes it was before the log does not keep. Name it in `id` too, behind the columns of the key",
-        )
-    })
 }
 
 fn field_kind(ty: ColumnType) -> FieldKind {

@@ -3,8 +3,8 @@
 /// Most bytes in an index name (Elasticsearch, "Create index API").
 const MAX_INDEX_NAME: usize = 255;
 
-/// What a sink appends to an alias to name its index.
-const GENERATION: usize = "-000001".len();
+/// What a sink appends to an alias to name the first index behind it.
+pub(super) const FIRST: &str = "-000001";
 
 /// Names that the engine keeps for itself: a document that holds one is refused ("is a metadata field and cannot be added
 /// inside a document"), in Elasticsearch 7 to 9 and OpenSearch.
@@ -38,7 +38,7 @@ const METADATA: &[&str] = &[
 
 /// `alias`: lower-cased. The rules are Elasticsearch's `MetadataCreateIndexService.validateIndexOrAliasName`.
 pub(super) fn check_alias(alias: &str) -> Result<(), &'static str> {
-    if alias.len() + GENERATION > MAX_INDEX_NAME {
+    if alias.len() + FIRST.len() > MAX_INDEX_NAME {
         return Err("its name is longer than the 248 bytes that an index name leaves");
     }
     if alias.starts_with(['-', '_', '+']) {

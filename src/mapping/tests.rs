@@ -456,7 +456,43 @@ fn by_rule_an_alias_is_made_of_the_tables_name() {
     let rules = Rules(vec![Rule { index, ..Rule::of(TablePattern::parse("*.*").unwrap(), 1) }]);
     let schema = schema(&[("id", ColumnType::Text)], &[0]);
     assert_eq!(TableMapping::with_rules(&schema, &rules).unwrap().spec().alias, "search-orders");
-    assert_eq!(alias(&schema.name, &rules).unwrap(), "search-orders");
+    assert_eq!(behind(&schema.name, &rules).unwrap(), Behind::Alias("search-orders".to_owned()));
     let odd = TableName::new("shop", "a b");
-    assert!(matches!(alias(&odd, &rules), Err(MappingError::IndexName { .. })));
+    assert!(matches!(behind(&odd, &rules), Err(MappingError::IndexName { .. })));
+}
+
+#[test]
+fn by_rule_an_alias_is_made_of_columns_of_the_key_wherever_a_change_has_them() {
+    let number = ColumnType::Integer { bits: 32, unsigned: false };
+    let columns = [("name", ColumnType::Text), ("id", number), ("day", ColumnType::Date), ("area", number)];
+    let by = |index: &str| {
+        let index = Some(super::template::IndexTemplate::parse(index).unwrap());
+        let rule = Rule { index, ..Rule::of(TablePattern::parse("shop.*").unwrap(), 1) };
+        TableMapping::with_rules(&schema(&columns, &[2, 1, 3]), &Rules(vec![rule]))
+    };
+    let day = |day| Value::Date(Date { year: 2026, month: 11, day });
+    let whole = [Value::Text("n"), Value::I64(7), day(29), Value::I64(3)];
+    let key = [day(28), Value::I64(8), Value::I64(4)];
+    let rekeyed = row(&[&whole[..], &key].concat());
+    let (whole, key) = (row(&whole), row(&key));
+    let mapping = by("o-{area}-{day:%m.%d}").unwrap();
+    let of = |op, verb, row| {
+        let mut out = "before".to_owned();
+        mapping.alias(op, verb, Row::new(row), &mut out).map(|()| out).unwrap()
+    };
+    for (op, verb) in [(Op::Insert, Verb::Index), (Op::Read, Verb::Index), (Op::Delete, Verb::Delete)] {
+        assert_eq!(of(op, verb, &whole), "o-3-11.29", "{op:?}");
+    }
+    assert_eq!(of(Op::Rekey, Verb::Index, &rekeyed), "o-3-11.29");
+    assert_eq!(of(Op::Rekey, Verb::Delete, &rekeyed), "o-4-11.28");
+    assert_eq!(of(Op::Tombstone, Verb::Delete, &key), "o-4-11.28");
+    let Behind::ByRow(by_row) = mapping.spec().behind() else { panic!() };
+    assert_eq!((&*by_row.pattern, &*by_row.template), ("o-*-*", "o-{area}-{day:%m.%d}"));
+    for (index, why) in
+        [("o-{name}", "not of the key"), ("o-{nobody}", "no such"), ("o-{id:%Y}", "none of DATE")]
+    {
+        let error = by(index).unwrap_err();
+        assert!(matches!(error, MappingError::Index { .. }) && error.to_string().contains(why), "{error}");
+    }
+    assert!(matches!(by(&format!("{}-{{id}}", "x".repeat(190))), Err(MappingError::IndexName { .. })));
 }

@@ -45,6 +45,7 @@ use super::building::Building;
 use super::documents::Documents;
 use super::error::DeliverError;
 use super::flights::Flights;
+use super::learning::{Learning, next_index};
 use super::options::DeliverOptions;
 use super::outstanding::Outstanding;
 use super::parked_orders::ParkedQueue;
@@ -55,7 +56,7 @@ use super::replay::orders::ReplayQueue;
 use super::retries::Retries;
 use super::sizing::Sizing;
 use super::sweeps::Sweeps;
-use super::tables::{Learning, Tables, next_index};
+use super::tables::Tables;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::event::Seq;
@@ -84,6 +85,8 @@ pub struct Deliver<K, C, D: Disk, T> {
     tables: Tables,
     /// The table that reading waits for.
     learning: Option<Learning>,
+    /// The change that reading waits for an index with.
+    held: Option<Location>,
     documents: Documents,
     sweeps: Sweeps<K>,
     /// Sweeps that a former run left.
@@ -103,6 +106,7 @@ pub struct Deliver<K, C, D: Disk, T> {
     progress: Progress<C>,
     id: String,
     old_id: String,
+    alias: String,
     reread: Vec<u8>,
     collapsed: metrics::Counter,
 }
@@ -135,6 +139,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         Ok(Deliver {
             tables: Tables::new(cursor.indices.clone(), options.rules.clone()),
             learning: None,
+            held: None,
             sizing: Sizing::new(options.bulk_bytes),
             outstanding: Outstanding::new(cursor.seq),
             flights: Flights::new(Arc::clone(&sink), &options, readiness.clone()),
@@ -150,6 +155,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             building_since: None,
             id: String::new(),
             old_id: String::new(),
+            alias: String::new(),
             reread: Vec::new(),
             collapsed: counter!(names::SINK_COLLAPSED, "sink" => options.name.clone()),
             log,
@@ -313,6 +319,10 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                 continue;
             }
             let may_read = self.may_read();
+            if may_read && let Some(at) = self.held.take() {
+                self.read_held(at)?;
+                continue;
+            }
             let frame = if may_read { reader.next_frame()? } else { None };
             let Some(frame) = frame else {
                 if self.flights.may_launch()
@@ -337,8 +347,10 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                 let (seq, version) = (frame.seq, frame.version);
                 if !self.tables.recall(&record) {
                     let wanted = (record, version);
-                    self.learning = Some(self.tables.learn(wanted, &self.sink, &self.readiness)?);
-                    return Ok(false);
+                    self.learning = self.tables.learn(wanted, &self.sink, &self.readiness)?;
+                    if self.learning.is_some() {
+                        return Ok(false);
+                    }
                 }
                 self.passed(seq);
             } else {

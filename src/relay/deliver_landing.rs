@@ -15,7 +15,7 @@ use super::replay::Counts;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::event::Version;
-use crate::event::document::Verb;
+use crate::event::document::{Behind, Verb};
 use crate::log::Frame;
 use crate::log::record::SweepRecord;
 use crate::mapping;
@@ -155,11 +155,6 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             return Err(DeliverError::Record { seq: frame.seq, problem });
         }
         let ticket = self.outstanding.open(frame.seq);
-        if record.of_snapshot && !self.tables.may_have_older(&record.table, bound) {
-            tracing::info!(table = %record.table, "the first load is over: its index was made for it, no older document can be there");
-            self.outstanding.settle(ticket);
-            return Ok(());
-        }
         let what_for =
             if record.of_snapshot { WhatFor::Snapshot(Some(ticket)) } else { WhatFor::Truncate(ticket) };
         self.owe(Owed { table: record.table, bound, seq: frame.seq, what_for })
@@ -175,39 +170,57 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     }
 
     fn owe(&mut self, owed: Owed) -> Result<(), DeliverError> {
-        match self.tables.index(&owed.table).cloned() {
-            Some(index) => self.sweeps.begin(Sweep { owed, index }, &mut self.documents),
-            None => {
-                let alias = mapping::alias(&owed.table, &self.options.rules)?;
-                let expect = self.tables.expect(&alias, &owed.table)?;
-                self.sweeps.find(owed, alias, expect);
-            }
+        let behind = mapping::behind(&owed.table, &self.options.rules)?;
+        let expect = self.tables.expect_found(&behind, &behind.to_string(), &owed.table)?;
+        if let Behind::Alias(alias) = &behind
+            && self.tables.seen(alias).is_some()
+        {
+            self.begin_sweep(owed);
+            return Ok(());
         }
+        let unseen = |alias: &&String| self.tables.seen(alias).is_none();
+        let known = self.tables.aliases_of(&owed.table).filter(unseen).cloned().collect();
+        self.sweeps.find(owed, behind, known, expect);
         Ok(())
+    }
+
+    /// A sweep begins over all indices of its table that were looked at.
+    fn begin_sweep(&mut self, owed: Owed) {
+        let mut indices = self.tables.seen_of(&owed.table);
+        let none = indices.is_empty();
+        if !matches!(owed.what_for, WhatFor::Truncate(_)) {
+            indices.retain(|index| self.tables.may_have_older(index, owed.bound));
+        }
+        if !indices.is_empty() {
+            return self.sweeps.begin(Sweep { owed, indices }, &mut self.documents);
+        }
+        let Owed { table, bound, seq, what_for } = owed;
+        if none {
+            tracing::info!(%table, "the table's older documents are to go, and it has no index");
+        } else {
+            tracing::info!(%table, "the first load is over: its index was made for it, no older document can be there");
+        }
+        self.parking.sweep(&table, bound);
+        match what_for {
+            WhatFor::Truncate(ticket) | WhatFor::Snapshot(Some(ticket)) => self.outstanding.settle(ticket),
+            WhatFor::Snapshot(None) => self.progress.swept(seq),
+        }
     }
 
     pub(super) fn swept(&mut self, event: Event) -> Result<(), DeliverError> {
         match event {
-            Event::Found { owed, alias, index: Some(index) } => {
-                self.tables.check_identity(&alias, &owed.table, &index)?;
-                self.note_indices()?;
-                self.sweeps.begin(Sweep { owed, index }, &mut self.documents);
-            }
-            Event::Found { owed: Owed { table, bound, seq, what_for }, alias, index: None } => {
-                self.parking.sweep(&table, bound);
-                tracing::info!(%table, alias, "the table's older documents are to go, and it has no index");
-                match what_for {
-                    WhatFor::Truncate(ticket) | WhatFor::Snapshot(Some(ticket)) => {
-                        self.outstanding.settle(ticket);
-                    }
-                    WhatFor::Snapshot(None) => self.progress.swept(seq),
+            Event::Found { owed, indices } => {
+                for (alias, index) in indices {
+                    self.tables.check_identity(&alias, &owed.table, &index)?;
                 }
+                self.note_indices()?;
+                self.begin_sweep(owed);
             }
-            Event::Ended(Sweep { owed, index }) => {
+            Event::Ended(Sweep { owed, indices }) => {
                 match owed.what_for {
                     WhatFor::Truncate(ticket) => {
                         self.parking.sweep(&owed.table, owed.bound);
-                        self.documents.lift(index.no);
+                        indices.iter().for_each(|index| self.documents.lift(index.no));
                         self.outstanding.settle(ticket);
                     }
                     WhatFor::Snapshot(_) => self.progress.swept(owed.seq),

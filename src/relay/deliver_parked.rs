@@ -20,9 +20,19 @@ use crate::event::codec::Row;
 use crate::event::{Op, Seq, TableNo, TableSchema, Version};
 use crate::log::record::{Change, Kind, SchemaRecord};
 use crate::log::{Log, Reader};
-use crate::mapping::{self, TableMapping};
+use crate::mapping::TableMapping;
 use crate::settled::{CursorStore, Parked, ParkedRow};
-use crate::sink::{IndexNo, Item, Sink};
+use crate::sink::{Expect, IndexNo, Item, Sink};
+
+/// Where a parked row's document goes.
+enum Place {
+    At(IndexNo),
+    /// Its index was not looked at in this run.
+    Unseen {
+        alias: String,
+        expect: Expect,
+    },
+}
 
 /// How many frames are read over on the way to a row, rather than to look for its place in the log.
 const NEAR: u64 = 4096;
@@ -214,48 +224,59 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             self.retries.decided(retry, Became::Overtaken);
             return self.answer_retry().map(|()| true);
         };
-        let Some(index) = self.tables.seen(&retry.table).cloned() else {
-            let alias = mapping::alias(&retry.table, &self.options.rules).map_err(DeliverError::from);
-            match alias.and_then(|alias| Ok((self.tables.expect(&alias, &retry.table)?, alias))) {
-                Ok((expect, alias)) => self.retries.find(retry, alias, expect, &self.sink, &self.readiness),
-                Err(error) => {
-                    self.retries.decided(retry, Became::Refused { reason: error.to_string() });
-                    self.answer_retry()?;
-                }
-            }
-            return Ok(false);
-        };
-        // Above what is settled the change itself is yet to be sent again, behind older ones.
-        let is_to_come = retry.seq > self.outstanding.settled();
-        if is_to_come || !self.documents.is_at_rest(index.no, &retry.id) {
-            self.retries.decided(retry, Became::Busy);
-            return self.answer_retry().map(|()| true);
-        }
         let Some(ParkedRow { schema, row }) = self.progress.store().parked_row(&retry.table, &retry.id)?
         else {
             self.retries.decided(retry, Became::Overtaken);
             return self.answer_retry().map(|()| true);
         };
-        // By today's rules: they may be what was mended.
-        let encoded = match TableMapping::with_rules(&schema, &self.options.rules) {
-            Ok(mapping) => {
-                // Only the row is kept: what stood behind that of a key before is not.
-                let op = if op == Op::Delete { op } else { Op::Read };
-                let change = Change { op, table: TableNo(0), stamp: None, row: Row::new(&row) };
-                let table = Table { mapping, index };
+        // Only the row is kept: what stood behind that of a key before is not.
+        let op = if op == Op::Delete { op } else { Op::Read };
+        let change = Change { op, table: TableNo(0), stamp: None, row: Row::new(&row) };
+        match self.place_of_parked(&schema, &change) {
+            Ok((table, Place::At(index))) => {
+                // Above what is settled the change itself is yet to be sent again, behind older ones.
+                let is_to_come = retry.seq > self.outstanding.settled();
+                if is_to_come || !self.documents.is_at_rest(index, &retry.id) {
+                    self.retries.decided(retry, Became::Busy);
+                    return self.answer_retry().map(|()| true);
+                }
                 let (verb, id, ticket) = (table.mapping.verb(op), Arc::clone(&retry.id), Ticket::PARKED);
-                self.encode_change(&table, ToSend { verb, id, version, ticket }, &change)
+                let document = ToSend { verb, id, version, ticket };
+                match self.encode_change((&table, index), document, &change) {
+                    Ok(()) => self.retries.sent(retry),
+                    Err(error) => self.refuse_retry(retry, &error)?,
+                }
+                Ok(true)
             }
-            Err(error) => Err(error.into()),
-        };
-        match encoded {
-            Ok(()) => self.retries.sent(retry),
-            Err(error) => {
-                self.retries.decided(retry, Became::Refused { reason: error.to_string() });
-                self.answer_retry()?;
+            Ok((_, Place::Unseen { alias, expect })) => {
+                self.retries.find(retry, alias, expect, &self.sink, &self.readiness);
+                Ok(false)
             }
+            Err(error) => self.refuse_retry(retry, &error).map(|()| true),
         }
-        Ok(true)
+    }
+
+    fn refuse_retry(&mut self, retry: Retry, error: &DeliverError) -> Result<(), DeliverError> {
+        self.retries.decided(retry, Became::Refused { reason: error.to_string() });
+        self.answer_retry()
+    }
+
+    /// Where a parked row's document goes, by today's rules: they may be what was mended.
+    fn place_of_parked(
+        &self,
+        schema: &TableSchema,
+        change: &Change<'_>,
+    ) -> Result<(Table, Place), DeliverError> {
+        let mapping = TableMapping::with_rules(schema, &self.options.rules)?;
+        let mut alias = String::new();
+        mapping.alias(change.op, mapping.verb(change.op), change.row, &mut alias)?;
+        let expect = self.tables.expect_found(&mapping.spec().behind(), &alias, &schema.name)?;
+        let place = match self.tables.seen(&alias) {
+            Some(index) => Place::At(index.no),
+            None if self.tables.is_absent(&alias) => return Err(DeliverError::NoIndex { alias }),
+            None => Place::Unseen { alias, expect },
+        };
+        Ok((Table { mapping, index: None }, place))
     }
 
     /// The index that a retry waited for was looked for.
@@ -265,7 +286,10 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             Ok(Some(index)) => {
                 self.tables.check_identity(&alias, &table, &index).err().map(|e| e.to_string())
             }
-            Ok(None) => Some(format!("the alias {alias} leads to no index")),
+            Ok(None) => {
+                self.tables.note_absent(&alias);
+                None
+            }
             Err(error) => Some(error.to_string()),
         };
         if let Some(reason) = refused {

@@ -9,14 +9,14 @@ use super::super::error::DeliverError;
 use super::super::outstanding::Ticket;
 use super::super::progress::Moved;
 use super::super::replay::going::Answered;
-use super::super::tables::Table;
+use super::super::tables::{Table, To};
 use super::Deliver;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::event::document::Verb;
 use crate::event::{Op, Seq, Version};
-use crate::log::Frame;
 use crate::log::record::{Change, Commit, Kind, Mark, State};
+use crate::log::{Frame, Location};
 use crate::mapping::TableMapping;
 use crate::settled::CursorStore;
 use crate::sink::{IndexNo, Sink};
@@ -32,7 +32,12 @@ pub(super) struct ToSend {
 impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     pub(super) fn read(&mut self, frame: &Frame<'_>) -> Result<(), DeliverError> {
         match frame.kind {
-            Kind::Change => self.read_change(frame)?,
+            Kind::Change => {
+                if !self.read_change(frame)? {
+                    self.held = Some(frame.at);
+                    return Ok(());
+                }
+            }
             Kind::Sweep => self.read_sweep(frame)?,
             Kind::Commit => {
                 let commit =
@@ -66,11 +71,34 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         }
     }
 
-    fn read_change(&mut self, frame: &Frame<'_>) -> Result<(), DeliverError> {
+    /// Reads once more the change that an index was looked for with.
+    pub(super) fn read_held(&mut self, at: Location) -> Result<(), DeliverError> {
+        let mut bytes = std::mem::take(&mut self.reread);
+        let frame = self.log.read_at(at, &mut bytes)?;
+        self.read(&frame)?;
+        self.reread = bytes;
+        Ok(())
+    }
+
+    /// False, and nothing is done, where an index is to be looked for first.
+    fn read_change(&mut self, frame: &Frame<'_>) -> Result<bool, DeliverError> {
         let change = Change::decode(frame.payload).map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
-        self.sizing.read(change.op);
         let table = self.tables.take(change.table);
         let table = table.ok_or_else(|| DeliverError::no_schema(frame.seq, change.table))?;
+        let verb = table.mapping.verb(change.op);
+        let Some(to) = self.find_place(frame, &table, &change, verb)? else {
+            self.tables.put_back(change.table, table);
+            return Ok(false);
+        };
+        let mut of_old = to;
+        if change.op == Op::Rekey {
+            let Some(place) = self.find_place(frame, &table, &change, Verb::Delete)? else {
+                self.tables.put_back(change.table, table);
+                return Ok(false);
+            };
+            of_old = place;
+        }
+        self.sizing.read(change.op);
         let mut id = std::mem::take(&mut self.id);
         let mut old_id = std::mem::take(&mut self.old_id);
         match change.op {
@@ -80,13 +108,32 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         if change.op == Op::Rekey {
             table.mapping.old_id(change.row, &mut old_id)?;
             if old_id != id {
-                self.act(frame, &table, &change, Verb::Delete, &old_id)?;
+                self.act(frame, &table, &change, (Verb::Delete, of_old), &old_id)?;
             }
         }
-        self.act(frame, &table, &change, table.mapping.verb(change.op), &id)?;
+        self.act(frame, &table, &change, (verb, to), &id)?;
         (self.id, self.old_id) = (id, old_id);
         self.tables.put_back(change.table, table);
-        Ok(())
+        Ok(true)
+    }
+
+    /// Where the document goes that a change does `verb` to; `None`: its index is looked for.
+    fn find_place(
+        &mut self,
+        frame: &Frame<'_>,
+        table: &Table,
+        change: &Change<'_>,
+        verb: Verb,
+    ) -> Result<Option<To>, DeliverError> {
+        match self.tables.to(table, change, verb, &mut self.alias)? {
+            To::Unknown => {
+                let wanted = (&*self.alias, verb, frame.version);
+                let learning = self.tables.learn_index(table, wanted, &self.sink, &self.readiness)?;
+                self.learning = Some(learning);
+                Ok(None)
+            }
+            place => Ok(Some(place)),
+        }
     }
 
     /// One action of a change: behind the one in flight, or into the bulk being built.
@@ -95,11 +142,17 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         frame: &Frame<'_>,
         table: &Arc<Table>,
         change: &Change<'_>,
-        verb: Verb,
+        (verb, to): (Verb, To),
         id: &str,
     ) -> Result<(), DeliverError> {
+        let To::Index(index) = to else {
+            // Its document is nowhere, and so is what was parked of it.
+            if let Some(by_row) = &table.mapping.spec().by_row {
+                self.parking.settle(&by_row.table, id, frame.version);
+            }
+            return Ok(());
+        };
         let ticket = self.outstanding.open(frame.seq);
-        let index = table.index.no;
         let waiting = || Waiting {
             table: Arc::clone(table),
             verb,
@@ -133,7 +186,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             }
         }
         let document = ToSend { verb, id: id.into(), version: frame.version, ticket };
-        self.encode_change(table, document, change)
+        self.encode_change((table, index), document, change)
     }
 
     /// A change that waited for its document's turn is read from the log again.
@@ -143,24 +196,23 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         id: Arc<str>,
         waiting: Waiting,
     ) -> Result<(), DeliverError> {
-        debug_assert_eq!(index, waiting.table.index.no);
         let mut bytes = std::mem::take(&mut self.reread);
         let frame = self.log.read_at(waiting.location, &mut bytes)?;
         let Waiting { table, verb, version, ticket, .. } = waiting;
         let change = Change::decode(frame.payload).map_err(|e| DeliverError::undecodable(frame.seq, &e))?;
-        self.encode_change(&table, ToSend { verb, id, version, ticket }, &change)?;
+        self.encode_change((&table, index), ToSend { verb, id, version, ticket }, &change)?;
         self.reread = bytes;
         Ok(())
     }
 
     pub(super) fn encode_change(
         &mut self,
-        table: &Table,
+        (table, index): (&Table, IndexNo),
         document: ToSend,
         change: &Change<'_>,
     ) -> Result<(), DeliverError> {
         let routing = table.mapping.routing(change.op, document.verb, change.row)?;
-        self.encode((&table.mapping, table.index.no), document, routing.as_deref(), change)
+        self.encode((&table.mapping, index), document, routing.as_deref(), change)
     }
 
     /// Adds an action to the bulk being built; where it cannot be made nothing is added.

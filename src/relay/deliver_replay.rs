@@ -17,7 +17,6 @@ use crate::disk::Disk;
 use crate::event::Seq;
 use crate::event::document::Verb;
 use crate::log::record::Change;
-use crate::mapping;
 use crate::settled::{CursorStore, HowEnded, Replay};
 use crate::sink::{Disposition, Sink};
 
@@ -33,7 +32,9 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     pub(super) fn replay_ordered(&mut self, Taken { order, answer }: Taken) -> Result<(), DeliverError> {
         let now = self.clock.wall_micros();
         let done = match order {
-            ReplayOrder::Begin { from, end, tables } => self.begin_replay((from, end), tables),
+            ReplayOrder::Begin { from, end, tables, indices } => {
+                self.begin_replay((from, end), (tables, indices))
+            }
             ReplayOrder::Cancel => match self.replays.end(HowEnded::Cancelled, now) {
                 Some(replay) => Ok(replay.clone()),
                 None => Err("no replay goes on".to_owned()),
@@ -54,7 +55,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     fn begin_replay(
         &mut self,
         (from, end): (Seq, Option<Seq>),
-        tables: Vec<String>,
+        meant: (Vec<String>, Vec<String>),
     ) -> Result<Replay, String> {
         let (start, settled) = (self.log.retained_start(), self.outstanding.settled());
         if from < start {
@@ -66,7 +67,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             ));
         }
         let now = self.clock.wall_micros();
-        self.replays.begin((from, end), tables, settled, now).cloned()
+        self.replays.begin((from, end), meant, settled, now).cloned()
     }
 
     fn end_replay(&mut self, how: HowEnded) -> Result<(), DeliverError> {
@@ -113,8 +114,8 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         if !self.replays.read_on(&self.log, &self.options.rules, settled)? {
             return Ok(false);
         }
-        let (table, id) = match self.replays.next_due()? {
-            Next::Due { table, id } => (table, id),
+        let (table, alias, id) = match self.replays.next_due()? {
+            Next::Due { table, alias, id } => (table, alias, id),
             Next::Later => return Ok(false),
             Next::End => {
                 if !self.replays.next_slice() {
@@ -123,13 +124,13 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                 return Ok(false);
             }
         };
-        if self.replays.leaves_out(&table.name) {
+        if self.replays.leaves_out(&alias) {
             return Ok(true);
         }
-        let Some(index) = self.tables.seen(&table.name).map(|index| index.no) else {
-            let alias = mapping::alias(&table.name, &self.options.rules)?;
-            let expect = self.tables.expect(&alias, &table.name)?;
-            self.replays.find((table.name.clone(), alias, expect), &self.sink, &self.readiness);
+        let Some(index) = self.tables.seen(&alias).map(|index| index.no) else {
+            let expect = self.tables.expect_found(&table.mapping.spec().behind(), &alias, &table.name)?;
+            let wanted = (table.name.clone(), alias.to_string(), expect);
+            self.replays.find(wanted, &self.sink, &self.readiness);
             return Ok(false);
         };
         // A parked change of it is being sent again.
@@ -155,7 +156,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                 Err(error) => self.fail_replay(&error),
             },
             Ok(None) => {
-                self.replays.without_index(&table);
+                self.replays.without_index(&table, alias);
                 Ok(())
             }
             Err(error) => self.fail_replay(&error),

@@ -275,7 +275,6 @@ mod tests {
     use crate::event::{Column, ColumnType, TableName};
     use crate::mapping::TableMapping;
     use crate::relay::outstanding::Outstanding;
-    use crate::sink::Index;
 
     const NO: IndexNo = IndexNo(0);
 
@@ -296,12 +295,11 @@ mod tests {
                 columns: vec![Column { name: "id".into(), ty, nullable: false }],
                 key: vec![0],
             };
-            let index = Index { no: NO, name: "i".into(), uuid: "u".into(), history: None, made: false };
             Play {
                 documents: Documents::default(),
                 building: Building::default(),
                 outstanding: Outstanding::new(Seq(0)),
-                table: Arc::new(Table { mapping: TableMapping::new(&schema).unwrap(), index }),
+                table: Arc::new(Table { mapping: TableMapping::new(&schema).unwrap(), index: Some(NO) }),
                 seq: 0,
             }
         }

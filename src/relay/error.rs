@@ -67,6 +67,13 @@ pub enum DeliverError {
          your own at the index and search by that"
     )]
     OtherAlias { table: TableName, stored: String, alias: String },
+    #[error("the alias {alias} leads to no index")]
+    NoIndex { alias: String },
+    #[error(
+        "the rows of table {table} ask for more than {most} indices ({aliases}), one for each value of what its `index` names: choose columns of few values, or a date of \
+         coarser steps, in a new state folder"
+    )]
+    TooManyIndices { table: TableName, aliases: String, most: usize },
     #[error(
         "the search engine refused document {id} of {index:?} (log record {seq}) for good: {reason}. Nothing after it was skipped; mend the mapping or the row, then start again"
     )]
@@ -112,6 +119,8 @@ impl DeliverError {
             | DeliverError::ForeignWriter { .. }
             | DeliverError::SharedAlias { .. }
             | DeliverError::OtherAlias { .. }
+            | DeliverError::NoIndex { .. }
+            | DeliverError::TooManyIndices { .. }
             | DeliverError::Mapping(_) => false,
         }
     }

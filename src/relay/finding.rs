@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::error::DeliverError;
-use super::tables::patiently;
+use super::learning::patiently;
 use crate::event::TableName;
 use crate::lifecycle::Readiness;
 use crate::sink::{Expect, Index, Sink};

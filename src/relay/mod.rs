@@ -28,7 +28,7 @@
 //! | [`progress`] | the cursor's way into its store |
 //! | [`options`] | bounds and times |
 //! | [`error`] | why a pipeline stopped |
-//! | [`tables`] | mapping and index per table |
+//! | [`tables`] [`learning`] | mapping and indices per table, made ready |
 //!
 //! The two sides share nothing but the log. When one stops for good the other finishes what it can within its bound,
 //! and the pipeline ends with the first error: a daemon is not half alive. Of several sinks the others go on when one stops.
@@ -45,6 +45,7 @@ pub mod flights;
 pub mod gaps;
 pub mod ingest;
 pub mod joining;
+pub mod learning;
 pub mod options;
 pub mod orders;
 pub mod outstanding;

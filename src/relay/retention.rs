@@ -272,6 +272,7 @@ mod tests {
                 from: Seq(1),
                 end: Seq(9),
                 tables: Vec::new(),
+                indices: Vec::new(),
                 since_micros: 1,
                 slice: ([0; 2], [u64::MAX; 2]),
                 place: Seq(place),

@@ -22,12 +22,12 @@
 //! # Operation
 //!
 //! A table that was not met in this run (a TRUNCATE may be the first that is read of it) has its index looked for while reading waits; where
-//! there is none there is nothing to sweep. A second TRUNCATE of a table makes reading wait for the first's. Passes that fail are made
+//! there is none there is nothing to sweep. One whose rows say where they go has all of its indices looked for each time, by what the engine has and by what the cursor knows: while reading waits none is added. A second TRUNCATE of a table makes reading wait for the first's. Passes that fail are made
 //! again for as long as it takes; a drain ends them after a page.
 //!
 //! [`Documents::bar`]: super::documents::Documents::bar
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,11 +40,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::documents::Documents;
 use super::error::DeliverError;
+use super::learning::patiently;
 use super::outstanding::Ticket;
 use super::parking::Parking;
-use super::tables::patiently;
 use crate::backoff::Backoff;
 use crate::disk::Disk;
+use crate::event::document::Behind;
 use crate::event::{Seq, TableName, Version};
 use crate::lifecycle::Readiness;
 use crate::log::{Log, NOT_BEFORE_MICROS};
@@ -78,18 +79,26 @@ pub enum WhatFor {
     Snapshot(Option<Ticket>),
 }
 
-/// A sweep whose index is known.
+/// A sweep whose indices are known.
 #[derive(Debug)]
 pub struct Sweep {
     pub owed: Owed,
-    pub index: Index,
+    /// One at least.
+    pub indices: Vec<Index>,
+}
+
+impl Sweep {
+    /// Another one's barrier stands before one of its indices.
+    fn is_barred(&self, documents: &Documents) -> bool {
+        self.indices.iter().any(|index| documents.is_barred(index.no))
+    }
 }
 
 /// What a task of this room came to.
 #[derive(Debug)]
 pub enum Event {
-    /// The index of a table was looked for.
-    Found { owed: Owed, alias: String, index: Option<Index> },
+    /// The indices of a table were looked for: those that were found, with their aliases.
+    Found { owed: Owed, indices: Vec<(String, Index)> },
     /// A whole pass was made.
     Ended(Sweep),
     /// A drain ended it.
@@ -157,25 +166,40 @@ impl<K: Sink> Sweeps<K> {
         self.pages.load(Ordering::Relaxed)
     }
 
-    /// Looks for the index of a table that was not met in this run; reading waits for it.
-    pub fn find(&mut self, owed: Owed, alias: String, expect: Expect) {
+    /// Looks for the indices of a table that were not looked at in this run; reading waits for them. `known`: aliases that it had documents behind.
+    pub fn find(&mut self, owed: Owed, behind: Behind, known: Vec<String>, expect: Expect) {
         self.finding = true;
         let (sink, readiness, stop) = (Arc::clone(&self.sink), self.readiness.clone(), self.stop.clone());
         self.tasks.spawn(async move {
-            let found = patiently(&readiness, &alias, || sink.find(&alias, expect));
-            let index = stop.run_until_cancelled(found).await;
-            index.map_or(Ok(Event::Stopped), |index| Ok(Event::Found { owed, index: index?, alias }))
+            let found = async {
+                let mut aliases = BTreeSet::from_iter(known);
+                match &behind {
+                    Behind::Alias(alias) => drop(aliases.insert(alias.clone())),
+                    Behind::ByRow(by_row) => {
+                        let there = patiently(&readiness, &by_row.pattern, || sink.aliases(by_row));
+                        aliases.extend(there.await?);
+                    }
+                }
+                let mut indices = Vec::new();
+                for alias in aliases {
+                    let index = patiently(&readiness, &alias, || sink.find(&alias, expect)).await?;
+                    indices.extend(index.map(|index| (alias, index)));
+                }
+                Ok::<_, DeliverError>(indices)
+            };
+            let indices = stop.run_until_cancelled(found).await;
+            indices.map_or(Ok(Event::Stopped), |indices| Ok(Event::Found { owed, indices: indices? }))
         });
     }
 
     /// A sweep begins: its barrier is set, or reading waits until the one before it of the same table has ended.
     pub fn begin(&mut self, sweep: Sweep, documents: &mut Documents) {
         if matches!(sweep.owed.what_for, WhatFor::Truncate(_)) {
-            if documents.is_barred(sweep.index.no) {
+            if sweep.is_barred(documents) {
                 self.next = Some(sweep);
                 return;
             }
-            documents.bar(sweep.index.no, sweep.owed.bound);
+            sweep.indices.iter().for_each(|index| documents.bar(index.no, sweep.owed.bound));
         }
         self.open += 1;
         self.tell_open();
@@ -192,7 +216,7 @@ impl<K: Sink> Sweeps<K> {
         (parking, beside): (&mut Parking, bool),
     ) -> Vec<(Ticket, OwedSweep)> {
         let is_due = |sweep: &mut Sweep| match sweep.owed.what_for {
-            WhatFor::Truncate(_) => documents.is_clear(sweep.index.no),
+            WhatFor::Truncate(_) => sweep.indices.iter().all(|index| documents.is_clear(index.no)),
             WhatFor::Snapshot(_) if beside => false,
             WhatFor::Snapshot(Some(_)) => settled >= sweep.owed.seq.previous(),
             WhatFor::Snapshot(None) => true,
@@ -244,7 +268,7 @@ impl<K: Sink> Sweeps<K> {
     pub fn ended(&mut self, documents: &mut Documents) {
         self.open -= 1;
         self.tell_open();
-        if let Some(next) = self.next.take_if(|next| !documents.is_barred(next.index.no)) {
+        if let Some(next) = self.next.take_if(|next| !next.is_barred(documents)) {
             self.begin(next, documents);
         }
     }
@@ -259,7 +283,7 @@ impl<K: Sink> Sweeps<K> {
     }
 }
 
-/// What makes passes over one index until one is whole.
+/// What makes passes over each index until one is whole.
 struct Pass<K, D: Disk> {
     /// Documents whose rows a snapshot found, and which the engine refused: what it has of them stays.
     spared: HashSet<Arc<str>>,
@@ -273,7 +297,17 @@ struct Pass<K, D: Disk> {
 
 impl<K: Sink, D: Disk> Pass<K, D> {
     async fn run(self, sweep: Sweep) -> Result<Event, DeliverError> {
-        let Sweep { owed: Owed { table, bound, what_for, .. }, index } = &sweep;
+        for index in &sweep.indices {
+            if self.over(&sweep.owed, index).await?.is_break() {
+                return Ok(Event::Stopped);
+            }
+        }
+        Ok(Event::Ended(sweep))
+    }
+
+    /// Breaks where a drain ends it.
+    async fn over(&self, owed: &Owed, index: &Index) -> Result<ControlFlow<()>, DeliverError> {
+        let Owed { table, bound, what_for, .. } = owed;
         let why = match what_for {
             WhatFor::Truncate(_) => "the table was emptied",
             WhatFor::Snapshot(_) => "every row of the table was read",
@@ -314,9 +348,9 @@ impl<K: Sink, D: Disk> Pass<K, D> {
             let error = match result {
                 Ok(ControlFlow::Continue(())) => {
                     tracing::info!(%table, deleted = swept.deleted, spared = swept.spared, "deleted all older documents");
-                    return Ok(Event::Ended(sweep));
+                    return Ok(ControlFlow::Continue(()));
                 }
-                Ok(ControlFlow::Break(())) => return Ok(Event::Stopped),
+                Ok(ControlFlow::Break(())) => return Ok(ControlFlow::Break(())),
                 Err(SinkError::Definite(error)) => return Err(DeliverError::Sink(error)),
                 Err(SinkError::Transient(error)) => error,
             };
@@ -333,6 +367,6 @@ impl<K: Sink, D: Disk> Pass<K, D> {
                 () = self.stop.cancelled() => {}
             }
         }
-        Ok(Event::Stopped)
+        Ok(ControlFlow::Break(()))
     }
 }

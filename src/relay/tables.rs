@@ -1,25 +1,47 @@
-//! The tables that the deliver side has met: mapping and index of each, made ready before the first document needs them.
+//! The tables that the deliver side has met: mapping and indices of each, made ready before the first document needs them.
+//!
+//! A table has one index, which is made ready as the table is met, or many, each row's alias said by its key: such a one is made ready as the first document is to be written
+//! to it. A delete makes none: where there is none, there is nothing to delete. That an index is not there is believed for a while ([`ABSENT`]).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::error::DeliverError;
-use crate::backoff::Backoff;
+use super::learning::{Learning, Wanted};
+use crate::event::document::{Behind, Verb};
 use crate::event::{TableName, TableNo, TableSchema, Version};
 use crate::lifecycle::Readiness;
-use crate::log::record::SchemaRecord;
-use crate::mapping::TableMapping;
+use crate::log::record::{Change, SchemaRecord};
 use crate::mapping::rule::Rules;
+use crate::mapping::{self, MappingError, TableMapping};
 use crate::settled::IndexId;
-use crate::sink::{Expect, Index, IndexNo, Sink, SinkError};
+use crate::sink::{Expect, Index, IndexNo, Sink};
 
-/// A table whose index is ready.
+/// Most indices of one table: each is a shard and more of the engine's, which takes a thousand of a node.
+const MOST_INDICES: usize = 1_000;
+
+/// How long an index that was not there is taken for not there.
+const ABSENT: Duration = Duration::from_secs(30);
+
+/// A table whose documents can be made.
 #[derive(Debug)]
 pub struct Table {
     pub mapping: TableMapping,
-    pub index: Index,
+    /// Where all of them go; `None`: each row says where.
+    pub index: Option<IndexNo>,
+}
+
+/// Where a document goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    Index(IndexNo),
+    /// There is no such index: nothing is to be deleted there.
+    Nowhere,
+    /// To one that has to be made ready, or looked for.
+    Unknown,
 }
 
 /// Tables by the number that the segment being read gives them.
@@ -32,11 +54,21 @@ pub struct Tables {
     rules: Rules,
     /// The index that each alias stood for when the cursor was last committed.
     indices: BTreeMap<String, IndexId>,
-    /// Indices that were looked at in this run, and whose they are.
-    seen: HashMap<TableName, Index>,
-    owners: HashMap<IndexNo, TableName>,
-    /// Of tables whose index was made in this run: no document of it has a lower version.
-    made: HashMap<TableName, Version>,
+    /// By alias, indices that were looked at in this run, and whose they are.
+    seen: HashMap<String, Index>,
+    owners: HashMap<IndexNo, Owner>,
+    /// Of tables whose rows say where they go: the aliases whose indices have the fields that the table has now.
+    ready: HashMap<String, IndexNo>,
+    /// Aliases that led nowhere, and when.
+    absent: HashMap<String, Instant>,
+    /// Indices that were made in this run: no document there has a lower version.
+    made: HashMap<IndexNo, Version>,
+}
+
+#[derive(Debug)]
+struct Owner {
+    table: TableName,
+    alias: String,
 }
 
 impl Tables {
@@ -50,6 +82,8 @@ impl Tables {
             indices,
             seen: HashMap::new(),
             owners: HashMap::new(),
+            ready: HashMap::new(),
+            absent: HashMap::new(),
             made: HashMap::new(),
         }
     }
@@ -72,7 +106,7 @@ impl Tables {
     /// The concrete name of an index, for messages.
     #[must_use]
     pub fn index_name(&self, no: IndexNo) -> String {
-        let index = self.table_of(no).and_then(|table| self.seen.get(table));
+        let index = self.owners.get(&no).and_then(|owner| self.seen.get(&owner.alias));
         index.map_or_else(|| format!("index number {}", no.0), |index| index.name.clone())
     }
 
@@ -95,35 +129,124 @@ impl Tables {
     }
 
     /// Begins to make the table of a schema frame ready, which stands in the log with this version; [`Learning::index`] waits for the engine for as long as it takes.
+    /// `None`: it is, since its rows say where they go.
     ///
     /// # Errors
     /// The table cannot be mapped, or its alias is another table's.
     pub fn learn<K: Sink>(
-        &self,
+        &mut self,
         (record, version): (SchemaRecord, Version),
         sink: &Arc<K>,
         readiness: &Readiness,
-    ) -> Result<Learning, DeliverError> {
+    ) -> Result<Option<Learning>, DeliverError> {
         let mapping = TableMapping::with_rules(&record.schema, &self.rules)?;
-        let expect = self.expect(&mapping.spec().alias, &record.schema.name)?;
-        let mut task = JoinSet::new();
-        let (spec, sink, readiness) = (mapping.spec().clone(), Arc::clone(sink), readiness.clone());
-        task.spawn(async move { patiently(&readiness, &spec.alias, || sink.ensure(&spec, expect)).await });
-        Ok(Learning { record, version, mapping, task })
+        let (spec, name) = (mapping.spec().clone(), &record.schema.name);
+        let expect = self.expect(&spec.behind(), &spec.alias, name)?;
+        if mapping.is_by_row() {
+            let owners = &self.owners;
+            self.ready.retain(|_, no| owners.get(no).is_none_or(|owner| owner.table != *name));
+            self.note(record, Table { mapping, index: None });
+            return Ok(None);
+        }
+        let wanted = Wanted::Table { record, version, mapping };
+        Ok(Some(Learning::ensure(wanted, spec, expect, (sink, readiness))))
     }
 
-    /// What the cursor says of the index of a table that was not met in this run.
+    /// Begins to make ready, or for a delete to look for, the index that a row of the table says, for a change with this version.
     ///
     /// # Errors
-    /// The alias is another table's, or the table's documents are behind another.
-    pub fn expect(&self, alias: &str, table: &TableName) -> Result<Expect, DeliverError> {
-        let moved = self.indices.iter().find(|(stored, index)| index.table == *table && *stored != alias);
-        if let Some((stored, _)) = moved {
-            return Err(DeliverError::OtherAlias {
-                table: table.clone(),
-                stored: stored.clone(),
-                alias: alias.to_owned(),
-            });
+    /// The alias is another table's, or the table has too many.
+    pub fn learn_index<K: Sink>(
+        &self,
+        table: &Table,
+        (alias, verb, version): (&str, Verb, Version),
+        sink: &Arc<K>,
+        readiness: &Readiness,
+    ) -> Result<Learning, DeliverError> {
+        let spec = table.mapping.spec();
+        let name = spec.by_row.as_ref().map(|by_row| by_row.table.clone()).unwrap_or_default();
+        let expect = self.expect(&spec.behind(), alias, &name)?;
+        if verb == Verb::Index && !self.indices.contains_key(alias) {
+            let of_table = self.indices.values().filter(|index| index.table == name).count();
+            if of_table >= MOST_INDICES {
+                let aliases = spec.alias.clone();
+                return Err(DeliverError::TooManyIndices { table: name, aliases, most: MOST_INDICES });
+            }
+        }
+        let spec = spec.at(alias);
+        let wanted = Wanted::Index { table: name, alias: alias.to_owned(), verb, version };
+        Ok(match verb {
+            Verb::Index => Learning::ensure(wanted, spec, expect, (sink, readiness)),
+            // One that was deleted has nothing to delete.
+            Verb::Delete => Learning::find(wanted, spec.alias, (sink, readiness)),
+        })
+    }
+
+    /// Where a change's document goes that it does `verb` to; `alias` is what its row says, where the table has more than one.
+    ///
+    /// # Errors
+    /// The row cannot be read.
+    pub fn to(
+        &self,
+        table: &Table,
+        change: &Change<'_>,
+        verb: Verb,
+        alias: &mut String,
+    ) -> Result<To, MappingError> {
+        if let Some(index) = table.index {
+            return Ok(To::Index(index));
+        }
+        table.mapping.alias(change.op, verb, change.row, alias)?;
+        let index = match verb {
+            Verb::Index => self.ready.get(alias).copied(),
+            Verb::Delete => self.seen.get(alias).map(|index| index.no),
+        };
+        Ok(match index {
+            Some(index) => To::Index(index),
+            None if verb == Verb::Delete && self.is_absent(alias) => To::Nowhere,
+            None => To::Unknown,
+        })
+    }
+
+    /// Whether the alias led nowhere a moment ago.
+    #[must_use]
+    pub fn is_absent(&self, alias: &str) -> bool {
+        self.absent.get(alias).is_some_and(|since| since.elapsed() < ABSENT)
+    }
+
+    /// The alias leads nowhere.
+    pub fn note_absent(&mut self, alias: &str) {
+        self.absent.retain(|_, since| since.elapsed() < ABSENT);
+        self.absent.insert(alias.to_owned(), Instant::now());
+    }
+
+    /// What to expect where the documents of a table are looked for behind an alias: of many one may have been deleted, and nothing is to be found there then.
+    ///
+    /// # Errors
+    /// As [`Tables::expect`].
+    pub fn expect_found(
+        &self,
+        behind: &Behind,
+        alias: &str,
+        table: &TableName,
+    ) -> Result<Expect, DeliverError> {
+        let expect = self.expect(behind, alias, table)?;
+        Ok(if matches!(behind, Behind::ByRow(_)) { Expect::Anything } else { expect })
+    }
+
+    /// What the cursor says of the index behind one of the aliases of a table that was not looked at in this run.
+    ///
+    /// # Errors
+    /// The alias is another table's, or the table has documents behind another.
+    pub fn expect(&self, behind: &Behind, alias: &str, table: &TableName) -> Result<Expect, DeliverError> {
+        let mut of_table = self.indices.iter().filter(|(_, index)| index.table == *table);
+        let template = behind.template();
+        let is_other = |(stored, index): &(&String, &IndexId)| {
+            !behind.has(stored) || index.template.as_deref() != template
+        };
+        if let Some((stored, _)) = of_table.find(is_other) {
+            let alias = template.map_or_else(|| behind.to_string(), str::to_owned);
+            return Err(DeliverError::OtherAlias { table: table.clone(), stored: stored.clone(), alias });
         }
         match self.indices.get(alias) {
             Some(stored) if stored.table != *table => Err(DeliverError::SharedAlias {
@@ -136,45 +259,78 @@ impl Tables {
         }
     }
 
-    /// The index of a table that was met in this run.
+    /// Whether an index can hold documents below this version.
     #[must_use]
-    pub fn index(&self, table: &TableName) -> Option<&Index> {
-        self.by_name.get(table).map(|(_, table)| &table.index)
+    pub fn may_have_older(&self, index: &Index, bound: Version) -> bool {
+        self.made.get(&index.no).is_none_or(|made| *made < bound)
     }
 
-    /// Whether the table's index can hold documents below this version.
+    /// The index behind an alias that was looked at in this run, for whatever reason.
     #[must_use]
-    pub fn may_have_older(&self, table: &TableName, bound: Version) -> bool {
-        self.made.get(table).is_none_or(|made| *made < bound)
+    pub fn seen(&self, alias: &str) -> Option<&Index> {
+        self.seen.get(alias)
     }
 
-    /// The index of a table that was looked at in this run, for whatever reason.
+    /// All indices of a table that were looked at in this run.
     #[must_use]
-    pub fn seen(&self, table: &TableName) -> Option<&Index> {
-        self.seen.get(table)
+    pub fn seen_of(&self, table: &TableName) -> Vec<Index> {
+        let of_table = |index: &&Index| self.table_of(index.no) == Some(table);
+        let mut seen: Vec<Index> = self.seen.values().filter(of_table).cloned().collect();
+        seen.sort_by_key(|index| index.no);
+        seen
+    }
+
+    /// The aliases that a table had documents behind when the cursor was last committed, and since.
+    pub fn aliases_of<'t>(&'t self, table: &'t TableName) -> impl Iterator<Item = &'t String> {
+        self.indices.iter().filter(|(_, index)| index.table == *table).map(|(alias, _)| alias)
     }
 
     /// The table whose documents an index holds that was looked at in this run.
     #[must_use]
     pub fn table_of(&self, no: IndexNo) -> Option<&TableName> {
-        self.owners.get(&no)
+        self.owners.get(&no).map(|owner| &owner.table)
     }
 
-    /// The table is ready.
+    /// The table, or one of its indices, is ready; `None`: there is no such index.
     ///
     /// # Errors
-    /// Its index is not the one that the cursor speaks of.
-    pub fn learned(&mut self, learning: Learning, index: Index) -> Result<(), DeliverError> {
-        let Learning { record: SchemaRecord { table: no, schema }, version, mapping, .. } = learning;
-        self.check_identity(&mapping.spec().alias, &schema.name, &index)?;
-        if index.made {
-            self.made.insert(schema.name.clone(), version);
+    /// The index is not the one that the cursor speaks of.
+    pub fn learned(&mut self, learning: Learning, index: Option<Index>) -> Result<(), DeliverError> {
+        match (learning.wanted, index) {
+            (Wanted::Table { record, version, mapping }, Some(index)) => {
+                self.check_identity(&mapping.spec().alias, &record.schema.name, &index)?;
+                if index.made {
+                    self.made.insert(index.no, version);
+                }
+                self.note(record, Table { mapping, index: Some(index.no) });
+            }
+            (Wanted::Index { table, alias, verb, version }, Some(index)) => {
+                self.check_identity(&alias, &table, &index)?;
+                if index.made {
+                    self.made.insert(index.no, version);
+                }
+                if verb == Verb::Index {
+                    self.ready.insert(alias, index.no);
+                }
+            }
+            (Wanted::Index { alias, .. }, None) => self.note_absent(&alias),
+            // Of a table that has one index it is made.
+            (Wanted::Table { .. }, None) => {}
         }
-        let table = Arc::new(Table { mapping, index });
+        Ok(())
+    }
+
+    fn note(&mut self, SchemaRecord { table: no, schema }: SchemaRecord, table: Table) {
+        let table = Arc::new(table);
         self.by_no.insert(no, Arc::clone(&table));
         self.at_hand = None;
         self.by_name.insert(schema.name.clone(), (schema, table));
-        Ok(())
+    }
+
+    /// What the rules make a table's aliases by, where its rows say them.
+    fn template(&self, table: &TableName) -> Option<String> {
+        // A table that no alias can be made for was refused before anything was looked for.
+        mapping::behind(table, &self.rules).ok()?.template().map(str::to_owned)
     }
 
     /// An index deleted, re-created or rolled back under us has lost what the cursor calls settled.
@@ -188,7 +344,8 @@ impl Tables {
         index: &Index,
     ) -> Result<(), DeliverError> {
         let Index { name, uuid, history, .. } = index.clone();
-        let found = IndexId { table: table.clone(), name, uuid, history };
+        let template = self.template(table);
+        let found = IndexId { table: table.clone(), name, uuid, history, template };
         match self.indices.get_mut(alias) {
             Some(stored)
                 if (&stored.table, &stored.name, &stored.uuid) != (table, &found.name, &found.uuid) =>
@@ -205,75 +362,12 @@ impl Tables {
             Some(stored) => stored.history = stored.history.or(history),
             None => drop(self.indices.insert(alias.to_owned(), found)),
         }
-        self.owners.insert(index.no, table.clone());
-        self.seen.insert(table.clone(), index.clone());
+        self.owners.insert(index.no, Owner { table: table.clone(), alias: alias.to_owned() });
+        self.seen.insert(alias.to_owned(), index.clone());
+        self.absent.remove(alias);
         Ok(())
     }
 }
-
-/// A table whose index is being made ready, by a task that ends with this value.
-#[derive(Debug)]
-pub struct Learning {
-    record: SchemaRecord,
-    version: Version,
-    mapping: TableMapping,
-    task: JoinSet<Result<Index, DeliverError>>,
-}
-
-impl Learning {
-    /// Waits for the index. Cancel safe; after it completed it waits for ever.
-    ///
-    /// # Errors
-    /// The engine refuses the index for good.
-    pub async fn index(&mut self) -> Result<Index, DeliverError> {
-        match self.task.join_next().await {
-            Some(Ok(result)) => result,
-            Some(Err(failed)) => std::panic::resume_unwind(Box::new(failed.to_string())),
-            None => std::future::pending().await,
-        }
-    }
-}
-
-/// Waits for the table that is being made ready; for ever while there is none.
-pub(super) async fn next_index(learning: &mut Option<Learning>) -> Result<Index, DeliverError> {
-    match learning {
-        Some(learning) => learning.index().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Asks the engine about the index of an alias for as long as it takes.
-///
-/// # Errors
-/// The engine refuses it for good.
-pub(super) async fn patiently<T, Asked: Future<Output = Result<T, SinkError>>>(
-    readiness: &Readiness,
-    alias: &str,
-    ask: impl Fn() -> Asked,
-) -> Result<T, DeliverError> {
-    let mut backoff = Backoff::new();
-    loop {
-        match ask().await {
-            Ok(answer) => {
-                if readiness.clear(PART) {
-                    tracing::info!(alias, "the index is ready");
-                }
-                return Ok(answer);
-            }
-            Err(SinkError::Definite(error)) => return Err(DeliverError::Sink(error)),
-            Err(SinkError::Transient(error)) => {
-                let delay = backoff.next_delay();
-                if readiness.obstacle(PART, error.to_string()) {
-                    tracing::warn!(%error, alias, "waiting for an index");
-                }
-                tokio::time::sleep(delay).await;
-            }
-        }
-    }
-}
-
-/// What an index being made ready is called in `/readyz`.
-const PART: &str = "index";
 
 fn describe(index: &IndexId) -> String {
     format!("{} (uuid {})", index.name.escape_debug(), index.uuid.escape_debug())
@@ -282,20 +376,40 @@ fn describe(index: &IndexId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::document::ByRow;
 
     #[test]
     fn a_tables_documents_stay_behind_the_alias_that_they_were_written_to() {
         let (orders, lines) = (TableName::new("shop", "orders"), TableName::new("shop", "lines"));
-        let stored = IndexId {
+        let mut stored = IndexId {
             table: orders.clone(),
             name: "shop.orders-000001".into(),
             uuid: "u".into(),
             history: None,
+            template: None,
         };
+        let tables =
+            Tables::new(BTreeMap::from([("shop.orders".to_owned(), stored.clone())]), Rules::default());
+        let expect = |alias: &str, table| tables.expect(&Behind::Alias(alias.to_owned()), alias, table);
+        assert!(matches!(expect("shop.orders", &orders), Ok(Expect::Existing)));
+        assert!(matches!(expect("shop.lines", &lines), Ok(Expect::Anything)));
+        assert!(matches!(expect("orders-v2", &orders), Err(DeliverError::OtherAlias { .. })));
+        assert!(matches!(expect("shop.orders", &lines), Err(DeliverError::SharedAlias { .. })));
+        let by_row = |pattern: &str| {
+            Behind::ByRow(ByRow {
+                table: orders.clone(),
+                template: "shop.{day}".to_owned(),
+                pattern: pattern.to_owned(),
+            })
+        };
+        let expect = |pattern: &str, alias| tables.expect(&by_row(pattern), alias, &orders);
+        // It has one for all rows.
+        assert!(matches!(expect("shop.*", "shop.orders"), Err(DeliverError::OtherAlias { .. })));
+        stored.template = Some("shop.{day}".to_owned());
         let tables = Tables::new(BTreeMap::from([("shop.orders".to_owned(), stored)]), Rules::default());
-        assert!(matches!(tables.expect("shop.orders", &orders), Ok(Expect::Existing)));
-        assert!(matches!(tables.expect("shop.lines", &lines), Ok(Expect::Anything)));
-        assert!(matches!(tables.expect("orders-v2", &orders), Err(DeliverError::OtherAlias { .. })));
-        assert!(matches!(tables.expect("shop.orders", &lines), Err(DeliverError::SharedAlias { .. })));
+        let expect = |pattern: &str, alias| tables.expect(&by_row(pattern), alias, &orders);
+        assert!(matches!(expect("shop.*", "shop.orders"), Ok(Expect::Existing)));
+        assert!(matches!(expect("shop.*", "shop.eu"), Ok(Expect::Anything)));
+        assert!(matches!(expect("orders-*", "orders-eu"), Err(DeliverError::OtherAlias { .. })));
     }
 }

@@ -16,7 +16,7 @@ use crate::event::{GtidSet, Seq, TableName, codec};
 const TREE: &str = "cursors";
 
 /// Version of a stored cursor's encoding.
-const ENCODING: u8 = 5;
+const ENCODING: u8 = 6;
 
 /// Limit on what decoding a cursor may allocate, bytes.
 const DECODE_LIMIT: usize = 64 << 20;
@@ -63,6 +63,8 @@ pub struct IndexId {
     pub uuid: String,
     /// Stands for what was written to it so far; `None`: the engine did not tell.
     pub history: Option<u32>,
+    /// What its alias was made by, where the table's rows say theirs.
+    pub template: Option<String>,
 }
 
 /// Keeps one sink's cursor.
@@ -293,6 +295,7 @@ mod tests {
             name: "shop.orders-000001".into(),
             uuid: "x1y2".into(),
             history: Some(7),
+            template: Some("orders-{day:%Y}".into()),
         };
         Cursor {
             seq: Seq(seq),
@@ -304,6 +307,7 @@ mod tests {
                 from: Seq(1),
                 end: Seq(5),
                 tables: vec!["shop.*".into()],
+                indices: vec!["orders-2026.*".into()],
                 since_micros: 9,
                 slice: ([1, 0], [7, u64::MAX]),
                 place: Seq(3),

@@ -15,6 +15,8 @@ pub struct Replay {
     pub end: Seq,
     /// Patterns of the tables that are meant; none: all.
     pub tables: Vec<String>,
+    /// Patterns of the aliases whose documents are meant, or names of indices; none: all.
+    pub indices: Vec<String>,
     /// When it was ordered, microseconds since 1970 UTC.
     pub since_micros: u64,
     /// The hashes of the documents that are worked off now, both included: the words of the first and of the last one.

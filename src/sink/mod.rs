@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::event::Version;
-use crate::event::document::{Action, IndexSpec, Verb};
+use crate::event::document::{Action, ByRow, IndexSpec, Verb};
 
 pub mod elastic;
 
@@ -168,6 +168,10 @@ pub trait Sink: Send + Sync + 'static {
         alias: &str,
         expect: Expect,
     ) -> impl Future<Output = Result<Option<Index>, SinkError>> + Send;
+
+    /// The aliases whose indices say of themselves that they were made for rows of this table, each by what the row is; in no order that means anything. One
+    /// that another template made is definite.
+    fn aliases(&self, by_row: &ByRow) -> impl Future<Output = Result<Vec<String>, SinkError>> + Send;
 
     /// Deletes every document of an index that is [`Old`], with the last of its versions as the delete's version, so that no newer one is hit. One pass over all that
     /// was written to the index before the call; a document that is not the relay's is definite.

@@ -390,6 +390,7 @@ fn cursors() -> Vec<Vec<u8>> {
         name: "shop.t-000001".into(),
         uuid: "u1".into(),
         history: Some(9),
+        template: Some("t-{d:%Y.%m}".into()),
     };
     let sweeps = vec![OwedSweep { seq: Seq(300), table: TableName::new("shop", "t"), below: u64::MAX }];
     let indices = [("shop.t".to_owned(), index)].into();
@@ -398,6 +399,7 @@ fn cursors() -> Vec<Vec<u8>> {
         from: Seq(300),
         end: Seq(70_000),
         tables: vec!["shop.*".to_owned(), "!shop.b".to_owned()],
+        indices: vec!["t-2026.*".to_owned()],
         since_micros: 1_700_000_000_000_000,
         slice: ([0, 0], [u64::MAX, u64::MAX]),
         place: Seq(400),
@@ -411,7 +413,7 @@ fn cursors() -> Vec<Vec<u8>> {
         [None, Some(HowEnded::Done), Some(failed)].map(|how| replay(how.map(|how| Ended { micros: 7, how })));
     let cursor = Cursor { seq: Seq(70_000), gtids: set(), indices, sweeps, replay: None };
     let stored = |cursor: &Cursor| {
-        let mut value = vec![5];
+        let mut value = vec![6];
         codec::encode(cursor, &mut value);
         value
     };

@@ -324,6 +324,7 @@ fn several_segments(folder: &Path) {
         name: format!("shop.{table}-000001"),
         uuid: format!("uuid-of-{table}"),
         history: Some(table.len() as u32),
+        template: (table == "lines").then(|| "shop.{table}-{id}".to_owned()),
     };
     let indices = ["orders", "lines"].map(|table| (format!("shop.{table}"), index(table))).into();
     let gtids = format!("{A}:1-7:9-11,{A}:blue:3-4").parse().unwrap();

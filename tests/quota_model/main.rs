@@ -367,6 +367,7 @@ async fn ordered_to_replay(rows: &[u64]) -> World {
         from: Seq(1),
         end: cursor.seq.next(),
         tables: Vec::new(),
+        indices: Vec::new(),
         since_micros: 1,
         slice: ([0; 2], [u64::MAX; 2]),
         place: Seq(0),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use everrelay::disk::{Disk, SystemDisk, SystemLock};
 use everrelay::event::codec::RowWriter;
-use everrelay::event::document::{Action, IndexSpec};
+use everrelay::event::document::{Action, ByRow, IndexSpec};
 use everrelay::event::gtid::Origin;
 use everrelay::event::{Column, ColumnType, Gtid, Op, TableName, TableNo, TableSchema, Xid};
 use everrelay::log::prepared::{Outcome, Prepared, Xa};
@@ -274,6 +274,10 @@ impl Sink for ModelEngine {
 
     async fn find(&self, alias: &str, _: Expect) -> Result<Option<Index>, SinkError> {
         Ok((self.documents() > 0).then(|| index(alias)))
+    }
+
+    async fn aliases(&self, _: &ByRow) -> Result<Vec<String>, SinkError> {
+        unreachable!("no table has more than one index here")
     }
 
     async fn sweep(

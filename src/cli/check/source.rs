@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Findings, Verdict};
 use crate::config::{Settings, SinkSettings};
-use crate::event::{Column, ColumnType, TableName, TableSchema};
+use crate::event::TableName;
 use crate::lifecycle::Exit;
 use crate::log::{Gap, Standing};
 use crate::mapping::TableMapping;
@@ -16,7 +16,7 @@ use crate::source::mysql::cascades::UNSEEN;
 use crate::source::mysql::connection::Begin;
 use crate::source::mysql::control::Control;
 use crate::source::mysql::followed;
-use crate::source::mysql::named_key::named;
+use crate::source::mysql::named_key::{NamedKeys, named};
 use crate::source::mysql::patterns::Patterns;
 use crate::source::mysql::place::Way;
 use crate::source::mysql::witness;
@@ -87,7 +87,7 @@ async fn server(
                     findings.add("[[table]]", Verdict::Warning, text);
                 }
             }
-            tables(&mut control, found, sinks, findings).await?;
+            tables(&mut control, found, (sinks, &options.keys), findings).await?;
         }
         Err(error) => findings.failed("tables", Exit::Source, &error),
     }
@@ -162,7 +162,7 @@ async fn first_event(control: Control, begin: Begin<'_>, options: &MysqlOptions)
 async fn tables(
     control: &mut Control,
     tables: BTreeSet<TableName>,
-    sinks: &[SinkSettings],
+    (sinks, keys): (&[SinkSettings], &NamedKeys),
     findings: &mut Findings,
 ) -> Result<(), MysqlError> {
     match control.check_written(&tables).await {
@@ -187,16 +187,12 @@ async fn tables(
         let text = format!("line {}: no followed table matches {}", rule.line, rule.tables);
         findings.add("[[table]]", Verdict::Warning, text);
     }
-    let columns = control.columns(&followed).await?;
+    let outlines = control.outlines(&followed, keys).await?;
     for sink in sinks {
         let mut aliases = BTreeMap::new();
-        for (table, columns) in &columns {
-            let column = |name: &String| Column { name: name.clone(), ty: ColumnType::Text, nullable: true };
-            let columns: Vec<_> = columns.iter().map(column).collect();
-            // Only names are tried here; which of the columns are the key is looked at when the table is met.
-            let key = (0..u16::try_from(columns.len()).unwrap_or(u16::MAX)).collect();
-            let schema = TableSchema { name: table.clone(), columns, key };
-            match TableMapping::with_rules(&schema, &sink.deliver.rules) {
+        for outline in &outlines {
+            let table = &outline.name;
+            match TableMapping::with_rules(outline, &sink.deliver.rules) {
                 Ok(mapping) => {
                     let alias = mapping.spec().alias.clone();
                     if let Some(other) = aliases.insert(alias.clone(), table.clone()) {

@@ -19,7 +19,7 @@ pub(super) fn run(
     sink: &SinkSettings,
 ) -> Result<Exit, Failure> {
     let opened = super::super::log::open(settings)?;
-    let Meant { scope, .. } = arguments.meant(&opened, &sink.deliver.rules)?;
+    let Meant { scope, .. } = arguments.meant(&opened)?;
     let log = opened.log;
     let horizon = log.visible().seq;
     let mut said = Said::new("reading the log");

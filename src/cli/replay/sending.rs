@@ -24,9 +24,9 @@ pub(super) fn run(
     sink: &SinkSettings,
 ) -> Result<Exit, Failure> {
     let opened = super::super::log::open(settings)?;
-    let Meant { scope, tables } = arguments.meant(&opened, &sink.deliver.rules)?;
+    let Meant { scope, tables, indices } = arguments.meant(&opened)?;
     let end = arguments.to.is_some().then_some(scope.end.0);
-    let asked = Asked { from: scope.from.0, end, tables };
+    let asked = Asked { from: scope.from.0, end, tables, indices };
     let begun = order(settings, &route(sink, ""), &asked)?;
     if arguments.no_wait {
         return tell(&begun, arguments.json);
@@ -146,6 +146,10 @@ pub(in crate::cli) fn for_people(replay: &ReplayStatus) -> String {
             text.push_str(&format!(", {count} {what}"));
         }
     }
+    let all = indexed + deleted + overtaken + conflicts + parked + without;
+    if replay.state == ReplayState::Done && all == 0 && !replay.indices.is_empty() {
+        text.push_str(&format!("; no record there is of a document behind {}", replay.indices.join(", ")));
+    }
     text
 }
 
@@ -162,6 +166,7 @@ mod tests {
             from: 5,
             to: 90,
             tables: Vec::new(),
+            indices: Vec::new(),
             since_micros: 0,
             ended_micros: None,
             part: 0.25,
@@ -177,6 +182,12 @@ mod tests {
         assert_eq!(for_people(&replay), so_far);
         (replay.state, replay.details, replay.conflicts) = (ReplayState::Failed, Some("so".into()), 3);
         let ended = for_people(&replay);
+        let nothing = ReplayStatus {
+            state: ReplayState::Done,
+            indices: vec!["shop.odrers".into()],
+            ..ReplayStatus::default()
+        };
+        assert!(for_people(&nothing).ends_with("; no record there is of a document behind shop.odrers"));
         assert!(ended.contains("could not go on: so; 7") && ended.contains("3 left as they are"), "{ended}");
     }
 }

@@ -21,6 +21,8 @@ use crate::mapping::rule::Rules;
 pub struct Due {
     pub seq: Seq,
     pub table: Arc<TableThere>,
+    /// That the document is behind.
+    pub alias: Arc<str>,
     pub id: Arc<str>,
     hash: DocumentHash,
     pub verb: Verb,
@@ -81,8 +83,8 @@ impl<D: Disk> Taking<D> {
     /// Takes out what is due first; `None`: nothing newer is to be sent of it, or a sweep will see to it.
     pub fn take(&mut self, noted: &mut Noted) -> Option<Due> {
         let due = self.due.pop_front()?;
-        let alias = &due.table.mapping.spec().alias;
-        let (verb, version) = noted.take((due.hash, alias), due.seq, (due.verb, due.marks), due.version)?;
+        let behind = &due.table.mapping.spec().alias;
+        let (verb, version) = noted.take((due.hash, behind), due.seq, (due.verb, due.marks), due.version)?;
         Some(Due { verb, version, ..due })
     }
 
@@ -107,10 +109,13 @@ impl<D: Disk> Taking<D> {
             return Ok(Taken::Nothing);
         };
         self.changes += 1;
-        for touched in old.iter().chain([document]).filter(|touched| noted.has(touched.hash, step.seq)) {
+        let mut alias = String::new();
+        for touched in old.iter().chain(document).filter(|touched| noted.has(touched.hash, step.seq)) {
+            table.mapping.alias(change.op, touched.verb, change.row, &mut alias)?;
             self.due.push_back(Due {
                 seq: step.seq,
                 table: Arc::clone(table),
+                alias: alias.as_str().into(),
                 id: touched.id.into(),
                 hash: touched.hash,
                 verb: touched.verb,

@@ -47,7 +47,7 @@ pub enum Answered {
 #[derive(Debug)]
 pub enum Next {
     /// To be sent, and then taken out by [`Replays::take_due`].
-    Due { table: Arc<TableThere>, id: Arc<str> },
+    Due { table: Arc<TableThere>, alias: Arc<str>, id: Arc<str> },
     /// Reading goes on in another turn.
     Later,
     /// Everything is sent.
@@ -75,8 +75,8 @@ pub struct Replays<D: Disk> {
     /// There is more to read at once.
     eager: bool,
     finding: Finding,
-    /// Tables without an index.
-    absent: HashSet<TableName>,
+    /// Aliases that lead to no index.
+    absent: HashSet<String>,
 }
 
 impl<D: Disk> Replays<D> {
@@ -97,14 +97,14 @@ impl<D: Disk> Replays<D> {
         replays
     }
 
-    /// Begins one; everything up to `settled` is settled.
+    /// Begins one, of these tables and of these indices; everything up to `settled` is settled.
     ///
     /// # Errors
     /// One goes on, or the order is none.
     pub fn begin(
         &mut self,
         (from, end): (Seq, Option<Seq>),
-        tables: Vec<String>,
+        (tables, indices): (Vec<String>, Vec<String>),
         settled: Seq,
         now_micros: u64,
     ) -> Result<&Replay, String> {
@@ -120,6 +120,7 @@ impl<D: Disk> Replays<D> {
             from,
             end,
             tables,
+            indices,
             since_micros: now_micros,
             slice: (Slice::WHOLE.first.0, Slice::WHOLE.last.0),
             place: from.previous(),
@@ -205,7 +206,8 @@ impl<D: Disk> Replays<D> {
                     seq: replay.from,
                     problem: format!("the replay's tables are none: {problem}"),
                 })?;
-                let scope = Arc::new(Scope { from: replay.from, end: replay.end, tables });
+                let (from, end, indices) = (replay.from, replay.end, replay.indices.clone());
+                let scope = Arc::new(Scope { from, end, tables, indices });
                 let (first, last) = replay.slice;
                 let slice = Slice { first: DocumentHash(first), last: DocumentHash(last) };
                 replay.horizon = settled;
@@ -250,9 +252,11 @@ impl<D: Disk> Replays<D> {
             }
         }
         let overtaken = noting.noted().take_superseded();
-        let due = taking
-            .first(noting.noted())
-            .map(|due| Next::Due { table: Arc::clone(&due.table), id: Arc::clone(&due.id) });
+        let due = taking.first(noting.noted()).map(|due| Next::Due {
+            table: Arc::clone(&due.table),
+            alias: Arc::clone(&due.alias),
+            id: Arc::clone(&due.id),
+        });
         // The end is where all is answered for.
         self.eager = due.is_none() && !is_end;
         self.count(Replayed { overtaken, ..Replayed::default() });
@@ -308,15 +312,15 @@ impl<D: Disk> Replays<D> {
         self.count(tally);
     }
 
-    /// The table has no index.
-    pub fn without_index(&mut self, table: &TableName) {
-        tracing::warn!(%table, "no index has documents of this table: nothing of it is sent again");
-        self.absent.insert(table.clone());
+    /// No index is behind the alias that documents of the table should be behind.
+    pub fn without_index(&mut self, table: &TableName, alias: String) {
+        tracing::warn!(%table, alias, "no index is behind this alias: nothing of it is sent again");
+        self.absent.insert(alias);
     }
 
-    /// What is due next is of a table without an index: it is left out.
-    pub fn leaves_out(&mut self, table: &TableName) -> bool {
-        let is_absent = self.absent.contains(table);
+    /// What is due next has no index: it is left out.
+    pub fn leaves_out(&mut self, alias: &str) -> bool {
+        let is_absent = self.absent.contains(alias);
         let without_index = u64::from(is_absent && self.take_due().is_some());
         self.count(Replayed { without_index, ..Replayed::default() });
         is_absent

@@ -28,7 +28,7 @@ pub mod noted;
 pub mod orders;
 pub mod reading;
 
-use crate::event::pattern::TablePattern;
+use crate::event::pattern::{TablePattern, glob};
 use crate::event::{Seq, TableName};
 
 /// Most documents that are noted at a time: 24 bytes each, in a table that doubles, so 48 MiB while it grows, and 26 else.
@@ -41,6 +41,18 @@ pub struct Scope {
     /// The first record that is not meant any more.
     pub end: Seq,
     pub tables: Chosen,
+    /// Only documents behind these aliases, with `*` and `?`, or in these indices; none: all.
+    pub indices: Vec<String>,
+}
+
+impl Scope {
+    /// Whether documents behind an alias are meant.
+    #[must_use]
+    pub fn has_alias(&self, alias: &str) -> bool {
+        // A concrete index has its alias's name, and a number behind it.
+        let number = |name: &str| name.strip_prefix(alias)?.strip_prefix('-')?.parse::<u64>().ok();
+        self.indices.is_empty() || self.indices.iter().any(|name| glob(name, alias) || number(name).is_some())
+    }
 }
 
 /// The tables that are meant: all, or those that a pattern matches and none that begins with `!` does, however their names are written.

@@ -115,7 +115,7 @@ impl Noted {
     fn pass(&mut self, step: &Step<'_>, scope: &Scope) {
         match &step.what {
             What::Change { document, old, .. } => {
-                for touched in old.iter().chain([document]) {
+                for touched in old.iter().chain(document) {
                     self.touch(touched.hash, step.seq, scope);
                 }
             }

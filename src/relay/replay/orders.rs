@@ -12,6 +12,8 @@ pub enum ReplayOrder {
         end: Option<Seq>,
         /// Patterns as [`Chosen::parse`](super::Chosen::parse) takes them.
         tables: Vec<String>,
+        /// Only documents behind these aliases, with `*` and `?`, or in these indices; none: all.
+        indices: Vec<String>,
     },
     Cancel,
 }

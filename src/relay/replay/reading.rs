@@ -8,14 +8,14 @@ use sha2::{Digest, Sha256};
 use super::super::error::DeliverError;
 use super::Scope;
 use crate::disk::Disk;
-use crate::event::document::Verb;
+use crate::event::document::{Behind, Verb};
 use crate::event::{Op, Seq, TableName, TableNo, TableSchema, Version};
 use crate::log::record::{Change, Kind, SchemaRecord, SweepRecord};
 use crate::log::{Log, Reader};
 use crate::mapping::rule::Rules;
-use crate::mapping::{self, TableMapping};
+use crate::mapping::{self, MappingError, TableMapping};
 
-/// A document by a hash over its index's alias and its id, which says its routing too: half of a SHA-256, so that nobody can make rows whose documents are taken for each other.
+/// A document by a hash over its table's alias (the pattern of all, where there are many) and its id, which says its routing too, and which alias it is behind: half of a SHA-256, so that nobody can make rows whose documents are taken for each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DocumentHash(pub [u64; 2]);
 
@@ -29,7 +29,7 @@ impl DocumentHash {
 pub struct TableThere {
     pub name: TableName,
     pub mapping: TableMapping,
-    /// Of the alias; ids follow.
+    /// Of the alias, or of the pattern of all; ids follow.
     hash: Sha256,
 }
 
@@ -64,13 +64,14 @@ pub enum What<'a> {
         table: &'a Arc<TableThere>,
         change: Change<'a>,
         payload: &'a [u8],
-        /// The document that it indexes or deletes.
-        document: Touched<'a>,
+        /// The document that it indexes or deletes; `None`: one that is not meant.
+        document: Option<Touched<'a>>,
         /// The one that a change of the key deletes besides.
         old: Option<Touched<'a>>,
     },
     /// Documents of the table below a version go; `but_marked`: those stay that say that their rows are deleted.
     Sweep {
+        /// Or the pattern of all.
         alias: String,
         below: Version,
         but_marked: bool,
@@ -98,6 +99,7 @@ pub struct Reading<D: Disk> {
     known: HashMap<TableName, (TableSchema, Arc<TableThere>)>,
     id: String,
     old_id: String,
+    alias: String,
 }
 
 impl<D: Disk> Reading<D> {
@@ -112,6 +114,7 @@ impl<D: Disk> Reading<D> {
             known: HashMap::new(),
             id: String::new(),
             old_id: String::new(),
+            alias: String::new(),
         })
     }
 
@@ -137,7 +140,7 @@ impl<D: Disk> Reading<D> {
                 let SchemaRecord { table: no, schema } =
                     SchemaRecord::decode(frame.payload).map_err(undecodable)?;
                 let there = match self.known.get(&schema.name) {
-                    _ if !self.scope.tables.has(&schema.name) => None,
+                    _ if !is_meant(&self.scope, &self.rules, &schema.name)? => None,
                     Some((known, there)) if *known == schema => Some(Arc::clone(there)),
                     _ => {
                         let there = Arc::new(TableThere::new(&schema, &self.rules)?);
@@ -157,23 +160,32 @@ impl<D: Disk> Reading<D> {
                         Op::Tombstone => mapping.id_of_key(change.row, &mut self.id)?,
                         _ => mapping.id(change.row, &mut self.id)?,
                     }
+                    let mut is_meant = |verb| {
+                        if !mapping.is_by_row() || self.scope.indices.is_empty() {
+                            return Ok(true);
+                        }
+                        mapping.alias(change.op, verb, change.row, &mut self.alias)?;
+                        Ok::<_, MappingError>(self.scope.has_alias(&self.alias))
+                    };
                     let mut old = None;
                     if change.op == Op::Rekey {
                         mapping.old_id(change.row, &mut self.old_id)?;
-                        if self.old_id != self.id {
+                        if self.old_id != self.id && is_meant(Verb::Delete)? {
                             let hash = table.document(&self.old_id);
                             old = Some(Touched { id: &self.old_id, verb: Verb::Delete, hash });
                         }
                     }
                     let verb = mapping.verb(change.op);
-                    let document = Touched { id: &self.id, verb, hash: table.document(&self.id) };
+                    let document = is_meant(verb)?;
+                    let document =
+                        document.then(|| Touched { id: &self.id, verb, hash: table.document(&self.id) });
                     what = What::Change { table, change, payload: frame.payload, document, old };
                 }
             }
             Kind::Sweep => {
                 let sweep = SweepRecord::decode(frame.payload).map_err(undecodable)?;
                 if self.scope.tables.has(&sweep.table) {
-                    let alias = mapping::alias(&sweep.table, &self.rules)?;
+                    let alias = mapping::behind(&sweep.table, &self.rules)?.to_string();
                     what = What::Sweep { alias, below: sweep.below(), but_marked: sweep.of_snapshot };
                 }
             }
@@ -182,4 +194,13 @@ impl<D: Disk> Reading<D> {
         }
         Ok(Some(Step { seq, version, what }))
     }
+}
+
+/// Whether documents of a table may be meant.
+fn is_meant(scope: &Scope, rules: &Rules, table: &TableName) -> Result<bool, MappingError> {
+    Ok(scope.tables.has(table)
+        && match mapping::behind(table, rules)? {
+            Behind::Alias(alias) => scope.has_alias(&alias),
+            Behind::ByRow(_) => true,
+        })
 }

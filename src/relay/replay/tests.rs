@@ -80,7 +80,12 @@ impl Play {
     }
 
     fn scope(&self, from: Seq, last: Seq, tables: &[&str]) -> Arc<Scope> {
-        Arc::new(Scope { from, end: last.next(), tables: Chosen::parse(tables).unwrap() })
+        Arc::new(Scope {
+            from,
+            end: last.next(),
+            tables: Chosen::parse(tables).unwrap(),
+            indices: Vec::new(),
+        })
     }
 
     /// What is due: id, verb, and the record of the version that it is sent with.
@@ -221,4 +226,25 @@ fn a_log_in_many_slices_comes_to_the_same_as_in_one() {
     }
     assert!(slices >= 20, "{slices}");
     assert_eq!(counted, whole);
+}
+
+#[test]
+fn documents_are_chosen_by_an_alias_a_pattern_of_aliases_or_an_index() {
+    let scope = |names: &[&str]| Scope {
+        from: Seq(1),
+        end: Seq(2),
+        tables: Chosen::default(),
+        indices: names.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    for (names, alias, meant) in [
+        (&[][..], "visits-2026.11", true),
+        (&["visits-2026.11"], "visits-2026.11", true),
+        (&["visits-2026.1?", "x"], "visits-2026.11", true),
+        (&["visits-2026.11-000001"], "visits-2026.11", true),
+        (&["visits-2026.11-x"], "visits-2026.11", false),
+        (&["visits-2026.1"], "visits-2026.11", false),
+        (&["visits"], "visits-2026.11", false),
+    ] {
+        assert_eq!(scope(names).has_alias(alias), meant, "{names:?} {alias}");
+    }
 }

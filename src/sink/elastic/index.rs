@@ -5,6 +5,8 @@
 //! long as they can take the column's values at all (a date field that a rule gives zero dates is told to ignore them). What was ensured before and is now another index, or none, is an
 //! error and never made anew: the documents that it held are missing.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use elasticsearch::http::Method;
@@ -15,7 +17,7 @@ use super::client::{Answer, Client, error_of, said};
 use super::field::{amended, type_name, will_do};
 use super::made;
 use super::reason::name;
-use crate::event::document::IndexSpec;
+use crate::event::document::{ByRow, IndexSpec};
 use crate::sink::{Expect, SinkError};
 
 /// How often another client may get in between before it is said.
@@ -46,6 +48,11 @@ pub(super) enum IndexError {
          `_routing.required`"
     )]
     RoutedOtherwise { alias: String, index: String, before: String, now: String },
+    #[error(
+        "documents of index `{index}` behind alias {alias} are there by `index` = {before}, and now it is {now}: those that are there would be looked for elsewhere, and never changed or \
+         deleted again. Set it back, or give the table another name of indices in a new state folder"
+    )]
+    ChosenOtherwise { alias: String, index: String, before: String, now: String },
     #[error(
         "{alias} is an index or a data stream and not an alias; rename it (reindex into another) or delete it: documents go \
          through an alias, so that an index can be replaced"
@@ -162,6 +169,35 @@ pub(super) async fn find(
         }
     }
     Err(IndexError::Contended { alias: alias.to_owned() }.into())
+}
+
+/// See [`Sink::aliases`](crate::sink::Sink::aliases).
+pub(super) async fn aliases(client: &Client, by_row: &ByRow) -> Result<Vec<String>, SinkError> {
+    let pattern = encoded(&by_row.pattern);
+    let what = || format!("the aliases {}", by_row.pattern);
+    let answer = client.control(Method::Get, &format!("_alias/{pattern}"), &[], None).await?;
+    if answer.status == 404 {
+        return Ok(Vec::new());
+    }
+    let indices = object(&answer, what)?;
+    // One that is closed has documents too.
+    let query = [("filter_path", "*.mappings._meta"), ("expand_wildcards", "open,closed")];
+    let answer = client.control(Method::Get, &format!("{pattern}/_mapping"), &query, None).await?;
+    let mappings = if answer.status == 404 { Map::new() } else { object(&answer, what)? };
+    let mut found = BTreeSet::new();
+    for (index, entry) in &indices {
+        let mapping = mappings.get(index).and_then(|entry| entry.get("mappings"));
+        let template = mapping.and_then(|mapping| made::template_of(&by_row.table, mapping));
+        let aliases = entry.get("aliases").and_then(Value::as_object);
+        let aliases = aliases.into_iter().flat_map(Map::keys).filter(|alias| by_row.has(alias));
+        for alias in aliases.filter(|_| template.is_some()) {
+            if template != Some(&by_row.template) {
+                return Err(made::chosen_otherwise(by_row, (alias, index), template).into());
+            }
+            found.insert(alias.clone());
+        }
+    }
+    Ok(found.into_iter().collect())
 }
 
 impl Target {

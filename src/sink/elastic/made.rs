@@ -9,6 +9,9 @@
 //! {"_meta": {"everrelay": {"routing": ["tenant"], "rename": {"name": "title"}, "pipeline": "trim", "deleted": "deleted"}}}
 //! ```
 //!
+//! Where the alias of each document follows from its row, `table` and `index` say so too (`{"table": "shop.orders", "index": "orders-{created_at:%Y.%m}"}`): by them the indices of
+//! a table are known, whatever was kept of them. One that was made by another template is refused, since its documents would be looked for elsewhere.
+//!
 //! `deleted` is the field that documents have whose rows are deleted, once there may be any: such a document is no row's, and stays what it is.
 //!
 //! Documents that were routed otherwise would never be found again, by deletes least of all: such an index is refused. Those that were named otherwise, or went through
@@ -17,7 +20,8 @@
 use serde_json::{Map, Value, json};
 
 use super::index::IndexError;
-use crate::event::document::{FieldKind, IndexSpec, merge};
+use crate::event::TableName;
+use crate::event::document::{ByRow, FieldKind, IndexSpec, merge};
 
 /// How long the engine remembers deleted versions, where it can: longer than its own minute, so that a request that it applies late, or an answer that was lost,
 /// meets them. What it takes of its heap grows with deletes times this.
@@ -28,10 +32,36 @@ pub(super) const USUAL_FIELD_LIMIT: usize = 1000;
 
 const META: &str = "everrelay";
 const DELETED: &str = "deleted";
+const TABLE: &str = "table";
+const INDEX: &str = "index";
 
 /// The field that documents of deleted rows have in an index of this mapping, if there may be any.
 pub(super) fn deleted_field(mapping: &Value) -> Option<&str> {
     mapping.get("_meta")?.get(META)?.get(DELETED)?.as_str()
+}
+
+/// By which template an index of this mapping says that it was made for rows of this table, if it does.
+pub(super) fn template_of<'m>(table: &TableName, mapping: &'m Value) -> Option<&'m str> {
+    let said = |key: &str| mapping.get("_meta")?.get(META)?.get(key)?.as_str();
+    said(INDEX).filter(|_| said(TABLE) == Some(&table.to_string()))
+}
+
+/// An index behind an alias of the table that another template made.
+pub(super) fn chosen_otherwise(
+    by_row: &ByRow,
+    (alias, index): (&str, &str),
+    template: Option<&str>,
+) -> IndexError {
+    IndexError::ChosenOtherwise {
+        alias: alias.to_owned(),
+        index: index.to_owned(),
+        before: chosen(by_row, template.unwrap_or_default()),
+        now: chosen(by_row, &by_row.template),
+    }
+}
+
+fn chosen(by_row: &ByRow, template: &str) -> String {
+    format!("`{}` of table {}", template.escape_debug(), by_row.table)
 }
 
 /// The settings of an index that is made.
@@ -112,13 +142,17 @@ fn made_by(spec: &IndexSpec) -> Map<String, Value> {
     if let Some(field) = &spec.deleted {
         made.insert(DELETED.to_owned(), json!(field));
     }
+    if let Some(ByRow { table, template, .. }) = &spec.by_row {
+        made.insert(TABLE.to_owned(), json!(table.to_string()));
+        made.insert(INDEX.to_owned(), json!(template));
+    }
     made
 }
 
 /// Compares what an index was made by with the rules of today; the `_meta` that it is to have, where it has another.
 ///
 /// # Errors
-/// Its documents are routed otherwise.
+/// Its documents are routed otherwise, or are there for another reason.
 pub(super) fn compare(spec: &IndexSpec, index: &str, mapping: &Value) -> Result<Option<Value>, IndexError> {
     let required = mapping.pointer("/_routing/required").and_then(Value::as_bool) == Some(true);
     let (alias, index) = (spec.alias.clone(), index.to_owned());
@@ -128,6 +162,19 @@ pub(super) fn compare(spec: &IndexSpec, index: &str, mapping: &Value) -> Result<
     let stored = mapping.get("_meta").and_then(|meta| meta.get(META)).and_then(Value::as_object);
     let nothing = Map::new();
     let (stored, mut made) = (stored.unwrap_or(&nothing), made_by(spec));
+    if let Some(template) = stored.get(INDEX)
+        && (Some(template) != made.get(INDEX) || stored.get(TABLE) != made.get(TABLE))
+    {
+        let said = |of: &Map<String, Value>, key: &str| {
+            of.get(key).and_then(Value::as_str).unwrap_or_default().escape_debug().to_string()
+        };
+        let before = format!("`{}` of table {}", said(stored, INDEX), said(stored, TABLE));
+        let now = match &spec.by_row {
+            Some(by_row) => chosen(by_row, &by_row.template),
+            None => "that alias for all rows of a table".to_owned(),
+        };
+        return Err(IndexError::ChosenOtherwise { alias, index, before, now });
+    }
     // Those that were marked stay so.
     if let Some(field) = stored.get(DELETED) {
         made.entry(DELETED).or_insert_with(|| field.clone());
@@ -240,6 +287,25 @@ mod tests {
         let again = json!({"_meta": noted});
         assert!(of(json!({"pipeline": "trim"}), again.clone()).unwrap().is_none());
         assert_eq!(of(json!({}), again).unwrap(), Some(json!({"theirs": 1, "everrelay": {}})));
+        let by_row = |template: &str| {
+            let table = TableName::new("shop", "orders");
+            let by_row = ByRow { table, template: template.into(), pattern: "o-*".into() };
+            IndexSpec { by_row: Some(by_row), ..spec(json!({})) }
+        };
+        let by_year = by_row("o-{d:%Y}");
+        let chosen = compare(&by_year, "o-2026-000001", &plain).unwrap().unwrap();
+        assert_eq!(chosen, json!({"everrelay": {"table": "shop.orders", "index": "o-{d:%Y}"}}));
+        let chosen = json!({"_meta": chosen});
+        assert!(compare(&by_year, "o-2026-000001", &chosen).unwrap().is_none());
+        for other in [by_row("o-{d:%Y.%m}"), spec(json!({}))] {
+            let refused = compare(&other, "o-2026-000001", &chosen);
+            assert!(matches!(refused, Err(IndexError::ChosenOtherwise { .. })), "{refused:?}");
+        }
+        let by = |table: &str, mapping| template_of(&TableName::new("shop", table), mapping);
+        assert_eq!(
+            (by("orders", &chosen), by("lines", &chosen), by("orders", &plain)),
+            (Some("o-{d:%Y}"), None, None)
+        );
         let marks = IndexSpec { deleted: Some("deleted".into()), ..spec(json!({})) };
         let marking = compare(&marks, "a.b-000001", &plain).unwrap().unwrap();
         assert_eq!(marking, json!({"everrelay": {"deleted": "deleted"}}));

@@ -96,7 +96,7 @@ use super::{
 };
 use crate::clock::{Clock, SystemClock};
 use crate::event::Version;
-use crate::event::document::{Action, IndexSpec};
+use crate::event::document::{Action, ByRow, IndexSpec};
 
 /// A search engine behind one URL, or several nodes of the same cluster.
 #[derive(Debug)]
@@ -276,6 +276,10 @@ impl<T: Clock> Sink for ElasticSink<T> {
             Some(found) => self.remember(alias, found, fields).await.map(Some),
             None => Ok(None),
         }
+    }
+
+    async fn aliases(&self, by_row: &ByRow) -> Result<Vec<String>, SinkError> {
+        index::aliases(&self.client, by_row).await
     }
 
     async fn sweep(

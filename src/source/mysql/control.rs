@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::event::gtid::Origin;
-use crate::event::{Gtid, GtidSet, TableName};
+use crate::event::{Column, ColumnType, Gtid, GtidSet, TableName, TableSchema};
 use crate::log::Standing;
 
 use super::connection::{Begin, BinlogConnection};
@@ -302,25 +302,42 @@ impl Control {
         Ok(followed)
     }
 
-    /// The column names of `tables`, in row order.
+    /// What `tables` are made of, as far as names go: columns, which of them are dates (all others are text here), and the key.
     ///
     /// # Errors
     /// The question fails.
-    pub async fn columns(
+    pub async fn outlines(
         &mut self,
         tables: &[TableName],
-    ) -> Result<Vec<(TableName, Vec<String>)>, MysqlError> {
+        keys: &NamedKeys,
+    ) -> Result<Vec<TableSchema>, MysqlError> {
         let doing = "reading the columns of the followed tables";
         let mut found = Vec::with_capacity(tables.len());
         for table in tables {
             let asked = format!(
-                "SELECT column_name FROM information_schema.columns WHERE table_schema = {} AND table_name = {} \
+                "SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = {} AND table_name = {} \
                  ORDER BY ordinal_position",
                 literal(&table.schema),
                 literal(&table.table)
             );
-            let columns: Vec<[String; 1]> = self.ask_within(METADATA_PATIENCE, doing, &asked).await?;
-            found.push((table.clone(), columns.into_iter().map(|[column]| column).collect()));
+            let columns: Vec<[String; 2]> = self.ask_within(METADATA_PATIENCE, doing, &asked).await?;
+            let column = |[name, ty]: [String; 2]| {
+                let ty = match ty.to_ascii_lowercase().as_str() {
+                    "date" => ColumnType::Date,
+                    "datetime" => ColumnType::DateTime { decimals: 0 },
+                    "timestamp" => ColumnType::Timestamp { decimals: 0 },
+                    _ => ColumnType::Text,
+                };
+                Column { name, ty, nullable: true }
+            };
+            let columns: Vec<Column> = columns.into_iter().map(column).collect();
+            let key = match named(keys, table) {
+                Some(key) => key.to_vec(),
+                None => self.key(table).await?,
+            };
+            let place = |name: &String| columns.iter().position(|column| column.name == *name);
+            let key = key.iter().filter_map(place).filter_map(|at| u16::try_from(at).ok()).collect();
+            found.push(TableSchema { name: table.clone(), columns, key });
         }
         Ok(found)
     }
