@@ -358,7 +358,7 @@ impl Sink for ModelEngine {
             return Err(SinkError::Transient("not now".into()));
         }
         let found = self.index(&self.documents.lock().unwrap(), alias);
-        assert!(found.is_some() || expect == Expect::Anything, "{alias} is gone");
+        assert!(found.is_some() || expect != Expect::Existing, "{alias} is gone");
         Ok(found)
     }
 

@@ -218,6 +218,9 @@ fn print(table: &str, found: &Found, seconds: f64) {
     if found.undecided.count > 0 {
         kind("undecided", "documents that changed each time that they were looked at", &found.undecided);
     }
+    if found.without_index > 0 {
+        println!("without an index: {} rows, left out by `deleted_index`", found.without_index);
+    }
     if found.existence_only {
         println!("An ingest pipeline makes these documents: only whether they are there was compared.");
     }

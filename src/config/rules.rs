@@ -58,7 +58,7 @@ pub(super) fn rules<'t>(
         let mut rule = Rule::of(tables, line);
         let nothing = rule.clone();
         (rule.decimal, rule.zero_dates, rule.json) = (table.decimal, table.zero_dates, table.json);
-        rule.deletes = table.deletes;
+        (rule.deletes, rule.deleted_index) = (table.deletes, table.deleted_index);
         let wrong_of = |key: &'static str, problem: String| ConfigError::Value {
             path: path.to_owned(),
             section: "[table]".to_owned(),

@@ -30,6 +30,7 @@ impl<L: Lag> Diff<'_, L> {
         mut kept: Vec<Suspects>,
         found: &mut Found,
     ) -> Result<(), DiffError> {
+        kept.retain(|suspects| !suspects.by_id.is_empty());
         if !found.relay {
             kept.into_iter().for_each(|suspects| self.tell_all(suspects, found));
             return Ok(());

@@ -1,11 +1,11 @@
 //! The documents of a table, behind one alias or behind as many as its rows say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::DiffError;
-use super::rows::At;
+use super::rows::{At, Expected};
 use crate::backoff::Backoff;
 use crate::event::document::Behind;
 use crate::sink::elastic::ElasticSink;
@@ -63,12 +63,27 @@ impl<'d> Engine<'d> {
         if let Some(index) = self.known().get(alias) {
             return Ok(Some(*index));
         }
-        let found = self.sink.find(alias, Expect::Anything).await?.map(|index| index.no);
+        let found = self.sink.find(alias, Expect::MaybeGone).await?.map(|index| index.no);
         if let Some(index) = found {
             let mut indices = self.indices.lock().unwrap_or_else(PoisonError::into_inner);
             indices.insert(Arc::clone(alias), index);
         }
         Ok(found)
+    }
+
+    /// Takes out the rows whose index is not there, where the table's rules leave them out; how many they are.
+    pub(super) async fn leave_out(&self, rows: &mut Vec<Expected>) -> Result<u64, DiffError> {
+        if !matches!(&self.behind, Behind::ByRow(by_row) if by_row.skips_deleted) {
+            return Ok(0);
+        }
+        let aliases: BTreeSet<Arc<str>> = rows.iter().map(|row| Arc::clone(&row.at.alias)).collect();
+        let before = rows.len();
+        for alias in aliases {
+            if self.index(&alias).await?.is_none() {
+                rows.retain(|row| row.at.alias != alias);
+            }
+        }
+        Ok((before - rows.len()) as u64)
     }
 
     /// Each document that is there, with the alias that it is behind, its routing and its version.

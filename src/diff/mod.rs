@@ -152,6 +152,8 @@ pub struct Found {
     pub extra: Kind,
     /// Documents that seem to have no row, beyond as many as are decided one by one.
     pub unlooked: u64,
+    /// Rows whose index is not there, of a table whose rules leave such rows out.
+    pub without_index: u64,
     /// Documents that changed each time that they were looked at.
     pub undecided: Kind,
     /// A relay runs, and said what is settled.
@@ -189,6 +191,8 @@ pub(crate) struct Suspects {
     pub after: Edge,
     pub upto: Edge,
     pub by_id: HashMap<String, Suspect>,
+    /// Rows whose index is not there, and which are left out for that.
+    without_index: u64,
     weight: usize,
 }
 
@@ -227,6 +231,7 @@ impl<L: Lag> Diff<'_, L> {
             };
             let (next, suspects) = tokio::try_join!(read, engine.compare(before.take()))?;
             if let Some(suspects) = suspects {
+                found.without_index += suspects.without_index;
                 weight += suspects.weight;
                 kept.push(suspects);
             }
@@ -267,8 +272,9 @@ fn skipped(estimated: u64, sample: NonZeroU64) -> usize {
 impl Engine<'_> {
     /// The rows of a range whose documents are not what they become.
     async fn compare(&self, range: Option<Range>) -> Result<Option<Suspects>, DiffError> {
-        let Some(Range { after, upto, rows, .. }) = range else { return Ok(None) };
+        let Some(Range { after, upto, mut rows, .. }) = range else { return Ok(None) };
         let (mut by_id, mut weight) = (HashMap::new(), 0);
+        let without_index = self.leave_out(&mut rows).await?;
         let mut rest = &rows[..];
         while !rest.is_empty() {
             let (batch, others) = rest.split_at(batch(rest));
@@ -285,7 +291,8 @@ impl Engine<'_> {
                 }
             }
         }
-        Ok((!by_id.is_empty()).then_some(Suspects { after, upto, by_id, weight }))
+        let tells = !by_id.is_empty() || without_index > 0;
+        Ok(tells.then_some(Suspects { after, upto, by_id, without_index, weight }))
     }
 
     fn is_same(&self, row: &Expected, document: Option<&Document>) -> bool {

@@ -97,6 +97,7 @@ impl<L: Lag> Diff<'_, L> {
                 progress.rows(found.rows, found.rows);
                 after = range.upto.clone();
                 if let Some(suspects) = self.engine.compare(Some(range)).await? {
+                    found.without_index += suspects.without_index;
                     self.look_again(vec![suspects], &mut found).await?;
                 }
                 if after == *last {

@@ -56,6 +56,8 @@ pub struct ByRow {
     pub template: String,
     /// All of them match it: `*` stands for any text. No alias has a `*`.
     pub pattern: String,
+    /// Rows whose index was deleted are left out.
+    pub skips_deleted: bool,
 }
 
 impl ByRow {

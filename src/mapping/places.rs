@@ -2,7 +2,7 @@
 //!
 //! Both may be said by columns of the key, and by no others: of an older row that is to be deleted no more is known.
 
-use super::rule::{Rules, TableRules};
+use super::rule::{DeletedIndexAs, Rules, TableRules};
 use super::template::{ColumnPart, IndexTemplate};
 use super::{MappingError, TableMapping, id, name};
 use crate::event::codec::Row;
@@ -143,7 +143,7 @@ pub fn behind(table: &TableName, rules: &Rules) -> Result<Behind, MappingError> 
 }
 
 pub(super) fn checked(table: &TableName, rules: &TableRules) -> Result<Behind, MappingError> {
-    let behind = match &rules.index {
+    let mut behind = match &rules.index {
         Some(template) => template.behind(table),
         None => Behind::Alias(format!("{}.{}", table.schema, table.table).to_lowercase()),
     };
@@ -152,6 +152,9 @@ pub(super) fn checked(table: &TableName, rules: &TableRules) -> Result<Behind, M
         (behind, _) => name::check_alias(&behind.to_string()),
     };
     result.map_err(|why| MappingError::IndexName { table: Box::new(table.clone()), why })?;
+    if let Behind::ByRow(by_row) = &mut behind {
+        by_row.skips_deleted = rules.deleted_index == DeletedIndexAs::Skip;
+    }
     Ok(behind)
 }
 

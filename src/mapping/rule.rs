@@ -57,6 +57,17 @@ pub enum DeletesAs {
     Mark,
 }
 
+/// What is done with a row whose index was deleted, where a table has one for each value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeletedIndexAs {
+    /// The relay ends: it would be alone in an index that had more.
+    #[default]
+    Halt,
+    /// It is left out, as the index was.
+    Skip,
+}
+
 /// What is said of the tables that a pattern matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -68,6 +79,7 @@ pub struct Rule {
     pub json: Option<JsonAs>,
     pub deletes: Option<DeletesAs>,
     pub index: Option<IndexTemplate>,
+    pub deleted_index: Option<DeletedIndexAs>,
     /// Columns of the key, in this order.
     pub routing: Option<Vec<String>>,
     /// The names of fields, by their columns'.
@@ -92,6 +104,7 @@ impl Rule {
             json: None,
             deletes: None,
             index: None,
+            deleted_index: None,
             routing: None,
             rename: BTreeMap::new(),
             pipeline: None,
@@ -114,6 +127,7 @@ pub(super) struct TableRules {
     pub json: JsonAs,
     pub deletes: DeletesAs,
     pub index: Option<IndexTemplate>,
+    pub deleted_index: DeletedIndexAs,
     pub routing: Vec<String>,
     pub rename: BTreeMap<String, String>,
     pub pipeline: Option<String>,
@@ -131,6 +145,7 @@ impl Rules {
             rules.json = rule.json.unwrap_or(rules.json);
             rules.deletes = rule.deletes.unwrap_or(rules.deletes);
             rules.index = rule.index.clone().or(rules.index);
+            rules.deleted_index = rule.deleted_index.unwrap_or(rules.deleted_index);
             rules.routing = rule.routing.clone().unwrap_or(rules.routing);
             rules.pipeline = rule.pipeline.clone().or(rules.pipeline);
             rules.metadata = rule.metadata.clone().or(rules.metadata);

@@ -102,7 +102,8 @@ impl IndexTemplate {
         if self.columns().next().is_none() {
             return Behind::Alias(name(""));
         }
-        Behind::ByRow(ByRow { table: table.clone(), template: self.text.clone(), pattern: name("*") })
+        let (table, template, pattern) = (table.clone(), self.text.clone(), name("*"));
+        Behind::ByRow(ByRow { table, template, pattern, skips_deleted: false })
     }
 
     /// The longest name that a row of the table can give.

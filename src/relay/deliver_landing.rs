@@ -106,7 +106,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         self.answer_retry()
     }
 
-    fn count(&self, disposition: &'static str, items: u64) {
+    pub(super) fn count(&self, disposition: &'static str, items: u64) {
         let sink = self.options.name.clone();
         counter!(names::SINK_ITEMS, "disposition" => disposition, "sink" => sink).increment(items);
     }
@@ -178,8 +178,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             self.begin_sweep(owed);
             return Ok(());
         }
-        let unseen = |alias: &&String| self.tables.seen(alias).is_none();
-        let known = self.tables.aliases_of(&owed.table).filter(unseen).cloned().collect();
+        let known = self.tables.aliases_of(&owed.table).cloned().collect();
         self.sweeps.find(owed, behind, known, expect);
         Ok(())
     }
@@ -211,7 +210,10 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         match event {
             Event::Found { owed, indices } => {
                 for (alias, index) in indices {
-                    self.tables.check_identity(&alias, &owed.table, &index)?;
+                    match index {
+                        Some(index) => self.tables.check_identity(&alias, &owed.table, &index)?,
+                        None => self.tables.note_absent(&alias),
+                    }
                 }
                 self.note_indices()?;
                 self.begin_sweep(owed);

@@ -127,7 +127,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     ) -> Result<Option<To>, DeliverError> {
         match self.tables.to(table, change, verb, &mut self.alias)? {
             To::Unknown => {
-                let wanted = (&*self.alias, verb, frame.version);
+                let wanted = (&*self.alias, (change.op, verb), frame.version);
                 let learning = self.tables.learn_index(table, wanted, &self.sink, &self.readiness)?;
                 self.learning = Some(learning);
                 Ok(None)
@@ -150,6 +150,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
             if let Some(by_row) = &table.mapping.spec().by_row {
                 self.parking.settle(&by_row.table, id, frame.version);
             }
+            self.count("without_index", 1);
             return Ok(());
         };
         let ticket = self.outstanding.open(frame.seq);

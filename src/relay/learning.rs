@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 
 use super::error::DeliverError;
 use crate::backoff::Backoff;
-use crate::event::document::{IndexSpec, Verb};
+use crate::event::document::IndexSpec;
 use crate::event::{TableName, Version};
 use crate::lifecycle::Readiness;
 use crate::log::record::SchemaRecord;
@@ -25,8 +25,19 @@ pub struct Learning {
 pub(super) enum Wanted {
     /// All documents of a table.
     Table { record: SchemaRecord, version: Version, mapping: TableMapping },
-    /// A document that this is to be done to.
-    Index { table: TableName, alias: String, verb: Verb, version: Version },
+    /// A document of a table with many.
+    Index { table: TableName, alias: String, what: Sought, version: Version },
+}
+
+/// Why one of many indices is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sought {
+    /// It may be written to then.
+    ToWrite,
+    /// It need not be there.
+    ToFind,
+    /// The cursor knows it, and may forget it if it is gone.
+    ToMakeAnew,
 }
 
 impl Learning {
@@ -54,7 +65,7 @@ impl Learning {
         let (sink, readiness) = (Arc::clone(sink), readiness.clone());
         let mut task = JoinSet::new();
         task.spawn(
-            async move { patiently(&readiness, &alias, || sink.find(&alias, Expect::Anything)).await },
+            async move { patiently(&readiness, &alias, || sink.find(&alias, Expect::MaybeGone)).await },
         );
         Learning { wanted, task }
     }

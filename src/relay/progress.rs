@@ -98,8 +98,8 @@ impl<C: CursorStore> Progress<C> {
         indices: &BTreeMap<String, IndexId>,
         parked: &[ParkedStep],
     ) -> Result<(), SettledError> {
-        let more_indices = indices.len() > self.cursor.indices.len();
-        if settled <= self.cursor.seq && !self.changed && !more_indices && parked.is_empty() {
+        let other_indices = indices.len() != self.cursor.indices.len();
+        if settled <= self.cursor.seq && !self.changed && !other_indices && parked.is_empty() {
             return Ok(());
         }
         while let Some(end) = self.ends.front().filter(|end| end.seq <= settled) {

@@ -97,8 +97,8 @@ impl Sweep {
 /// What a task of this room came to.
 #[derive(Debug)]
 pub enum Event {
-    /// The indices of a table were looked for: those that were found, with their aliases.
-    Found { owed: Owed, indices: Vec<(String, Index)> },
+    /// The indices of a table were looked for, by their aliases.
+    Found { owed: Owed, indices: Vec<(String, Option<Index>)> },
     /// A whole pass was made.
     Ended(Sweep),
     /// A drain ended it.
@@ -183,7 +183,7 @@ impl<K: Sink> Sweeps<K> {
                 let mut indices = Vec::new();
                 for alias in aliases {
                     let index = patiently(&readiness, &alias, || sink.find(&alias, expect)).await?;
-                    indices.extend(index.map(|index| (alias, index)));
+                    indices.push((alias, index));
                 }
                 Ok::<_, DeliverError>(indices)
             };
@@ -297,22 +297,31 @@ struct Pass<K, D: Disk> {
 
 impl<K: Sink, D: Disk> Pass<K, D> {
     async fn run(self, sweep: Sweep) -> Result<Event, DeliverError> {
-        for index in &sweep.indices {
-            if self.over(&sweep.owed, index).await?.is_break() {
-                return Ok(Event::Stopped);
-            }
-        }
-        Ok(Event::Ended(sweep))
-    }
-
-    /// Breaks where a drain ends it.
-    async fn over(&self, owed: &Owed, index: &Index) -> Result<ControlFlow<()>, DeliverError> {
-        let Owed { table, bound, what_for, .. } = owed;
+        let Owed { table, bound, what_for, .. } = &sweep.owed;
         let why = match what_for {
             WhatFor::Truncate(_) => "the table was emptied",
             WhatFor::Snapshot(_) => "every row of the table was read",
         };
-        tracing::info!(%table, index = index.name, %bound, "{why}; deleting its older documents");
+        let indices = match sweep.indices.as_slice() {
+            [index] => index.name.clone(),
+            several => format!("{} of them", several.len()),
+        };
+        tracing::info!(%table, indices, %bound, "{why}; deleting its older documents");
+        let mut all = Swept::default();
+        for index in &sweep.indices {
+            let ControlFlow::Continue(swept) = self.over(&sweep.owed, index).await? else {
+                return Ok(Event::Stopped);
+            };
+            all.deleted += swept.deleted;
+            all.spared += swept.spared;
+        }
+        tracing::info!(%table, deleted = all.deleted, spared = all.spared, "deleted all older documents");
+        Ok(Event::Ended(sweep))
+    }
+
+    /// What a whole pass over one index came to; breaks where a drain ends it.
+    async fn over(&self, owed: &Owed, index: &Index) -> Result<ControlFlow<(), Swept>, DeliverError> {
+        let Owed { table, bound, what_for, .. } = owed;
         // No version is lower that a log ever gave.
         let versions = Version(NOT_BEFORE_MICROS)..*bound;
         // A TRUNCATE leaves nothing of a table; what a snapshot did not find is not what was read to be deleted.
@@ -331,7 +340,7 @@ impl<K: Sink, D: Disk> Pass<K, D> {
                 swept.spared += page.spared;
                 if said.elapsed() > SAID_EVERY {
                     said = Instant::now();
-                    tracing::info!(%table, deleted = swept.deleted, spared = swept.spared, "deleting older documents");
+                    tracing::info!(%table, index = index.name, deleted = swept.deleted, spared = swept.spared, "deleting older documents");
                 }
                 let newest = page.newest.as_ref();
                 foreign = newest.and_then(|(id, newest)| {
@@ -346,10 +355,7 @@ impl<K: Sink, D: Disk> Pass<K, D> {
                 return Err(foreign);
             }
             let error = match result {
-                Ok(ControlFlow::Continue(())) => {
-                    tracing::info!(%table, deleted = swept.deleted, spared = swept.spared, "deleted all older documents");
-                    return Ok(ControlFlow::Continue(()));
-                }
+                Ok(ControlFlow::Continue(())) => return Ok(ControlFlow::Continue(swept)),
                 Ok(ControlFlow::Break(())) => return Ok(ControlFlow::Break(())),
                 Err(SinkError::Definite(error)) => return Err(DeliverError::Sink(error)),
                 Err(SinkError::Transient(error)) => error,

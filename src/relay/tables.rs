@@ -2,17 +2,20 @@
 //!
 //! A table has one index, which is made ready as the table is met, or many, each row's alias said by its key: such a one is made ready as the first document is to be written
 //! to it. A delete makes none: where there is none, there is nothing to delete. That an index is not there is believed for a while ([`ABSENT`]).
+//!
+//! One of many that was deleted ends the relay when a document is to be written to it, which would be alone there; but a snapshot makes it anew, since that brings every row, and where the
+//! rules say so such documents are left out.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::error::DeliverError;
-use super::learning::{Learning, Wanted};
+use super::learning::{Learning, Sought, Wanted};
 use crate::event::document::{Behind, Verb};
-use crate::event::{TableName, TableNo, TableSchema, Version};
+use crate::event::{Op, TableName, TableNo, TableSchema, Version};
 use crate::lifecycle::Readiness;
 use crate::log::record::{Change, SchemaRecord};
 use crate::mapping::rule::Rules;
@@ -23,8 +26,14 @@ use crate::sink::{Expect, Index, IndexNo, Sink};
 /// Most indices of one table: each is a shard and more of the engine's, which takes a thousand of a node.
 const MOST_INDICES: usize = 1_000;
 
+/// How long one of many indices is taken for there without having been written to: then it may have been deleted meanwhile.
+const THERE: Duration = Duration::from_secs(300);
+
 /// How long an index that was not there is taken for not there.
 const ABSENT: Duration = Duration::from_secs(30);
+
+/// Most aliases that are known to lead nowhere.
+const MOST_ABSENT: usize = 10_000;
 
 /// A table whose documents can be made.
 #[derive(Debug)]
@@ -38,7 +47,7 @@ pub struct Table {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum To {
     Index(IndexNo),
-    /// There is no such index: nothing is to be deleted there.
+    /// There is no such index: nothing is to be deleted there, or written.
     Nowhere,
     /// To one that has to be made ready, or looked for.
     Unknown,
@@ -55,14 +64,21 @@ pub struct Tables {
     /// The index that each alias stood for when the cursor was last committed.
     indices: BTreeMap<String, IndexId>,
     /// By alias, indices that were looked at in this run, and whose they are.
-    seen: HashMap<String, Index>,
+    seen: HashMap<String, Seen>,
     owners: HashMap<IndexNo, Owner>,
     /// Of tables whose rows say where they go: the aliases whose indices have the fields that the table has now.
-    ready: HashMap<String, IndexNo>,
+    ready: HashSet<String>,
     /// Aliases that led nowhere, and when.
     absent: HashMap<String, Instant>,
     /// Indices that were made in this run: no document there has a lower version.
     made: HashMap<IndexNo, Version>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    index: Index,
+    /// When it was looked at, or a document of it read.
+    at: Instant,
 }
 
 #[derive(Debug)]
@@ -82,7 +98,7 @@ impl Tables {
             indices,
             seen: HashMap::new(),
             owners: HashMap::new(),
-            ready: HashMap::new(),
+            ready: HashSet::new(),
             absent: HashMap::new(),
             made: HashMap::new(),
         }
@@ -106,7 +122,7 @@ impl Tables {
     /// The concrete name of an index, for messages.
     #[must_use]
     pub fn index_name(&self, no: IndexNo) -> String {
-        let index = self.owners.get(&no).and_then(|owner| self.seen.get(&owner.alias));
+        let index = self.owners.get(&no).and_then(|owner| self.seen(&owner.alias));
         index.map_or_else(|| format!("index number {}", no.0), |index| index.name.clone())
     }
 
@@ -143,8 +159,8 @@ impl Tables {
         let (spec, name) = (mapping.spec().clone(), &record.schema.name);
         let expect = self.expect(&spec.behind(), &spec.alias, name)?;
         if mapping.is_by_row() {
-            let owners = &self.owners;
-            self.ready.retain(|_, no| owners.get(no).is_none_or(|owner| owner.table != *name));
+            let indices = &self.indices;
+            self.ready.retain(|alias| indices.get(alias).is_none_or(|index| index.table != *name));
             self.note(record, Table { mapping, index: None });
             return Ok(None);
         }
@@ -159,7 +175,7 @@ impl Tables {
     pub fn learn_index<K: Sink>(
         &self,
         table: &Table,
-        (alias, verb, version): (&str, Verb, Version),
+        (alias, (op, verb), version): (&str, (Op, Verb), Version),
         sink: &Arc<K>,
         readiness: &Readiness,
     ) -> Result<Learning, DeliverError> {
@@ -173,12 +189,20 @@ impl Tables {
                 return Err(DeliverError::TooManyIndices { table: name, aliases, most: MOST_INDICES });
             }
         }
-        let spec = spec.at(alias);
-        let wanted = Wanted::Index { table: name, alias: alias.to_owned(), verb, version };
-        Ok(match verb {
-            Verb::Index => Learning::ensure(wanted, spec, expect, (sink, readiness)),
-            // One that was deleted has nothing to delete.
-            Verb::Delete => Learning::find(wanted, spec.alias, (sink, readiness)),
+        let may_be_gone = expect == Expect::Existing && (op == Op::Read || skips(table));
+        // One that was deleted has nothing to delete.
+        let looks =
+            verb == Verb::Delete || (may_be_gone && !self.seen.get(alias).is_some_and(Seen::is_fresh));
+        let what = match verb {
+            Verb::Index if looks && !skips(table) => Sought::ToMakeAnew,
+            Verb::Index if !looks => Sought::ToWrite,
+            _ => Sought::ToFind,
+        };
+        let wanted = Wanted::Index { table: name, alias: alias.to_owned(), what, version };
+        Ok(if looks {
+            Learning::find(wanted, alias.to_owned(), (sink, readiness))
+        } else {
+            Learning::ensure(wanted, spec.at(alias), expect, (sink, readiness))
         })
     }
 
@@ -187,7 +211,7 @@ impl Tables {
     /// # Errors
     /// The row cannot be read.
     pub fn to(
-        &self,
+        &mut self,
         table: &Table,
         change: &Change<'_>,
         verb: Verb,
@@ -197,15 +221,23 @@ impl Tables {
             return Ok(To::Index(index));
         }
         table.mapping.alias(change.op, verb, change.row, alias)?;
-        let index = match verb {
-            Verb::Index => self.ready.get(alias).copied(),
-            Verb::Delete => self.seen.get(alias).map(|index| index.no),
-        };
+        let seen = self.seen.get_mut(alias).filter(|seen| seen.is_fresh());
+        let index = seen.and_then(|seen| {
+            seen.at = Instant::now();
+            (verb == Verb::Delete || self.ready.contains(alias)).then_some(seen.index.no)
+        });
         Ok(match index {
             Some(index) => To::Index(index),
-            None if verb == Verb::Delete && self.is_absent(alias) => To::Nowhere,
+            None if self.is_absent(alias) && (verb == Verb::Delete || self.leaves_out(table, alias)) => {
+                To::Nowhere
+            }
             None => To::Unknown,
         })
+    }
+
+    /// Whether an index that was deleted is left alone.
+    fn leaves_out(&self, table: &Table, alias: &str) -> bool {
+        skips(table) && self.indices.contains_key(alias)
     }
 
     /// Whether the alias led nowhere a moment ago.
@@ -214,10 +246,23 @@ impl Tables {
         self.absent.get(alias).is_some_and(|since| since.elapsed() < ABSENT)
     }
 
+    fn lose(&mut self, alias: &str) {
+        self.seen.remove(alias);
+        self.ready.remove(alias);
+    }
+
     /// The alias leads nowhere.
     pub fn note_absent(&mut self, alias: &str) {
-        self.absent.retain(|_, since| since.elapsed() < ABSENT);
-        self.absent.insert(alias.to_owned(), Instant::now());
+        self.lose(alias);
+        if self.absent.len() >= MOST_ABSENT {
+            self.absent.clear();
+        }
+        if self.absent.insert(alias.to_owned(), Instant::now()).is_none() {
+            tracing::info!(
+                alias,
+                "no index is there: what would be deleted there, or is left out with it, is passed over"
+            );
+        }
     }
 
     /// What to expect where the documents of a table are looked for behind an alias: of many one may have been deleted, and nothing is to be found there then.
@@ -231,7 +276,7 @@ impl Tables {
         table: &TableName,
     ) -> Result<Expect, DeliverError> {
         let expect = self.expect(behind, alias, table)?;
-        Ok(if matches!(behind, Behind::ByRow(_)) { Expect::Anything } else { expect })
+        Ok(if matches!(behind, Behind::ByRow(_)) { Expect::MaybeGone } else { expect })
     }
 
     /// What the cursor says of the index behind one of the aliases of a table that was not looked at in this run.
@@ -268,14 +313,15 @@ impl Tables {
     /// The index behind an alias that was looked at in this run, for whatever reason.
     #[must_use]
     pub fn seen(&self, alias: &str) -> Option<&Index> {
-        self.seen.get(alias)
+        self.seen.get(alias).map(|seen| &seen.index)
     }
 
     /// All indices of a table that were looked at in this run.
     #[must_use]
     pub fn seen_of(&self, table: &TableName) -> Vec<Index> {
         let of_table = |index: &&Index| self.table_of(index.no) == Some(table);
-        let mut seen: Vec<Index> = self.seen.values().filter(of_table).cloned().collect();
+        let seen = self.seen.values().map(|seen| &seen.index);
+        let mut seen: Vec<Index> = seen.filter(of_table).cloned().collect();
         seen.sort_by_key(|index| index.no);
         seen
     }
@@ -304,14 +350,20 @@ impl Tables {
                 }
                 self.note(record, Table { mapping, index: Some(index.no) });
             }
-            (Wanted::Index { table, alias, verb, version }, Some(index)) => {
+            (Wanted::Index { table, alias, what, version }, Some(index)) => {
                 self.check_identity(&alias, &table, &index)?;
                 if index.made {
                     self.made.insert(index.no, version);
                 }
-                if verb == Verb::Index {
-                    self.ready.insert(alias, index.no);
+                if what == Sought::ToWrite {
+                    self.ready.insert(alias);
                 }
+            }
+            (Wanted::Index { table, alias, what: Sought::ToMakeAnew, .. }, None) => {
+                tracing::warn!(%table, alias, "the index was deleted, and a snapshot has rows of it: it is made anew");
+                // Kept so before it is made: whatever stands behind the alias then is taken.
+                self.indices.remove(&alias);
+                self.lose(&alias);
             }
             (Wanted::Index { alias, .. }, None) => self.note_absent(&alias),
             // Of a table that has one index it is made.
@@ -363,10 +415,21 @@ impl Tables {
             None => drop(self.indices.insert(alias.to_owned(), found)),
         }
         self.owners.insert(index.no, Owner { table: table.clone(), alias: alias.to_owned() });
-        self.seen.insert(alias.to_owned(), index.clone());
+        self.seen.insert(alias.to_owned(), Seen { index: index.clone(), at: Instant::now() });
         self.absent.remove(alias);
         Ok(())
     }
+}
+
+impl Seen {
+    fn is_fresh(&self) -> bool {
+        self.at.elapsed() < THERE
+    }
+}
+
+/// Whether rows whose index was deleted are left out.
+fn skips(table: &Table) -> bool {
+    table.mapping.spec().by_row.as_ref().is_some_and(|by_row| by_row.skips_deleted)
 }
 
 fn describe(index: &IndexId) -> String {
@@ -374,42 +437,5 @@ fn describe(index: &IndexId) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::event::document::ByRow;
-
-    #[test]
-    fn a_tables_documents_stay_behind_the_alias_that_they_were_written_to() {
-        let (orders, lines) = (TableName::new("shop", "orders"), TableName::new("shop", "lines"));
-        let mut stored = IndexId {
-            table: orders.clone(),
-            name: "shop.orders-000001".into(),
-            uuid: "u".into(),
-            history: None,
-            template: None,
-        };
-        let tables =
-            Tables::new(BTreeMap::from([("shop.orders".to_owned(), stored.clone())]), Rules::default());
-        let expect = |alias: &str, table| tables.expect(&Behind::Alias(alias.to_owned()), alias, table);
-        assert!(matches!(expect("shop.orders", &orders), Ok(Expect::Existing)));
-        assert!(matches!(expect("shop.lines", &lines), Ok(Expect::Anything)));
-        assert!(matches!(expect("orders-v2", &orders), Err(DeliverError::OtherAlias { .. })));
-        assert!(matches!(expect("shop.orders", &lines), Err(DeliverError::SharedAlias { .. })));
-        let by_row = |pattern: &str| {
-            Behind::ByRow(ByRow {
-                table: orders.clone(),
-                template: "shop.{day}".to_owned(),
-                pattern: pattern.to_owned(),
-            })
-        };
-        let expect = |pattern: &str, alias| tables.expect(&by_row(pattern), alias, &orders);
-        // It has one for all rows.
-        assert!(matches!(expect("shop.*", "shop.orders"), Err(DeliverError::OtherAlias { .. })));
-        stored.template = Some("shop.{day}".to_owned());
-        let tables = Tables::new(BTreeMap::from([("shop.orders".to_owned(), stored)]), Rules::default());
-        let expect = |pattern: &str, alias| tables.expect(&by_row(pattern), alias, &orders);
-        assert!(matches!(expect("shop.*", "shop.orders"), Ok(Expect::Existing)));
-        assert!(matches!(expect("shop.*", "shop.eu"), Ok(Expect::Anything)));
-        assert!(matches!(expect("orders-*", "orders-eu"), Err(DeliverError::OtherAlias { .. })));
-    }
-}
+#[path = "tables_tests.rs"]
+mod tests;

@@ -42,6 +42,8 @@ pub enum Expect {
     Anything,
     /// Documents were written to it: one that is missing was deleted, and those documents with it.
     Existing,
+    /// It may have been deleted, in this run too, and is only looked for.
+    MaybeGone,
 }
 
 /// A request of many actions, encoded once and sent as often as it takes.

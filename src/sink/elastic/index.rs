@@ -161,6 +161,7 @@ pub(super) async fn find(
                 }
                 return Ok(Some(found));
             }
+            (Resolved::Nowhere, _) if expect == Expect::MaybeGone => return Ok(None),
             (Resolved::Nowhere, Some(known)) => return Err(known.changed("leads nowhere".into())),
             (Resolved::Nowhere, None) if expect == Expect::Existing => {
                 return Err(IndexError::Gone { alias: alias.to_owned() }.into());

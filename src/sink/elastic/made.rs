@@ -289,7 +289,8 @@ mod tests {
         assert_eq!(of(json!({}), again).unwrap(), Some(json!({"theirs": 1, "everrelay": {}})));
         let by_row = |template: &str| {
             let table = TableName::new("shop", "orders");
-            let by_row = ByRow { table, template: template.into(), pattern: "o-*".into() };
+            let by_row =
+                ByRow { table, template: template.into(), pattern: "o-*".into(), skips_deleted: false };
             IndexSpec { by_row: Some(by_row), ..spec(json!({})) }
         };
         let by_year = by_row("o-{d:%Y}");
