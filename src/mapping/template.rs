@@ -176,8 +176,12 @@ impl ColumnPart {
             out.push(if c.is_control() || r#"\/*?"<>|,#: "#.contains(c) { '_' } else { c });
         }
         if out.len() - start > MOST_OF_A_VALUE {
-            let digest = Sha256::digest(&text.as_bytes());
-            out.truncate(out.floor_char_boundary(start + KEPT_OF_A_VALUE));
+            let digest = Sha256::digest(text.as_bytes());
+            let mut end = start + KEPT_OF_A_VALUE;
+            while !out.is_char_boundary(end) {
+                end -= 1;
+            }
+            out.truncate(end);
             out.push('_');
             for byte in &digest[..8] {
                 out.push_str(&format!("{byte:02x}"));
@@ -305,9 +309,9 @@ mod tests {
             ),
             ("o-{d:%Y}", Value::Instant(Instant { micros: 0, decimals: 0 }), "o-0000"),
             ("o-{n}", Value::I64(-7), "o--7"),
-            ("o-{n}-x", Value::Text("EU West/1".into()), "o-eu_west_1-x"),
-            ("o-{n}", Value::Text("000001".into()), "o-000001_"),
-            ("o{n}", Value::Text("".into()), "o"),
+            ("o-{n}-x", Value::Text("EU West/1"), "o-eu_west_1-x"),
+            ("o-{n}", Value::Text("000001"), "o-000001_"),
+            ("o{n}", Value::Text(""), "o"),
         ] {
             assert_eq!(filled(text, &[value]), alias, "{text}");
         }

@@ -24,7 +24,7 @@ pub struct Learning {
 #[derive(Debug)]
 pub(super) enum Wanted {
     /// All documents of a table.
-    Table { record: SchemaRecord, version: Version, mapping: TableMapping },
+    Table { record: SchemaRecord, version: Version, mapping: Box<TableMapping> },
     /// A document of a table with many.
     Index { table: TableName, alias: String, what: Sought, version: Version },
 }
@@ -33,11 +33,11 @@ pub(super) enum Wanted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sought {
     /// It may be written to then.
-    ToWrite,
+    Ready,
     /// It need not be there.
-    ToFind,
+    Found,
     /// The cursor knows it, and may forget it if it is gone.
-    ToMakeAnew,
+    Anew,
 }
 
 impl Learning {

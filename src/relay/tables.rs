@@ -164,7 +164,7 @@ impl Tables {
             self.note(record, Table { mapping, index: None });
             return Ok(None);
         }
-        let wanted = Wanted::Table { record, version, mapping };
+        let wanted = Wanted::Table { record, version, mapping: Box::new(mapping) };
         Ok(Some(Learning::ensure(wanted, spec, expect, (sink, readiness))))
     }
 
@@ -194,9 +194,9 @@ impl Tables {
         let looks =
             verb == Verb::Delete || (may_be_gone && !self.seen.get(alias).is_some_and(Seen::is_fresh));
         let what = match verb {
-            Verb::Index if looks && !skips(table) => Sought::ToMakeAnew,
-            Verb::Index if !looks => Sought::ToWrite,
-            _ => Sought::ToFind,
+            Verb::Index if looks && !skips(table) => Sought::Anew,
+            Verb::Index if !looks => Sought::Ready,
+            _ => Sought::Found,
         };
         let wanted = Wanted::Index { table: name, alias: alias.to_owned(), what, version };
         Ok(if looks {
@@ -348,18 +348,18 @@ impl Tables {
                 if index.made {
                     self.made.insert(index.no, version);
                 }
-                self.note(record, Table { mapping, index: Some(index.no) });
+                self.note(record, Table { mapping: *mapping, index: Some(index.no) });
             }
             (Wanted::Index { table, alias, what, version }, Some(index)) => {
                 self.check_identity(&alias, &table, &index)?;
                 if index.made {
                     self.made.insert(index.no, version);
                 }
-                if what == Sought::ToWrite {
+                if what == Sought::Ready {
                     self.ready.insert(alias);
                 }
             }
-            (Wanted::Index { table, alias, what: Sought::ToMakeAnew, .. }, None) => {
+            (Wanted::Index { table, alias, what: Sought::Anew, .. }, None) => {
                 tracing::warn!(%table, alias, "the index was deleted, and a snapshot has rows of it: it is made anew");
                 // Kept so before it is made: whatever stands behind the alias then is taken.
                 self.indices.remove(&alias);
