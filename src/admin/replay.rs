@@ -7,6 +7,7 @@
 //! | `GET /replay` | | the replay that goes on, or the last one, as a [`ReplayStatus`]; `null` where there was none |
 //! | `POST /replay` | [`Asked`] | the same: it was begun |
 //! | `POST /replay/cancel` | | the same: it was given up |
+//! | `GET /indices` | | the aliases behind which the sink has documents, as its cursor knows them |
 //!
 //! 409 with why not in words, 504 where the indexer takes too long: the order is withdrawn then, unless it was taken already.
 
@@ -150,12 +151,18 @@ pub(super) fn routes(room: Room) -> Router {
     Router::new()
         .route("/replay", get(show).post(begin))
         .route("/replay/cancel", post(cancel))
+        .route("/indices", get(indices))
         .with_state(Arc::new(room))
 }
 
 async fn show(State(room): State<Arc<Room>>) -> Response {
     let replay = room.store.load().map(|cursor| cursor.and_then(|cursor| cursor.replay));
     answer(replay.map(|replay| replay.as_ref().map(ReplayStatus::from)))
+}
+
+async fn indices(State(room): State<Arc<Room>>) -> Response {
+    let cursor = room.store.load().map(Option::unwrap_or_default);
+    answer(cursor.map(|cursor| cursor.indices.into_keys().collect::<Vec<_>>()))
 }
 
 async fn begin(State(room): State<Arc<Room>>, body: Bytes) -> Response {

@@ -2,14 +2,17 @@
 
 mod repair;
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
+use reqwest::Method;
 use serde_json::json;
 
 use super::sinks::SinkArgument;
+use super::socket::ask_async;
 use super::{ConfigArgument, Failure, status};
 use crate::admin::PipelineStatus;
 use crate::admin::sinks::SinkStatus;
@@ -19,6 +22,7 @@ use crate::diff::repair::Repair;
 use crate::diff::rows::Table;
 use crate::diff::{Diff, DiffError, DiffOptions, Found, Kind, Lag, Progress, Standing};
 use crate::event::TableName;
+use crate::event::document::DeletedIndex;
 use crate::lifecycle::Exit;
 use crate::sink::SinkError;
 use crate::sink::elastic::ElasticSink;
@@ -150,11 +154,14 @@ async fn compare(
     let table = Table::open(&options, how, &name, &of_sink.deliver.rules).await.map_err(of)?;
     let sink = ElasticSink::new(&of_sink.engine).map_err(|error| Failure::new(Exit::Sink, error))?;
     let spec = table.mapping.spec();
-    let engine = Engine::new(&sink, spec.behind(), spec.pipeline.is_some(), spec.metadata.clone());
+    let mut engine = Engine::new(&sink, spec.behind(), spec.pipeline.is_some(), spec.metadata.clone());
     if engine.find().await.map_err(|error| of(error.into()))? == 0 {
         let alias = &spec.alias;
         let why = anyhow!("{name} has no index behind {alias}: the relay makes it with the first row");
         return Err(Failure::new(Exit::Sink, why));
+    }
+    if matches!(&spec.by_row, Some(by_row) if by_row.deleted_index == DeletedIndex::Skip) {
+        engine.leaves_out(known(settings, of_sink).await?);
     }
     let options = DiffOptions {
         sample: arguments.sample,
@@ -174,6 +181,17 @@ async fn compare(
         _ => diff.run_again(&found.ranges, &bar).await,
     };
     Ok((found, Some((repair, left.map_err(of)?))))
+}
+
+/// The aliases that the relay has written behind; none without a relay.
+async fn known(settings: &Settings, sink: &SinkSettings) -> Result<BTreeSet<String>, Failure> {
+    let route = format!("/sink/{}/indices", sink.name);
+    let answer = ask_async(settings, Method::GET, &route, &()).await;
+    let failed = |error: anyhow::Error| Failure::new(Exit::Unexpected, error);
+    match answer.map_err(failed)? {
+        Some(aliases) => aliases.map_err(|refused| failed(anyhow!(refused))),
+        None => Ok(BTreeSet::new()),
+    }
 }
 
 /// The first server that answers.

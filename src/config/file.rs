@@ -11,7 +11,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use toml::Spanned;
 
-use crate::mapping::rule::{DecimalAs, DeletedIndexAs, DeletesAs, JsonAs, ZeroDatesAs};
+use crate::event::document::DeletedIndex;
+use crate::mapping::rule::{DecimalAs, DeletesAs, JsonAs, ZeroDatesAs};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -252,7 +253,7 @@ pub struct Table {
     pub zero_dates: Option<ZeroDatesAs>,
     pub json: Option<JsonAs>,
     pub deletes: Option<DeletesAs>,
-    pub deleted_index: Option<DeletedIndexAs>,
+    pub deleted_index: Option<DeletedIndex>,
     /// The alias of the documents' index: text with `{schema}` and `{table}`.
     pub index: Option<String>,
     /// Columns that tell the table's rows apart, in the place of its key.

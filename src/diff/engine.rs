@@ -22,6 +22,8 @@ pub struct Engine<'d> {
     behind: Behind,
     /// By alias, those that were found.
     indices: Mutex<BTreeMap<Arc<str>, IndexNo>>,
+    /// Aliases whose indices may have been deleted, and whose rows are left out then.
+    left_out: BTreeSet<String>,
     pub existence_only: bool,
     /// The field that says by what a document became what it is: no row says the same.
     pub metadata: Option<String>,
@@ -35,7 +37,13 @@ impl<'d> Engine<'d> {
         existence_only: bool,
         metadata: Option<String>,
     ) -> Engine<'d> {
-        Engine { sink, behind, indices: Mutex::default(), existence_only, metadata }
+        let (indices, left_out) = (Mutex::default(), BTreeSet::new());
+        Engine { sink, behind, indices, left_out, existence_only, metadata }
+    }
+
+    /// Rows behind these aliases are left out where their index is not there.
+    pub fn leaves_out(&mut self, aliases: BTreeSet<String>) {
+        self.left_out = aliases;
     }
 
     /// Looks for the indices that are there; how many they are.
@@ -71,12 +79,13 @@ impl<'d> Engine<'d> {
         Ok(found)
     }
 
-    /// Takes out the rows whose index is not there, where the table's rules leave them out; how many they are.
+    /// Takes out the rows whose index was deleted, where the table's rules leave them out; how many they are.
     pub(super) async fn leave_out(&self, rows: &mut Vec<Expected>) -> Result<u64, DiffError> {
-        if !matches!(&self.behind, Behind::ByRow(by_row) if by_row.skips_deleted) {
+        if self.left_out.is_empty() {
             return Ok(0);
         }
         let aliases: BTreeSet<Arc<str>> = rows.iter().map(|row| Arc::clone(&row.at.alias)).collect();
+        let aliases = aliases.into_iter().filter(|alias| self.left_out.contains(&**alias));
         let before = rows.len();
         for alias in aliases {
             if self.index(&alias).await?.is_none() {

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::pattern::glob;
@@ -39,6 +40,19 @@ impl<'a> Action<'a> {
     }
 }
 
+/// What becomes of a row whose index was deleted, where a table has one for each value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeletedIndex {
+    /// The relay ends: it would be alone in an index that had more.
+    #[default]
+    Halt,
+    /// It is left out, as the index was.
+    Skip,
+    /// The index is made anew, and holds what comes.
+    Make,
+}
+
 /// Behind what a table's documents are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Behind {
@@ -56,8 +70,7 @@ pub struct ByRow {
     pub template: String,
     /// All of them match it: `*` stands for any text. No alias has a `*`.
     pub pattern: String,
-    /// Rows whose index was deleted are left out.
-    pub skips_deleted: bool,
+    pub deleted_index: DeletedIndex,
 }
 
 impl ByRow {
@@ -75,6 +88,16 @@ impl Behind {
         match self {
             Behind::Alias(_) => None,
             Behind::ByRow(by_row) => Some(&by_row.template),
+        }
+    }
+
+    /// What of all tables is this one's alone; it goes before an id where documents of several tables are told apart.
+    #[must_use]
+    pub fn space(&self) -> String {
+        match self {
+            Behind::Alias(alias) => alias.clone(),
+            // No alias has a `*`.
+            Behind::ByRow(by_row) => format!("*{}", by_row.table),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Both may be said by columns of the key, and by no others: of an older row that is to be deleted no more is known.
 
-use super::rule::{DeletedIndexAs, Rules, TableRules};
+use super::rule::{Rules, TableRules};
 use super::template::{ColumnPart, IndexTemplate};
 use super::{MappingError, TableMapping, id, name};
 use crate::event::codec::Row;
@@ -153,7 +153,7 @@ pub(super) fn checked(table: &TableName, rules: &TableRules) -> Result<Behind, M
     };
     result.map_err(|why| MappingError::IndexName { table: Box::new(table.clone()), why })?;
     if let Behind::ByRow(by_row) = &mut behind {
-        by_row.skips_deleted = rules.deleted_index == DeletedIndexAs::Skip;
+        by_row.deleted_index = rules.deleted_index;
     }
     Ok(behind)
 }

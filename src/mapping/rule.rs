@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::template::IndexTemplate;
-use crate::event::document::{FieldKind, merge};
+use crate::event::document::{DeletedIndex, FieldKind, merge};
 use crate::event::pattern::TablePattern;
 use crate::event::{ColumnType, TableName};
 
@@ -57,17 +57,6 @@ pub enum DeletesAs {
     Mark,
 }
 
-/// What is done with a row whose index was deleted, where a table has one for each value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DeletedIndexAs {
-    /// The relay ends: it would be alone in an index that had more.
-    #[default]
-    Halt,
-    /// It is left out, as the index was.
-    Skip,
-}
-
 /// What is said of the tables that a pattern matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -79,7 +68,7 @@ pub struct Rule {
     pub json: Option<JsonAs>,
     pub deletes: Option<DeletesAs>,
     pub index: Option<IndexTemplate>,
-    pub deleted_index: Option<DeletedIndexAs>,
+    pub deleted_index: Option<DeletedIndex>,
     /// Columns of the key, in this order.
     pub routing: Option<Vec<String>>,
     /// The names of fields, by their columns'.
@@ -127,7 +116,7 @@ pub(super) struct TableRules {
     pub json: JsonAs,
     pub deletes: DeletesAs,
     pub index: Option<IndexTemplate>,
-    pub deleted_index: DeletedIndexAs,
+    pub deleted_index: DeletedIndex,
     pub routing: Vec<String>,
     pub rename: BTreeMap<String, String>,
     pub pipeline: Option<String>,

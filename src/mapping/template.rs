@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::id;
 use super::name::{FIRST, check_alias};
-use crate::event::document::{Behind, ByRow};
+use crate::event::document::{Behind, ByRow, DeletedIndex};
 use crate::event::value::{Date, DateTime, Instant};
 use crate::event::{TableName, Value};
 
@@ -90,6 +90,12 @@ impl IndexTemplate {
         if matches!(parts.first(), Some(Part::Column(_))) {
             return Err("it begins with a value of the row: let it begin with {table} or a text, by which the table's indices are known".to_owned());
         }
+        if let (Some(Part::Text(last)), true) =
+            (parts.last(), parts.iter().any(|part| matches!(part, Part::Column(_))))
+            && (last.ends_with(FIRST) || FIRST.ends_with(last) || last.chars().all(|c| c == '.'))
+        {
+            return Err(format!("it ends in `{last}`, as the number of an index does, or in dots"));
+        }
         let template = IndexTemplate { text: text.to_owned(), parts };
         // Names of tables are looked at when they are met.
         check_alias(&template.name("a", "b", "0")).map_err(str::to_owned)?;
@@ -103,12 +109,12 @@ impl IndexTemplate {
             return Behind::Alias(name(""));
         }
         let (table, template, pattern) = (table.clone(), self.text.clone(), name("*"));
-        Behind::ByRow(ByRow { table, template, pattern, skips_deleted: false })
+        Behind::ByRow(ByRow { table, template, pattern, deleted_index: DeletedIndex::default() })
     }
 
-    /// The longest name that a row of the table can give.
+    /// As long a name as the longest that a row of the table can give.
     pub(super) fn longest(&self, table: &TableName) -> String {
-        self.name(&table.schema, &table.table, &"0".repeat(MOST_OF_A_VALUE))
+        self.name(&table.schema, &table.table, &"0".repeat(MOST_OF_A_VALUE + 1))
     }
 
     pub(super) fn columns(&self) -> impl Iterator<Item = &ColumnPart> {
@@ -135,8 +141,8 @@ impl IndexTemplate {
                 Part::Column(column) => column.write(&values.next().unwrap_or(Value::Null), out),
             }
         }
-        // What the first index behind an alias is called is no alias.
-        if out.ends_with(FIRST) {
+        // What the first index behind an alias is called is no alias, and dots alone are none.
+        if out.ends_with(FIRST) || out.chars().all(|c| c == '.') {
             out.push('_');
         }
     }
@@ -312,6 +318,7 @@ mod tests {
             ("o-{n}-x", Value::Text("EU West/1"), "o-eu_west_1-x"),
             ("o-{n}", Value::Text("000001"), "o-000001_"),
             ("o{n}", Value::Text(""), "o"),
+            (".{n}", Value::Text("."), ".._"),
         ] {
             assert_eq!(filled(text, &[value]), alias, "{text}");
         }
@@ -342,6 +349,9 @@ mod tests {
             ("orders-{", "is not closed"),
             ("orders}", "was not opened"),
             ("orders}-{d}", "was not opened"),
+            ("o-{n}-000001", "as the number"),
+            ("o-{n}01", "as the number"),
+            ("o-{n}.", "or in dots"),
             ("orders-{}", "`{}` names no column"),
             ("", "dots alone"),
             ("a b", "cannot contain"),

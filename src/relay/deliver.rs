@@ -45,7 +45,7 @@ use super::building::Building;
 use super::documents::Documents;
 use super::error::DeliverError;
 use super::flights::Flights;
-use super::learning::{Learning, next_index};
+use super::learning::{Learning, next_learned};
 use super::options::DeliverOptions;
 use super::outstanding::Outstanding;
 use super::parked_orders::ParkedQueue;
@@ -269,10 +269,10 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                 taken = self.replay_orders.next(), if self.replays.takes_orders() => self.replay_ordered(taken)?,
                 found = self.replays.next_found() => self.found_for_replay(found)?,
                 () = tokio::task::yield_now(), if self.replays.is_eager() => {}
-                index = next_index(&mut self.learning) => {
-                    let index = index?;
+                learned = next_learned(&mut self.learning) => {
+                    let learned = learned?;
                     if let Some(learning) = self.learning.take() {
-                        self.tables.learned(learning, index)?;
+                        self.tables.learned(learning, learned)?;
                         self.note_indices()?;
                     }
                 }

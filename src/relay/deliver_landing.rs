@@ -162,7 +162,8 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
 
     /// Goes on with a sweep that a former run left, if there is one; reading waits for one at a time.
     pub(super) fn resume_sweep(&mut self) -> Result<(), DeliverError> {
-        if self.sweeps.hold_reading() {
+        // An index that is being made would be missed.
+        if self.sweeps.hold_reading() || self.learning.is_some() || self.held.is_some() {
             return Ok(());
         }
         let Some(OwedSweep { seq, table, below }) = self.resumed.pop() else { return Ok(()) };

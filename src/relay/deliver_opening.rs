@@ -97,7 +97,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
 
     /// Keeps which indices are written to, and which no more, before anything is: the next run asks what this one left in the engine.
     pub(super) fn note_indices(&mut self) -> Result<(), DeliverError> {
-        if self.progress.cursor().indices.len() != self.tables.indices().len() {
+        if self.progress.cursor().indices != *self.tables.indices() {
             self.commit()?;
             self.progress.sync()?;
         }

@@ -17,6 +17,7 @@ use super::reading::ToSend;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::event::codec::Row;
+use crate::event::document::IndexSpec;
 use crate::event::{Op, Seq, TableNo, TableSchema, Version};
 use crate::log::record::{Change, Kind, SchemaRecord};
 use crate::log::{Log, Reader};
@@ -29,7 +30,7 @@ enum Place {
     At(IndexNo),
     /// Its index was not looked at in this run.
     Unseen {
-        alias: String,
+        spec: Box<IndexSpec>,
         expect: Expect,
     },
 }
@@ -248,8 +249,8 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                 }
                 Ok(true)
             }
-            Ok((_, Place::Unseen { alias, expect })) => {
-                self.retries.find(retry, alias, expect, &self.sink, &self.readiness);
+            Ok((_, Place::Unseen { spec, expect })) => {
+                self.retries.find(retry, *spec, expect, &self.sink, &self.readiness);
                 Ok(false)
             }
             Err(error) => self.refuse_retry(retry, &error).map(|()| true),
@@ -263,7 +264,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
 
     /// Where a parked row's document goes, by today's rules: they may be what was mended.
     fn place_of_parked(
-        &self,
+        &mut self,
         schema: &TableSchema,
         change: &Change<'_>,
     ) -> Result<(Table, Place), DeliverError> {
@@ -271,10 +272,14 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         let mut alias = String::new();
         mapping.alias(change.op, mapping.verb(change.op), change.row, &mut alias)?;
         let expect = self.tables.expect_found(&mapping.spec().behind(), &alias, &schema.name)?;
-        let place = match self.tables.seen(&alias) {
-            Some(index) => Place::At(index.no),
+        let spec = mapping.spec();
+        let place = match self.tables.to_any_version(spec, &alias) {
+            Some(index) => Place::At(index),
             None if self.tables.is_absent(&alias) => return Err(DeliverError::NoIndex { alias }),
-            None => Place::Unseen { alias, expect },
+            None => {
+                let spec = Box::new(self.tables.spec_at(&schema.name, spec, &alias));
+                Place::Unseen { spec, expect }
+            }
         };
         Ok((Table { mapping, index: None }, place))
     }
@@ -284,7 +289,9 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         let Found { table, alias, index } = found;
         let refused = match index {
             Ok(Some(index)) => {
-                self.tables.check_identity(&alias, &table, &index).err().map(|e| e.to_string())
+                let refused = self.tables.found(&alias, &table, &index).err().map(|e| e.to_string());
+                self.note_indices()?;
+                refused
             }
             Ok(None) => {
                 self.tables.note_absent(&alias);

@@ -127,9 +127,10 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
         if self.replays.leaves_out(&alias) {
             return Ok(true);
         }
-        let Some(index) = self.tables.seen(&alias).map(|index| index.no) else {
-            let expect = self.tables.expect_found(&table.mapping.spec().behind(), &alias, &table.name)?;
-            let wanted = (table.name.clone(), alias.to_string(), expect);
+        let spec = table.mapping.spec();
+        let Some(index) = self.tables.to_any_version(spec, &alias) else {
+            let expect = self.tables.expect_found(&spec.behind(), &alias, &table.name)?;
+            let wanted = (table.name.clone(), self.tables.spec_at(&table.name, spec, &alias), expect);
             self.replays.find(wanted, &self.sink, &self.readiness);
             return Ok(false);
         };
@@ -151,7 +152,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
     pub(super) fn found_for_replay(&mut self, found: Found) -> Result<(), DeliverError> {
         let Found { table, alias, index } = found;
         match index {
-            Ok(Some(index)) => match self.tables.check_identity(&alias, &table, &index) {
+            Ok(Some(index)) => match self.tables.found(&alias, &table, &index) {
                 Ok(()) => self.note_indices(),
                 Err(error) => self.fail_replay(&error),
             },

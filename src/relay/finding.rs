@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::error::DeliverError;
-use super::learning::patiently;
+use super::learning::{patiently, ready_if_there};
 use crate::event::TableName;
+use crate::event::document::IndexSpec;
 use crate::lifecycle::Readiness;
 use crate::sink::{Expect, Index, Sink};
 
@@ -30,17 +31,20 @@ impl Finding {
         self.tasks.is_empty()
     }
 
-    /// Looks for the index of a table, for as long as it takes.
+    /// Looks for an index, for as long as it takes; where a table has many it is made ready to be written to, if it is there.
     pub fn begin<K: Sink>(
         &mut self,
-        (table, alias, expect): (TableName, String, Expect),
+        (table, spec, expect): (TableName, IndexSpec, Expect),
         sink: &Arc<K>,
         readiness: &Readiness,
     ) {
         let (sink, readiness) = (Arc::clone(sink), readiness.clone());
         self.tasks.spawn(async move {
-            let index = patiently(&readiness, &alias, || sink.find(&alias, expect)).await;
-            Found { table, alias, index }
+            let index = match spec.by_row {
+                Some(_) => ready_if_there(&*sink, &readiness, &spec).await,
+                None => patiently(&readiness, &spec.alias, || sink.find(&spec.alias, expect)).await,
+            };
+            Found { table, alias: spec.alias, index }
         });
     }
 

@@ -1,4 +1,4 @@
-//! Indices that are made ready, or looked for, while reading waits.
+//! What reading waits for: indices that are made ready or looked for.
 
 use std::sync::Arc;
 
@@ -6,18 +6,27 @@ use tokio::task::JoinSet;
 
 use super::error::DeliverError;
 use crate::backoff::Backoff;
-use crate::event::document::IndexSpec;
+use crate::event::document::{ByRow, IndexSpec};
 use crate::event::{TableName, Version};
 use crate::lifecycle::Readiness;
 use crate::log::record::SchemaRecord;
 use crate::mapping::TableMapping;
 use crate::sink::{Expect, Index, Sink, SinkError};
 
-/// An index that is being made ready or looked for, by a task that ends with it.
+/// Something that reading waits for, by a task that ends with it.
 #[derive(Debug)]
 pub struct Learning {
     pub(super) wanted: Wanted,
-    task: JoinSet<Result<Option<Index>, DeliverError>>,
+    task: JoinSet<Result<Learned, DeliverError>>,
+}
+
+/// What it came to.
+#[derive(Debug)]
+pub enum Learned {
+    /// An index that may be written to; `None`: there is none.
+    Index(Option<Index>),
+    /// The aliases of a table's indices, as the engine has them.
+    Aliases(Vec<String>),
 }
 
 /// For what.
@@ -25,19 +34,10 @@ pub struct Learning {
 pub(super) enum Wanted {
     /// All documents of a table.
     Table { record: SchemaRecord, version: Version, mapping: Box<TableMapping> },
-    /// A document of a table with many.
-    Index { table: TableName, alias: String, what: Sought, version: Version },
-}
-
-/// Why one of many indices is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sought {
-    /// It may be written to then.
-    Ready,
-    /// It need not be there.
-    Found,
-    /// The cursor knows it, and may forget it if it is gone.
-    Anew,
+    /// A document of a table with many. `anew`: if it is gone it is to be made anew.
+    Index { table: TableName, alias: String, version: Version, anew: bool },
+    /// One index more of a table that had as many as it may have.
+    Room { table: TableName, pattern: String },
 }
 
 impl Learning {
@@ -49,32 +49,50 @@ impl Learning {
         (sink, readiness): (&Arc<K>, &Readiness),
     ) -> Learning {
         let (sink, readiness) = (Arc::clone(sink), readiness.clone());
-        let mut task = JoinSet::new();
-        task.spawn(async move {
-            patiently(&readiness, &spec.alias, || sink.ensure(&spec, expect)).await.map(Some)
-        });
-        Learning { wanted, task }
+        Learning::by(wanted, async move {
+            let index = patiently(&readiness, &spec.alias, || sink.ensure(&spec, expect)).await?;
+            Ok(Learned::Index(Some(index)))
+        })
     }
 
-    /// Has one looked for that may not be there.
+    /// Has one made ready that may not be there.
     pub(super) fn find<K: Sink>(
         wanted: Wanted,
-        alias: String,
+        spec: IndexSpec,
         (sink, readiness): (&Arc<K>, &Readiness),
     ) -> Learning {
         let (sink, readiness) = (Arc::clone(sink), readiness.clone());
-        let mut task = JoinSet::new();
-        task.spawn(
-            async move { patiently(&readiness, &alias, || sink.find(&alias, Expect::MaybeGone)).await },
-        );
-        Learning { wanted, task }
+        Learning::by(
+            wanted,
+            async move { Ok(Learned::Index(ready_if_there(&*sink, &readiness, &spec).await?)) },
+        )
     }
 
-    /// Waits for the index; `None`: there is none. Cancel safe; after it completed it waits for ever.
+    /// Asks which there are.
+    pub(super) fn list<K: Sink>(
+        wanted: Wanted,
+        by_row: ByRow,
+        (sink, readiness): (&Arc<K>, &Readiness),
+    ) -> Learning {
+        let (sink, readiness) = (Arc::clone(sink), readiness.clone());
+        Learning::by(wanted, async move {
+            let aliases = patiently(&readiness, &by_row.pattern, || sink.aliases(&by_row)).await?;
+            Ok(Learned::Aliases(aliases))
+        })
+    }
+
+    fn by(
+        wanted: Wanted,
+        task: impl Future<Output = Result<Learned, DeliverError>> + Send + 'static,
+    ) -> Learning {
+        Learning { wanted, task: JoinSet::from_iter([task]) }
+    }
+
+    /// Waits for it. Cancel safe; after it completed it waits for ever.
     ///
     /// # Errors
     /// The engine refuses the index for good.
-    pub async fn index(&mut self) -> Result<Option<Index>, DeliverError> {
+    pub async fn learned(&mut self) -> Result<Learned, DeliverError> {
         match self.task.join_next().await {
             Some(Ok(result)) => result,
             Some(Err(failed)) => std::panic::resume_unwind(Box::new(failed.to_string())),
@@ -83,10 +101,26 @@ impl Learning {
     }
 }
 
-/// Waits for the index that is being made ready; for ever while there is none.
-pub(super) async fn next_index(learning: &mut Option<Learning>) -> Result<Option<Index>, DeliverError> {
+/// Makes an index ready that is there; makes none.
+///
+/// # Errors
+/// The engine refuses it for good.
+pub(super) async fn ready_if_there<K: Sink>(
+    sink: &K,
+    readiness: &Readiness,
+    spec: &IndexSpec,
+) -> Result<Option<Index>, DeliverError> {
+    let found = patiently(readiness, &spec.alias, || sink.find(&spec.alias, Expect::MaybeGone)).await?;
+    if found.is_none() {
+        return Ok(None);
+    }
+    patiently(readiness, &spec.alias, || sink.ensure(spec, Expect::Existing)).await.map(Some)
+}
+
+/// Waits for what reading waits for; for ever while that is nothing.
+pub(super) async fn next_learned(learning: &mut Option<Learning>) -> Result<Learned, DeliverError> {
     match learning {
-        Some(learning) => learning.index().await,
+        Some(learning) => learning.learned().await,
         None => std::future::pending().await,
     }
 }

@@ -98,7 +98,7 @@ impl<C: CursorStore> Progress<C> {
         indices: &BTreeMap<String, IndexId>,
         parked: &[ParkedStep],
     ) -> Result<(), SettledError> {
-        let other_indices = indices.len() != self.cursor.indices.len();
+        let other_indices = *indices != self.cursor.indices;
         if settled <= self.cursor.seq && !self.changed && !other_indices && parked.is_empty() {
             return Ok(());
         }
@@ -113,7 +113,9 @@ impl<C: CursorStore> Progress<C> {
             self.ends.pop_front();
         }
         self.cursor.seq = settled.max(self.cursor.seq);
-        self.cursor.indices.clone_from(indices);
+        if other_indices {
+            self.cursor.indices.clone_from(indices);
+        }
         self.store.settle(&self.cursor, parked)?;
         self.changed = false;
         Ok(())

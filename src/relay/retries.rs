@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::finding::{Finding, Found};
 use super::parked_orders::{Became, Fate, Fates};
+use crate::event::document::IndexSpec;
 use crate::event::{Seq, TableName};
 use crate::lifecycle::Readiness;
 use crate::sink::{Expect, Sink};
@@ -72,12 +73,12 @@ impl Retries {
     pub fn find<K: Sink>(
         &mut self,
         retry: Retry,
-        alias: String,
+        spec: IndexSpec,
         expect: Expect,
         sink: &Arc<K>,
         readiness: &Readiness,
     ) {
-        let wanted = (retry.table.clone(), alias, expect);
+        let wanted = (retry.table.clone(), spec, expect);
         if let Some(going) = &mut self.going {
             going.left.push_front(retry);
         }

@@ -3,8 +3,7 @@
 //! A table has one index, which is made ready as the table is met, or many, each row's alias said by its key: such a one is made ready as the first document is to be written
 //! to it. A delete makes none: where there is none, there is nothing to delete. That an index is not there is believed for a while ([`ABSENT`]).
 //!
-//! One of many that was deleted ends the relay when a document is to be written to it, which would be alone there; but a snapshot makes it anew, since that brings every row, and where the
-//! rules say so such documents are left out.
+//! One of many that was deleted ends the relay when a document is to be written to it, which would be alone there, unless the rules say that such are left out, or that it is made anew.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -13,8 +12,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::error::DeliverError;
-use super::learning::{Learning, Sought, Wanted};
-use crate::event::document::{Behind, Verb};
+use super::learning::{Learned, Learning, Wanted};
+use crate::event::document::{Behind, DeletedIndex, IndexSpec, Verb};
 use crate::event::{Op, TableName, TableNo, TableSchema, Version};
 use crate::lifecycle::Readiness;
 use crate::log::record::{Change, SchemaRecord};
@@ -159,6 +158,13 @@ impl Tables {
         let (spec, name) = (mapping.spec().clone(), &record.schema.name);
         let expect = self.expect(&spec.behind(), &spec.alias, name)?;
         if mapping.is_by_row() {
+            let same = |(other, (_, there)): &(&TableName, &(TableSchema, Arc<Table>))| {
+                *other != name && there.mapping.spec().alias == spec.alias
+            };
+            if let Some((first, _)) = self.by_name.iter().find(same) {
+                let (alias, first, second) = (spec.alias, first.clone(), name.clone());
+                return Err(DeliverError::SharedAlias { alias, first, second });
+            }
             let indices = &self.indices;
             self.ready.retain(|alias| indices.get(alias).is_none_or(|index| index.table != *name));
             self.note(record, Table { mapping, index: None });
@@ -182,25 +188,19 @@ impl Tables {
         let spec = table.mapping.spec();
         let name = spec.by_row.as_ref().map(|by_row| by_row.table.clone()).unwrap_or_default();
         let expect = self.expect(&spec.behind(), alias, &name)?;
-        if verb == Verb::Index && !self.indices.contains_key(alias) {
-            let of_table = self.indices.values().filter(|index| index.table == name).count();
-            if of_table >= MOST_INDICES {
-                let aliases = spec.alias.clone();
-                return Err(DeliverError::TooManyIndices { table: name, aliases, most: MOST_INDICES });
-            }
+        let by_row = spec.by_row.clone().unwrap_or_default();
+        let (is_delete, is_known) = (is_delete(op, verb), self.indices.contains_key(alias));
+        if !is_delete && !is_known && self.aliases_of(&name).count() >= MOST_INDICES {
+            let wanted = Wanted::Room { table: name, pattern: by_row.pattern.clone() };
+            return Ok(Learning::list(wanted, by_row, (sink, readiness)));
         }
-        let may_be_gone = expect == Expect::Existing && (op == Op::Read || skips(table));
-        // One that was deleted has nothing to delete.
-        let looks =
-            verb == Verb::Delete || (may_be_gone && !self.seen.get(alias).is_some_and(Seen::is_fresh));
-        let what = match verb {
-            Verb::Index if looks && !skips(table) => Sought::Anew,
-            Verb::Index if !looks => Sought::Ready,
-            _ => Sought::Found,
-        };
-        let wanted = Wanted::Index { table: name, alias: alias.to_owned(), what, version };
+        // One that was deleted has nothing to delete; and the rules may say that it is gone for good, or comes again.
+        let may_be_gone = is_known && by_row.deleted_index != DeletedIndex::Halt;
+        let looks = is_delete || (may_be_gone && !self.seen.get(alias).is_some_and(Seen::is_fresh));
+        let anew = !is_delete && by_row.deleted_index == DeletedIndex::Make;
+        let wanted = Wanted::Index { table: name, alias: alias.to_owned(), version, anew };
         Ok(if looks {
-            Learning::find(wanted, alias.to_owned(), (sink, readiness))
+            Learning::find(wanted, spec.at(alias), (sink, readiness))
         } else {
             Learning::ensure(wanted, spec.at(alias), expect, (sink, readiness))
         })
@@ -221,23 +221,57 @@ impl Tables {
             return Ok(To::Index(index));
         }
         table.mapping.alias(change.op, verb, change.row, alias)?;
-        let seen = self.seen.get_mut(alias).filter(|seen| seen.is_fresh());
-        let index = seen.and_then(|seen| {
-            seen.at = Instant::now();
-            (verb == Verb::Delete || self.ready.contains(alias)).then_some(seen.index.no)
-        });
-        Ok(match index {
+        Ok(match self.ready(alias) {
             Some(index) => To::Index(index),
-            None if self.is_absent(alias) && (verb == Verb::Delete || self.leaves_out(table, alias)) => {
+            None if self.is_absent(alias)
+                && (is_delete(change.op, verb) || self.leaves_out(table, alias)) =>
+            {
                 To::Nowhere
             }
             None => To::Unknown,
         })
     }
 
+    /// The index behind one of many aliases, if it may be written to.
+    fn ready(&mut self, alias: &str) -> Option<IndexNo> {
+        let seen = self.seen.get_mut(alias).filter(|seen| seen.is_fresh() && self.ready.contains(alias))?;
+        seen.at = Instant::now();
+        Some(seen.index.no)
+    }
+
+    /// The index behind an alias, for a document of any version: it may be older than all that the index was made for.
+    pub fn to_any_version(&mut self, spec: &IndexSpec, alias: &str) -> Option<IndexNo> {
+        let index = match &spec.by_row {
+            Some(_) => self.ready(alias),
+            None => self.seen(alias).map(|index| index.no),
+        };
+        if let Some(index) = &index {
+            self.made.remove(index);
+        }
+        index
+    }
+
+    /// What the documents of a table need now, for one of its aliases; `spec`: what those need that are to be sent.
+    #[must_use]
+    pub fn spec_at(&self, table: &TableName, spec: &IndexSpec, alias: &str) -> IndexSpec {
+        self.by_name.get(table).map_or(spec, |(_, table)| table.mapping.spec()).at(alias)
+    }
+
+    /// An index was looked for on account of documents of any version, and may be written to.
+    ///
+    /// # Errors
+    /// It is not the one that the cursor speaks of.
+    pub fn found(&mut self, alias: &str, table: &TableName, index: &Index) -> Result<(), DeliverError> {
+        self.check_identity(alias, table, index)?;
+        self.ready.insert(alias.to_owned());
+        Ok(())
+    }
+
     /// Whether an index that was deleted is left alone.
     fn leaves_out(&self, table: &Table, alias: &str) -> bool {
-        skips(table) && self.indices.contains_key(alias)
+        let by_row = table.mapping.spec().by_row.as_ref();
+        by_row.is_some_and(|by_row| by_row.deleted_index == DeletedIndex::Skip)
+            && self.indices.contains_key(alias)
     }
 
     /// Whether the alias led nowhere a moment ago.
@@ -337,37 +371,57 @@ impl Tables {
         self.owners.get(&no).map(|owner| &owner.table)
     }
 
-    /// The table, or one of its indices, is ready; `None`: there is no such index.
+    /// What reading waited for has come.
     ///
     /// # Errors
-    /// The index is not the one that the cursor speaks of.
-    pub fn learned(&mut self, learning: Learning, index: Option<Index>) -> Result<(), DeliverError> {
-        match (learning.wanted, index) {
-            (Wanted::Table { record, version, mapping }, Some(index)) => {
+    /// The index is not the one that the cursor speaks of, or there is room for none.
+    pub fn learned(&mut self, learning: Learning, learned: Learned) -> Result<(), DeliverError> {
+        match (learning.wanted, learned) {
+            (Wanted::Table { record, version, mapping }, Learned::Index(Some(index))) => {
                 self.check_identity(&mapping.spec().alias, &record.schema.name, &index)?;
                 if index.made {
                     self.made.insert(index.no, version);
                 }
                 self.note(record, Table { mapping: *mapping, index: Some(index.no) });
             }
-            (Wanted::Index { table, alias, what, version }, Some(index)) => {
-                self.check_identity(&alias, &table, &index)?;
+            (Wanted::Index { table, alias, version, .. }, Learned::Index(Some(index))) => {
+                self.found(&alias, &table, &index)?;
                 if index.made {
                     self.made.insert(index.no, version);
                 }
-                if what == Sought::Ready {
-                    self.ready.insert(alias);
-                }
             }
-            (Wanted::Index { table, alias, what: Sought::Anew, .. }, None) => {
-                tracing::warn!(%table, alias, "the index was deleted, and a snapshot has rows of it: it is made anew");
+            (Wanted::Index { table, alias, anew: true, .. }, Learned::Index(None)) => {
+                tracing::warn!(%table, alias, "the index was deleted, and is made anew for what comes");
                 // Kept so before it is made: whatever stands behind the alias then is taken.
                 self.indices.remove(&alias);
                 self.lose(&alias);
             }
-            (Wanted::Index { alias, .. }, None) => self.note_absent(&alias),
-            // Of a table that has one index it is made.
-            (Wanted::Table { .. }, None) => {}
+            (Wanted::Index { alias, .. }, Learned::Index(None)) => self.note_absent(&alias),
+            (Wanted::Room { table, pattern }, Learned::Aliases(there)) => {
+                self.make_room(&table, pattern, &there)?;
+            }
+            // Of a table that has one index it is made; no other answer is asked for.
+            (Wanted::Table { .. }, _) | (Wanted::Index { .. }, _) | (Wanted::Room { .. }, _) => {}
+        }
+        Ok(())
+    }
+
+    /// Forgets the indices of a table that were deleted, since it has too many.
+    fn make_room(
+        &mut self,
+        table: &TableName,
+        aliases: String,
+        there: &[String],
+    ) -> Result<(), DeliverError> {
+        if there.len() >= MOST_INDICES {
+            return Err(DeliverError::TooManyIndices { table: table.clone(), aliases, most: MOST_INDICES });
+        }
+        let gone: Vec<String> =
+            self.aliases_of(table).filter(|alias| !there.contains(alias)).cloned().collect();
+        tracing::warn!(%table, aliases, gone = gone.len(), "indices that were deleted are forgotten: the table has had too many");
+        for alias in gone {
+            self.indices.remove(&alias);
+            self.lose(&alias);
         }
         Ok(())
     }
@@ -427,9 +481,9 @@ impl Seen {
     }
 }
 
-/// Whether rows whose index was deleted are left out.
-fn skips(table: &Table) -> bool {
-    table.mapping.spec().by_row.as_ref().is_some_and(|by_row| by_row.skips_deleted)
+/// Whether nothing need be there for it: a delete, or what says that its row is deleted.
+fn is_delete(op: Op, verb: Verb) -> bool {
+    op == Op::Delete || verb == Verb::Delete
 }
 
 fn describe(index: &IndexId) -> String {

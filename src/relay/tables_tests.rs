@@ -3,10 +3,10 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::event::codec::{Row, RowWriter};
-use crate::event::document::{Action, ByRow, IndexSpec};
+use crate::event::document::{Action, ByRow, DeletedIndex, IndexSpec};
 use crate::event::pattern::TablePattern;
 use crate::event::{Column, ColumnType};
-use crate::mapping::rule::{DeletedIndexAs, Rule};
+use crate::mapping::rule::Rule;
 use crate::mapping::template::IndexTemplate;
 use crate::sink::{Bulk, BulkError, Disposition, Old, SinkError, Swept, UnderWay, Whose};
 
@@ -31,7 +31,7 @@ fn a_tables_documents_stay_behind_the_alias_that_they_were_written_to() {
             table: orders.clone(),
             template: "shop.{day}".to_owned(),
             pattern: pattern.to_owned(),
-            skips_deleted: false,
+            deleted_index: DeletedIndex::Halt,
         })
     };
     let expect = |pattern: &str, alias| tables.expect(&by_row(pattern), alias, &orders);
@@ -69,7 +69,7 @@ impl Sink for Engine {
     }
 
     async fn aliases(&self, _: &ByRow) -> Result<Vec<String>, SinkError> {
-        unreachable!()
+        Ok(self.0.lock().unwrap().iter().filter(|alias| !alias.is_empty()).cloned().collect())
     }
 
     async fn sweep(
@@ -109,10 +109,11 @@ struct Play {
     engine: Arc<Engine>,
     tables: Tables,
     table: Arc<Table>,
+    schema: TableSchema,
 }
 
 impl Play {
-    fn new(deleted_index: DeletedIndexAs) -> Play {
+    fn new(deleted_index: DeletedIndex) -> Play {
         let mut rule = Rule::of(TablePattern::parse("shop.*").unwrap(), 1);
         rule.index = Some(IndexTemplate::parse("o-{id}").unwrap());
         rule.deleted_index = Some(deleted_index);
@@ -124,10 +125,10 @@ impl Play {
         };
         let (engine, mut tables) =
             (Arc::new(Engine::default()), Tables::new(BTreeMap::new(), Rules(vec![rule])));
-        let record = SchemaRecord { table: TableNo(1), schema };
+        let record = SchemaRecord { table: TableNo(1), schema: schema.clone() };
         assert!(tables.learn((record, Version(1)), &engine, &Readiness::new()).unwrap().is_none());
         let table = tables.take(TableNo(1)).unwrap();
-        Play { engine, tables, table }
+        Play { engine, tables, table, schema }
     }
 
     /// Where a row's document goes, once all that has to be made or looked for is.
@@ -136,7 +137,7 @@ impl Play {
         RowWriter::new(&mut row).i64(id);
         let change = Change { op, table: TableNo(1), stamp: None, row: Row::new(&row) };
         let (verb, mut alias) = (self.table.mapping.verb(op), String::new());
-        for _ in 0..3 {
+        for _ in 0..4 {
             match self.tables.to(&self.table, &change, verb, &mut alias)? {
                 To::Unknown => {}
                 place => return Ok(place),
@@ -144,8 +145,8 @@ impl Play {
             let wanted = (&*alias, (op, verb), Version(7));
             let mut learning =
                 self.tables.learn_index(&self.table, wanted, &self.engine, &Readiness::new())?;
-            let index = learning.index().await?;
-            self.tables.learned(learning, index)?;
+            let learned = learning.learned().await?;
+            self.tables.learned(learning, learned)?;
         }
         panic!("it is looked for again and again")
     }
@@ -159,7 +160,7 @@ impl Play {
 
 #[tokio::test(start_paused = true)]
 async fn an_index_is_made_with_its_first_document_and_a_delete_makes_none() {
-    let mut play = Play::new(DeletedIndexAs::Halt);
+    let mut play = Play::new(DeletedIndex::Halt);
     assert_eq!(play.to(Op::Tombstone, 1).await.unwrap(), To::Nowhere);
     assert!(play.engine.0.lock().unwrap().is_empty());
     assert_eq!(play.to(Op::Insert, 1).await.unwrap(), To::Index(IndexNo(0)));
@@ -170,8 +171,8 @@ async fn an_index_is_made_with_its_first_document_and_a_delete_makes_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_index_that_was_deleted_takes_deletes_and_a_snapshots_rows_and_nothing_else() {
-    let mut play = Play::new(DeletedIndexAs::Halt);
+async fn an_index_that_was_deleted_takes_deletes_and_nothing_else() {
+    let mut play = Play::new(DeletedIndex::Halt);
     for id in 1..4 {
         play.to(Op::Insert, id).await.unwrap();
         play.delete(id);
@@ -180,16 +181,42 @@ async fn an_index_that_was_deleted_takes_deletes_and_a_snapshots_rows_and_nothin
     assert_eq!(play.to(Op::Delete, 1).await.unwrap(), To::Index(IndexNo(0)));
     tokio::time::advance(THERE).await;
     assert_eq!(play.to(Op::Delete, 1).await.unwrap(), To::Nowhere);
-    assert!(play.to(Op::Update, 1).await.is_err(), "it would be alone there");
-    assert!(play.to(Op::Insert, 2).await.is_err());
-    assert_eq!(play.to(Op::Read, 3).await.unwrap(), To::Index(IndexNo(3)));
-    assert_eq!(play.to(Op::Update, 3).await.unwrap(), To::Index(IndexNo(3)));
-    assert_eq!(play.tables.index_name(IndexNo(3)), "o-3-000001");
+    for op in [Op::Update, Op::Insert, Op::Read] {
+        assert!(play.to(op, 2).await.is_err(), "it would be alone there: {op:?}");
+    }
+    assert_eq!(play.tables.indices().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_index_that_was_deleted_is_made_anew_where_a_rule_says_so() {
+    let mut play = Play::new(DeletedIndex::Make);
+    play.to(Op::Insert, 3).await.unwrap();
+    play.delete(3);
+    tokio::time::advance(THERE).await;
+    assert_eq!(play.to(Op::Delete, 3).await.unwrap(), To::Nowhere);
+    assert_eq!(play.to(Op::Read, 3).await.unwrap(), To::Index(IndexNo(1)));
+    assert_eq!(play.to(Op::Update, 3).await.unwrap(), To::Index(IndexNo(1)));
+    assert_eq!(play.tables.index_name(IndexNo(1)), "o-3-000001");
+    // What an older document is written to may have older ones.
+    let index = play.tables.seen("o-3").unwrap().clone();
+    assert!(!play.tables.may_have_older(&index, Version(5)));
+    let spec = play.table.mapping.spec().clone();
+    assert_eq!(play.tables.to_any_version(&spec, "o-3"), Some(index.no));
+    assert!(play.tables.may_have_older(&index, Version(5)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_tables_do_not_share_what_their_aliases_are_known_by() {
+    let mut play = Play::new(DeletedIndex::Halt);
+    let schema = TableSchema { name: TableName::new("shop", "others"), ..play.schema.clone() };
+    let record = SchemaRecord { table: TableNo(2), schema };
+    let refused = play.tables.learn((record, Version(1)), &play.engine, &Readiness::new());
+    assert!(matches!(refused, Err(DeliverError::SharedAlias { .. })), "{refused:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn rows_of_an_index_that_was_deleted_are_left_out_where_a_rule_says_so() {
-    let mut play = Play::new(DeletedIndexAs::Skip);
+    let mut play = Play::new(DeletedIndex::Skip);
     play.to(Op::Insert, 1).await.unwrap();
     play.delete(1);
     tokio::time::advance(THERE).await;
@@ -204,11 +231,15 @@ async fn rows_of_an_index_that_was_deleted_are_left_out_where_a_rule_says_so() {
 
 #[tokio::test(start_paused = true)]
 async fn a_table_has_a_bounded_number_of_indices() {
-    let mut play = Play::new(DeletedIndexAs::Halt);
+    let mut play = Play::new(DeletedIndex::Halt);
     for id in 0..MOST_INDICES as i64 {
         play.to(Op::Insert, id).await.unwrap();
     }
     let error = play.to(Op::Insert, -1).await.unwrap_err();
     assert!(matches!(&error, DeliverError::TooManyIndices { aliases, .. } if aliases == "o-*"), "{error}");
     assert_eq!(play.to(Op::Insert, 7).await.unwrap(), To::Index(IndexNo(7)));
+    // Those that were deleted make room.
+    play.delete(8);
+    assert_eq!(play.to(Op::Insert, -1).await.unwrap(), To::Index(IndexNo(MOST_INDICES as u32)));
+    assert_eq!(play.tables.indices().len(), MOST_INDICES);
 }

@@ -83,8 +83,8 @@ impl<D: Disk> Taking<D> {
     /// Takes out what is due first; `None`: nothing newer is to be sent of it, or a sweep will see to it.
     pub fn take(&mut self, noted: &mut Noted) -> Option<Due> {
         let due = self.due.pop_front()?;
-        let behind = &due.table.mapping.spec().alias;
-        let (verb, version) = noted.take((due.hash, behind), due.seq, (due.verb, due.marks), due.version)?;
+        let (verb, version) =
+            noted.take((due.hash, &due.table.space), due.seq, (due.verb, due.marks), due.version)?;
         Some(Due { verb, version, ..due })
     }
 

@@ -19,7 +19,7 @@ use super::noted::{Noted, Noting, Slice};
 use super::reading::{DocumentHash, TableThere};
 use super::{Chosen, Scope};
 use crate::disk::Disk;
-use crate::event::document::Verb;
+use crate::event::document::{IndexSpec, Verb};
 use crate::event::{Seq, TableName};
 use crate::lifecycle::Readiness;
 use crate::log::Log;
@@ -30,6 +30,9 @@ use crate::sink::{Expect, IndexNo, Sink};
 
 /// Records that a turn reads: about a millisecond's work, which live changes wait for.
 const A_TURN: usize = 512;
+
+/// Most aliases that are known to lead to no index.
+const MOST_ABSENT: usize = 10_000;
 
 /// What became of a document that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -314,6 +317,9 @@ impl<D: Disk> Replays<D> {
 
     /// No index is behind the alias that documents of the table should be behind.
     pub fn without_index(&mut self, table: &TableName, alias: String) {
+        if self.absent.len() >= MOST_ABSENT {
+            self.absent.clear();
+        }
         tracing::warn!(%table, alias, "no index is behind this alias: nothing of it is sent again");
         self.absent.insert(alias);
     }
@@ -326,10 +332,10 @@ impl<D: Disk> Replays<D> {
         is_absent
     }
 
-    /// Looks for the index of a table that was not met in this run.
+    /// Looks for an index that was not met in this run.
     pub fn find<K: Sink>(
         &mut self,
-        wanted: (TableName, String, Expect),
+        wanted: (TableName, IndexSpec, Expect),
         sink: &Arc<K>,
         readiness: &Readiness,
     ) {

@@ -55,7 +55,7 @@ struct Swept {
 #[derive(Debug)]
 pub struct Noted {
     newest: HashMap<DocumentHash, Seq>,
-    /// By alias, the highest sweep, and the highest of those that take marked documents too.
+    /// By what tells a table's documents from others', the highest sweep, and the highest of those that take marked documents too.
     swept: HashMap<String, Swept>,
     emptied: HashMap<String, Swept>,
     slice: Slice,
@@ -119,15 +119,15 @@ impl Noted {
                     self.touch(touched.hash, step.seq, scope);
                 }
             }
-            What::Sweep { alias, below, but_marked } => {
+            What::Sweep { space, below, but_marked } => {
                 let swept = Swept { below: *below, seq: step.seq };
                 for of in
                     [Some(&mut self.swept), (!but_marked).then_some(&mut self.emptied)].into_iter().flatten()
                 {
-                    match of.get_mut(alias) {
+                    match of.get_mut(space) {
                         Some(older) if older.below <= *below => *older = swept,
                         Some(_) => {}
-                        None => drop(of.insert(alias.clone(), swept)),
+                        None => drop(of.insert(space.clone(), swept)),
                     }
                 }
             }
@@ -164,7 +164,7 @@ impl Noted {
     /// not that any more. It is not noted any more.
     pub fn take(
         &mut self,
-        (hash, alias): (DocumentHash, &str),
+        (hash, space): (DocumentHash, &str),
         seq: Seq,
         (verb, marks): (Verb, bool),
         version: Version,
@@ -174,7 +174,7 @@ impl Noted {
         }
         self.newest.remove(&hash);
         let swept = if marks { &self.emptied } else { &self.swept };
-        match swept.get(alias).filter(|swept| version < swept.below) {
+        match swept.get(space).filter(|swept| version < swept.below) {
             None => Some((verb, version)),
             // As the sweep itself deletes.
             Some(swept) if swept.seq <= self.horizon => {
@@ -216,7 +216,8 @@ impl<D: Disk> Noting<D> {
     pub fn go_on(&mut self, records: usize) -> Result<bool, DeliverError> {
         for _ in 0..records {
             let Some(step) = self.reading.next_step()? else { return Ok(true) };
-            if let What::Change { table, .. } = &step.what
+            if let What::Change { table, document, old, .. } = &step.what
+                && (document.is_some() || old.is_some())
                 && step.seq < self.scope.end
                 && step.seq <= self.noted.horizon
             {

@@ -15,7 +15,7 @@ use crate::log::{Log, Reader};
 use crate::mapping::rule::Rules;
 use crate::mapping::{self, MappingError, TableMapping};
 
-/// A document by a hash over its table's alias (the pattern of all, where there are many) and its id, which says its routing too, and which alias it is behind: half of a SHA-256, so that nobody can make rows whose documents are taken for each other.
+/// A document by a hash over its index's alias (where a table has many, its name) and its id, which says its routing too, and which alias it is behind: half of a SHA-256, so that nobody can make rows whose documents are taken for each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DocumentHash(pub [u64; 2]);
 
@@ -29,17 +29,19 @@ impl DocumentHash {
 pub struct TableThere {
     pub name: TableName,
     pub mapping: TableMapping,
-    /// Of the alias, or of the pattern of all; ids follow.
+    /// What tells its documents from other tables'.
+    pub space: String,
+    /// Of that; ids follow.
     hash: Sha256,
 }
 
 impl TableThere {
     fn new(schema: &TableSchema, rules: &Rules) -> Result<TableThere, DeliverError> {
         let mapping = TableMapping::with_rules(schema, rules)?;
-        let alias = &mapping.spec().alias;
-        // No alias has a NUL, so no two of (alias, id) are one text.
-        let hash = Sha256::new().chain_update(alias.as_bytes()).chain_update([0]);
-        Ok(TableThere { name: schema.name.clone(), mapping, hash })
+        let space = mapping.spec().behind().space();
+        // None has a NUL, so no two of (space, id) are one text.
+        let hash = Sha256::new().chain_update(space.as_bytes()).chain_update([0]);
+        Ok(TableThere { name: schema.name.clone(), mapping, space, hash })
     }
 
     fn document(&self, id: &str) -> DocumentHash {
@@ -71,8 +73,7 @@ pub enum What<'a> {
     },
     /// Documents of the table below a version go; `but_marked`: those stay that say that their rows are deleted.
     Sweep {
-        /// Or the pattern of all.
-        alias: String,
+        space: String,
         below: Version,
         but_marked: bool,
     },
@@ -185,8 +186,8 @@ impl<D: Disk> Reading<D> {
             Kind::Sweep => {
                 let sweep = SweepRecord::decode(frame.payload).map_err(undecodable)?;
                 if self.scope.tables.has(&sweep.table) {
-                    let alias = mapping::behind(&sweep.table, &self.rules)?.to_string();
-                    what = What::Sweep { alias, below: sweep.below(), but_marked: sweep.of_snapshot };
+                    let space = mapping::behind(&sweep.table, &self.rules)?.space();
+                    what = What::Sweep { space, below: sweep.below(), but_marked: sweep.of_snapshot };
                 }
             }
             // Rows of an XA transaction come again as changes when they count.

@@ -181,8 +181,8 @@ pub(super) async fn aliases(client: &Client, by_row: &ByRow) -> Result<Vec<Strin
         return Ok(Vec::new());
     }
     let indices = object(&answer, what)?;
-    // One that is closed has documents too.
-    let query = [("filter_path", "*.mappings._meta"), ("expand_wildcards", "open,closed")];
+    // One that is closed or hidden has documents too.
+    let query = [("filter_path", "*.mappings._meta"), ("expand_wildcards", "all")];
     let answer = client.control(Method::Get, &format!("{pattern}/_mapping"), &query, None).await?;
     let mappings = if answer.status == 404 { Map::new() } else { object(&answer, what)? };
     let mut found = BTreeSet::new();

@@ -208,7 +208,7 @@ pub(super) fn compare(spec: &IndexSpec, index: &str, mapping: &Value) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::document::Field;
+    use crate::event::document::{DeletedIndex, Field};
 
     fn spec(rules: Value) -> IndexSpec {
         let field = |name: &str, kind| Field { name: name.into(), kind };
@@ -289,8 +289,12 @@ mod tests {
         assert_eq!(of(json!({}), again).unwrap(), Some(json!({"theirs": 1, "everrelay": {}})));
         let by_row = |template: &str| {
             let table = TableName::new("shop", "orders");
-            let by_row =
-                ByRow { table, template: template.into(), pattern: "o-*".into(), skips_deleted: false };
+            let by_row = ByRow {
+                table,
+                template: template.into(),
+                pattern: "o-*".into(),
+                deleted_index: DeletedIndex::Halt,
+            };
             IndexSpec { by_row: Some(by_row), ..spec(json!({})) }
         };
         let by_year = by_row("o-{d:%Y}");
