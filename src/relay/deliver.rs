@@ -249,7 +249,7 @@ impl<K: Sink, C: CursorStore, D: Disk, T: Clock> Deliver<K, C, D, T> {
                 self.outstanding.settle(ticket);
             }
             if source_ended.is_cancelled() {
-                let progress = (self.outstanding.settled(), self.sweeps.pages());
+                let progress = (self.outstanding.settled(), self.sweeps.steps());
                 if progress != last_progress.0 {
                     last_progress = (progress, Instant::now());
                 }

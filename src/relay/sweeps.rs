@@ -122,7 +122,7 @@ pub struct Sweeps<K> {
     next: Option<Sweep>,
     /// Not ended.
     open: usize,
-    pages: Arc<AtomicU64>,
+    steps: Arc<AtomicU64>,
 }
 
 impl<K: Sink> Sweeps<K> {
@@ -138,7 +138,7 @@ impl<K: Sink> Sweeps<K> {
             waiting: Vec::new(),
             next: None,
             open: 0,
-            pages: Arc::default(),
+            steps: Arc::default(),
         }
     }
 
@@ -160,16 +160,17 @@ impl<K: Sink> Sweeps<K> {
         !self.tasks.is_empty()
     }
 
-    /// Pages swept so far: it moves while a sweep does.
+    /// Indices found and pages swept so far: it moves while a sweep does.
     #[must_use]
-    pub fn pages(&self) -> u64 {
-        self.pages.load(Ordering::Relaxed)
+    pub fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
     }
 
     /// Looks for the indices of a table that were not looked at in this run; reading waits for them. `known`: aliases that it had documents behind.
     pub fn find(&mut self, owed: Owed, behind: Behind, known: Vec<String>, expect: Expect) {
         self.finding = true;
         let (sink, readiness, stop) = (Arc::clone(&self.sink), self.readiness.clone(), self.stop.clone());
+        let steps = Arc::clone(&self.steps);
         self.tasks.spawn(async move {
             let found = async {
                 let mut aliases = BTreeSet::from_iter(known);
@@ -183,6 +184,7 @@ impl<K: Sink> Sweeps<K> {
                 let mut indices = Vec::new();
                 for alias in aliases {
                     let index = patiently(&readiness, &alias, || sink.find(&alias, expect)).await?;
+                    steps.fetch_add(1, Ordering::Relaxed);
                     indices.push((alias, index));
                 }
                 Ok::<_, DeliverError>(indices)
@@ -241,7 +243,7 @@ impl<K: Sink> Sweeps<K> {
                 name: self.name.clone(),
                 readiness: self.readiness.clone(),
                 stop: self.stop.clone(),
-                pages: Arc::clone(&self.pages),
+                steps: Arc::clone(&self.steps),
                 log: log.clone(),
             };
             self.tasks.spawn(pass.run(sweep));
@@ -291,7 +293,7 @@ struct Pass<K, D: Disk> {
     name: String,
     readiness: Readiness,
     stop: CancellationToken,
-    pages: Arc<AtomicU64>,
+    steps: Arc<AtomicU64>,
     log: Log<D>,
 }
 
@@ -330,7 +332,7 @@ impl<K: Sink, D: Disk> Pass<K, D> {
         while !self.stop.is_cancelled() {
             let (mut foreign, mut moved) = (None, false);
             let page = |page: &Swept| {
-                self.pages.fetch_add(1, Ordering::Relaxed);
+                self.steps.fetch_add(1, Ordering::Relaxed);
                 if self.readiness.clear(PART) {
                     tracing::info!(%table, "the search engine is swept again");
                 }
