@@ -305,7 +305,7 @@ async fn an_old_index_may_be_deleted_and_nothing_is_written_to_it_unasked() -> R
     // A row that is to be there again would be alone in an index that had more.
     run(&stage, &["INSERT INTO visits VALUES (8, '2026-01-20', 'b')"]).await?;
     let words = stage.relay_ends_with(4, SOON).await?;
-    ensure_says(&words, &["visits-2026.01", "leads nowhere", "Restore it"])?;
+    ensure_says(&words, &["visits-2026.01", "leads nowhere", "Restore it", "`deleted_index`"])?;
     ensure!(!stage.engine.indices(&visits(&stage)).await?.iter().any(|name| name.contains("2026.01")));
     // Left out where the rules say so, by a snapshot too; and no difference then.
     stage.relay.options.more.push_str("deleted_index = \"skip\"\n");

@@ -320,6 +320,10 @@ async fn fault_36_an_index_that_is_blocked_or_closed_is_waited_for_and_nothing_i
     add_papers(&stage).await?;
     stage.relay.start()?;
     write(&stage, &[r#"INSERT INTO papers VALUES ('first', '{"a": 1}')"#]).await?;
+    eventually("the index is there", SOON, async || {
+        Ok(meta(&stage, "first").await.unwrap_or_default().map(drop))
+    })
+    .await?;
     until_parked(&mut stage, &[]).await?;
     let index = format!("/{}.papers-000001", stage.shop.schema);
     let settings = |value: &str| format!(r#"{{"index.blocks.read_only_allow_delete": {value}}}"#);

@@ -69,6 +69,8 @@ pub struct Tables {
     ready: HashSet<String>,
     /// Aliases that led nowhere, and when.
     absent: HashMap<String, Instant>,
+    /// Aliases whose indices were deleted, and are to be made anew.
+    forgotten: HashSet<String>,
     /// Indices that were made in this run: no document there has a lower version.
     made: HashMap<IndexNo, Version>,
 }
@@ -99,6 +101,7 @@ impl Tables {
             owners: HashMap::new(),
             ready: HashSet::new(),
             absent: HashMap::new(),
+            forgotten: HashSet::new(),
             made: HashMap::new(),
         }
     }
@@ -292,10 +295,7 @@ impl Tables {
             self.absent.clear();
         }
         if self.absent.insert(alias.to_owned(), Instant::now()).is_none() {
-            tracing::info!(
-                alias,
-                "no index is there: what would be deleted there, or is left out with it, is passed over"
-            );
+            tracing::info!(alias, "no index is there: deletes, and rows left out, are passed over");
         }
     }
 
@@ -334,6 +334,7 @@ impl Tables {
                 second: table.clone(),
             }),
             Some(_) => Ok(Expect::Existing),
+            None if self.forgotten.contains(alias) => Ok(Expect::Anew),
             None => Ok(Expect::Anything),
         }
     }
@@ -392,9 +393,7 @@ impl Tables {
             }
             (Wanted::Index { table, alias, anew: true, .. }, Learned::Index(None)) => {
                 tracing::warn!(%table, alias, "the index was deleted, and is made anew for what comes");
-                // Kept so before it is made: whatever stands behind the alias then is taken.
-                self.indices.remove(&alias);
-                self.lose(&alias);
+                self.forget(&alias);
             }
             (Wanted::Index { alias, .. }, Learned::Index(None)) => self.note_absent(&alias),
             (Wanted::Room { table, pattern }, Learned::Aliases(there)) => {
@@ -419,11 +418,15 @@ impl Tables {
         let gone: Vec<String> =
             self.aliases_of(table).filter(|alias| !there.contains(alias)).cloned().collect();
         tracing::warn!(%table, aliases, gone = gone.len(), "indices that were deleted are forgotten: the table has had too many");
-        for alias in gone {
-            self.indices.remove(&alias);
-            self.lose(&alias);
-        }
+        gone.iter().for_each(|alias| self.forget(alias));
         Ok(())
+    }
+
+    /// Kept so before it is made anew: whatever stands behind the alias then is taken.
+    fn forget(&mut self, alias: &str) {
+        self.indices.remove(alias);
+        self.lose(alias);
+        self.forgotten.insert(alias.to_owned());
     }
 
     fn note(&mut self, SchemaRecord { table: no, schema }: SchemaRecord, table: Table) {
@@ -471,6 +474,7 @@ impl Tables {
         self.owners.insert(index.no, Owner { table: table.clone(), alias: alias.to_owned() });
         self.seen.insert(alias.to_owned(), Seen { index: index.clone(), at: Instant::now() });
         self.absent.remove(alias);
+        self.forgotten.remove(alias);
         Ok(())
     }
 }

@@ -44,6 +44,8 @@ pub enum Expect {
     Existing,
     /// It may have been deleted, in this run too, and is only looked for.
     MaybeGone,
+    /// It was deleted, and is to be made anew: nothing, in this run too.
+    Anew,
 }
 
 /// A request of many actions, encoded once and sent as often as it takes.

@@ -85,6 +85,11 @@ pub(super) enum IndexError {
     )]
     Gone { alias: String },
     #[error(
+        "alias {alias} leads nowhere, and documents were written to its index before: it was deleted, and a row that is to be written there would be alone. Restore it under the same name; \
+         or say by `deleted_index` in the table's [[table]] section that such rows are left out (\"skip\"), or that it is made anew (\"make\"), and start again"
+    )]
+    GoneOfMany { alias: String },
+    #[error(
         "field `{field}` of index `{index}` is mapped as {existing} and can take no {wanted}; reindex it with a mapping that \
          can, or rename the column"
     )]
@@ -134,7 +139,8 @@ pub(super) async fn ensure(
 ) -> Result<Found, SinkError> {
     let mut made = false;
     for _ in 0..ATTEMPTS {
-        if let Some(found) = find(client, &spec.alias, known, expect).await? {
+        let found = find(client, &spec.alias, known, expect).await.map_err(|error| of_many(spec, error))?;
+        if let Some(found) = found {
             add_fields(client, spec, &found.name).await?;
             return Ok(Found { made, ..found });
         }
@@ -142,6 +148,18 @@ pub(super) async fn ensure(
         made = create(client, spec).await?;
     }
     Err(IndexError::Contended { alias: spec.alias.clone() }.into())
+}
+
+/// Of many indices one may be missed on purpose.
+fn of_many(spec: &IndexSpec, error: SinkError) -> SinkError {
+    match &error {
+        SinkError::Definite(of)
+            if spec.by_row.is_some() && matches!(of.downcast_ref(), Some(IndexError::Gone { .. })) =>
+        {
+            IndexError::GoneOfMany { alias: spec.alias.clone() }.into()
+        }
+        _ => error,
+    }
 }
 
 /// See [`Sink::find`](crate::sink::Sink::find). `known`: what the alias led to before, if it was ensured or found.

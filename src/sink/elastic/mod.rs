@@ -262,8 +262,7 @@ impl<T: Clock> ElasticSink<T> {
 
 impl<T: Clock> Sink for ElasticSink<T> {
     async fn ensure(&self, spec: &IndexSpec, expect: Expect) -> Result<Index, SinkError> {
-        // One that nobody expects any more may be another now.
-        let known = self.target_of(&spec.alias).filter(|_| expect != Expect::Anything);
+        let known = self.target_of(&spec.alias).filter(|_| expect != Expect::Anew);
         let found = index::ensure(&self.client, spec, known.as_deref(), expect).await?;
         let fields = spec.fields.iter().map(|field| field.name.clone()).collect();
         self.remember(&spec.alias, found, fields).await
