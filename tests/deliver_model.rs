@@ -104,6 +104,9 @@ struct ModelEngine {
     tells: bool,
 }
 
+/// How often the engine does not answer about an index: seldom enough that it does not do so for a whole drain time, which ends a run, in any of the thousands of times that it is asked.
+const NOT_NOW: f64 = 0.1;
+
 /// How long a bulk that was given up may be at work; the quarantine is a little longer.
 const LATEST: Duration = Duration::from_millis(400);
 
@@ -348,7 +351,7 @@ fn apply(documents: &mut Documents, strict: bool, bulk: &Bulk, only: impl Fn() -
 
 impl Sink for ModelEngine {
     async fn ensure(&self, spec: &IndexSpec, _expect: Expect) -> Result<Index, SinkError> {
-        if self.draw() < 0.3 {
+        if self.draw() < NOT_NOW {
             return Err(SinkError::Transient("not now".into()));
         }
         let mut documents = self.documents.lock().unwrap();
@@ -359,7 +362,7 @@ impl Sink for ModelEngine {
     }
 
     async fn find(&self, alias: &str, expect: Expect) -> Result<Option<Index>, SinkError> {
-        if self.draw() < 0.3 {
+        if self.draw() < NOT_NOW {
             return Err(SinkError::Transient("not now".into()));
         }
         let found = self.index(&self.documents.lock().unwrap(), alias);
@@ -368,7 +371,7 @@ impl Sink for ModelEngine {
     }
 
     async fn aliases(&self, by_row: &ByRow) -> Result<Vec<String>, SinkError> {
-        if self.draw() < 0.3 {
+        if self.draw() < NOT_NOW {
             return Err(SinkError::Transient("not now".into()));
         }
         let documents = self.documents.lock().unwrap();
