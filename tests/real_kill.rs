@@ -10,11 +10,11 @@ use anyhow::{Context, Result, ensure};
 use mysql_async::prelude::Queryable;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use support::mysql;
 use support::seed::number_from_env;
 use support::servers::Database;
 use support::stage::Stage;
 use support::workload::Workload;
+use support::{eventually, mysql};
 
 #[tokio::test]
 async fn table_and_index_agree_after_kills_at_random_moments() -> Result<()> {
@@ -39,10 +39,14 @@ async fn agree_after_kills(mut stage: Stage, kills: u64) -> Result<()> {
     let totals = workload.stop().await?;
     eprintln!("{kills} kills, {totals:?}");
     stage.agree(Duration::from_secs(120)).await?;
-    let (oldest, peak) = (stage.relay.segments()?.swap_remove(0), stage.relay.peak_bytes());
-    eprintln!("the oldest segment: {}; {peak} bytes of memory at the peak", oldest.display());
-    let first_seq: u64 = oldest.file_stem().and_then(|stem| stem.to_str()).context("UTF-8")?.parse()?;
-    ensure!(first_seq > 1, "no segment has gone: {}", oldest.display());
+    eprintln!("{} bytes of memory at the peak", stage.relay.peak_bytes());
+    // Retention looks now and then, and may not have yet since the last start.
+    eventually("a segment is gone", Duration::from_secs(60), async || {
+        let oldest = stage.relay.segments()?.swap_remove(0);
+        let first_seq: u64 = oldest.file_stem().and_then(|stem| stem.to_str()).context("UTF-8")?.parse()?;
+        Ok((first_seq > 1).then_some(()))
+    })
+    .await?;
     stage.clear().await
 }
 
