@@ -482,6 +482,15 @@ async fn an_index_that_takes_too_few_fields_is_seen_before_the_first_document() 
     .await;
     let look = sink().look(&wanted).await.unwrap();
     assert_eq!((look.index, look.fields, look.limit), (Some(index.clone()), 5, 4));
+    assert_eq!((look.depth, look.depth_limit), (1, 20));
+    let deep = format!("{name}-deep");
+    let object = json!({"properties": {"a": {"properties": {"b": {"type": "long"}}}}});
+    let settings = json!({"index.mapping.depth.limit": 3});
+    put(&deep, json!({"settings": settings, "mappings": {"properties": {"theirs": object}}, "aliases": {format!("{name}-d"): {}}})).await;
+    let look = sink().look(&spec(&format!("{name}-d"), &fields)).await.unwrap();
+    assert_eq!((look.depth, look.depth_limit, look.limit), (3, 3, 1000));
+    let with_object = spec(&format!("{name}-none"), &[("id", FieldKind::Long), ("j", FieldKind::Object)]);
+    assert_eq!(sink().look(&with_object).await.unwrap().depth, 2);
     // What an index is called cannot be an alias; nothing was made by looking.
     let error = sink().look(&spec(&index, &fields)).await.unwrap_err();
     assert!(

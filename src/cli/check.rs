@@ -320,6 +320,14 @@ async fn indices(sink: &ElasticSink, specs: BTreeMap<String, IndexSpec>, finding
                 );
                 findings.failed("index", Exit::Sink, &text);
             }
+            Ok(Look { index, depth, depth_limit, .. }) if depth > depth_limit => {
+                let text = format!(
+                    "{alias}: fields of {} lie {depth} objects deep and it takes {depth_limit}: raise index.mapping.depth.limit, of one that is to be made by \
+                     [table.settings]",
+                    index.unwrap_or_else(|| "its index".to_owned())
+                );
+                findings.failed("index", Exit::Sink, &text);
+            }
             Ok(look) => {
                 there += usize::from(look.index.is_some());
                 if look.other_rules {

@@ -68,8 +68,9 @@ impl<'d> Engine<'d> {
 
     /// The index behind an alias: one that is not there yet may be made meanwhile.
     async fn index(&self, alias: &Arc<str>) -> Result<Option<IndexNo>, SinkError> {
-        if let Some(index) = self.known().get(alias) {
-            return Ok(Some(*index));
+        let known = self.indices.lock().unwrap_or_else(PoisonError::into_inner).get(alias).copied();
+        if known.is_some() {
+            return Ok(known);
         }
         let found = self.sink.find(alias, Expect::MaybeGone).await?.map(|index| index.no);
         if let Some(index) = found {
